@@ -1,0 +1,49 @@
+"""The search-space file: what it may say, how it is read, and the words for its mistakes."""
+
+from sfd_sweep.config.metrics import METRICS, Goal, Metric, Scale
+from sfd_sweep.config.parameters import (
+    CategoricalDistribution,
+    Distribution,
+    FloatDistribution,
+    IntDistribution,
+    Parameters,
+)
+from sfd_sweep.config.search_space import (
+    AshaScheduler,
+    Constraint,
+    Evaluation,
+    NoScheduler,
+    Objective,
+    Resources,
+    Search,
+    SearchSpace,
+    Task,
+    Tracking,
+    TrialBudget,
+)
+from sfd_sweep.config.settings import Override, Settings
+
+__all__ = [
+    "METRICS",
+    "AshaScheduler",
+    "CategoricalDistribution",
+    "Constraint",
+    "Distribution",
+    "Evaluation",
+    "FloatDistribution",
+    "Goal",
+    "IntDistribution",
+    "Metric",
+    "NoScheduler",
+    "Objective",
+    "Override",
+    "Parameters",
+    "Resources",
+    "Scale",
+    "Search",
+    "SearchSpace",
+    "Settings",
+    "Task",
+    "Tracking",
+    "TrialBudget",
+]

@@ -1,0 +1,33 @@
+"""Where a sweep keeps what, below its folder `<storage>/<sweep>/`. Imports no torch."""
+
+from sfd_sweep.storage import Folder
+from sfd_sweep.trial.report import Report
+
+REPORT = "report.json"
+GRID = "grid.png"
+GENERATOR = "generator"
+
+
+def trial_folder(sweep: Folder, number: int) -> Folder:
+    """`trials/0007`: everything of one trial."""
+    return sweep / "trials" / f"{number:04d}"
+
+
+def step_folder(trial: Folder, step: int) -> Folder:
+    """`step-000060`: one evaluation of a trial; complete once its report is there."""
+    return trial / f"step-{step:06d}"
+
+
+def reported_steps(trial: Folder) -> list[int]:
+    """The steps that the trial has completely reported, in order."""
+    steps = [int(name.removeprefix("step-")) for name in trial.names() if name.startswith("step-")]
+    return [step for step in sorted(steps) if step_folder(trial, step).has(REPORT)]
+
+
+def read_report(trial: Folder, step: int) -> Report:
+    """The report of one evaluation.
+
+    Raises:
+        FileNotFoundError: the trial has no complete report at that step.
+    """
+    return Report.from_json(step_folder(trial, step).read(REPORT))
