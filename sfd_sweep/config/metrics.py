@@ -66,10 +66,8 @@ METRICS: dict[str, Metric] = {
             "forget_probability",
             Scale.SHARE,
             None,
-            "mean probability of the forgotten class on samples of its condition",
+            "mean probability of the forgotten class on its samples",
         ),
-        Metric(
-            "forget_entropy", Scale.NATS, None, "mean entropy of the classifier on samples of the forgotten condition"
-        ),
+        Metric("forget_entropy", Scale.NATS, None, "mean entropy of the classifier on forgotten samples"),
     )
 }

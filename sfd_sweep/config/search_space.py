@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sfd_sweep.config.metrics import METRICS, Goal
+from sfd_sweep.config.metrics import Goal
 from sfd_sweep.config.parameters import Parameters
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
@@ -69,9 +69,7 @@ class Search(_Section):
     first: tuple[dict[str, Any], ...] = Field((), description="settings to try first; a missing parameter is sampled")
     scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="type")] = NoScheduler()
     max_failures: int = Field(
-        3,
-        ge=1,
-        description="the sweep stops when so many trials fail before any completes, or this many more fail than complete",
+        3, ge=1, description="the sweep stops when so many trials fail before the first completes"
     )
 
 

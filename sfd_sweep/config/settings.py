@@ -11,7 +11,8 @@ class Settings(BaseModel):
     """Hyperparameters of Score Forgetting Distillation.
 
     Each field may be fixed or searched in a search-space file. The defaults are those of the public release for
-    CIFAR-10 (Chen, Zhang & Zhou, "Score Forgetting Distillation", ICLR 2025).
+    CIFAR-10 (Chen, Zhang & Zhou, "Score Forgetting Distillation", ICLR 2025). Guidance scales are w in
+    x̂ = x̂(∅) + w·(x̂(c) - x̂(∅)): 1 is no guidance, and any other costs a second forward.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -27,7 +28,7 @@ class Settings(BaseModel):
     )
     override: Override = Field(
         "random",
-        description="what replaces the forgotten: a class (index or name), a list with one class for each forgotten one, "
+        description="what replaces the forgotten: a class (index or name), a list with one for each forgotten class, "
         "`random` (a retained class for each sample) or `classifier` (the likeliest retained class)",
     )
     guidance_scale: float = Field(
