@@ -141,7 +141,7 @@ class SearchSpace(_Section):
     search: Search
     objectives: tuple[Objective, ...] = Field(min_length=1)
     constraints: tuple[Constraint, ...] = ()
-    evaluation: Evaluation = Evaluation()  # type: ignore[call-arg]
-    resources: Resources = Resources()  # type: ignore[call-arg]
-    tracking: Tracking = Tracking()  # type: ignore[call-arg]
+    evaluation: Evaluation = Evaluation()
+    resources: Resources = Resources()
+    tracking: Tracking = Tracking()
     storage: str = Field("runs", description="folder (or URI) that holds the sweep's checkpoints and study")
