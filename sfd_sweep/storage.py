@@ -94,6 +94,11 @@ class Folder:
                 with self.filesystem.open_input_file(info.path) as stream:
                     path.write_bytes(stream.read())
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        if self.has(name):
+            self.filesystem.delete_file((self / name).path)
+
     def delete(self) -> None:
         """Remove the folder and everything in it, if it is there."""
         if self.filesystem.get_file_info(self.path).type != fs.FileType.NotFound:

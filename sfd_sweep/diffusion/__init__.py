@@ -1,0 +1,1 @@
+"""Diffusion models: noise schedule, parameterisations, score models over diffusers, pretraining."""

@@ -1,0 +1,1 @@
+"""The method: losses, the two updates, one-step generators and forgetting tasks."""

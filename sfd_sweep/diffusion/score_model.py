@@ -1,0 +1,78 @@
+"""Teacher, fake score and generator are one thing: a conditional diffusion network on a noise schedule."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from torch import Tensor, nn
+
+from sfd_sweep.diffusion.prediction import Prediction, PredictionType
+from sfd_sweep.diffusion.schedule import NoiseSchedule
+from sfd_sweep.errors import UserError
+
+
+class ScoreModel(nn.Module):
+    """A label-conditional `UNet2DModel` read as x̂(x_t, t, c).
+
+    It always runs in evaluation mode: dropout is a regulariser of pretraining, and a trial must be a function of its
+    settings and its seed.
+
+    Args:
+        network: called as `network(x_t, t, class_labels=c).sample`; `c` of shape (n,) holds class indices.
+        scheduler: diffusers' description of the noise that the network was trained on, and of what it puts out.
+        null_label: the index that stands for "no condition", or None if the network has none.
+    """
+
+    network: UNet2DModel
+
+    def __init__(self, network: UNet2DModel, scheduler: DDPMScheduler, null_label: int | None) -> None:
+        super().__init__()
+        self.network = network
+        self.scheduler = scheduler
+        self.schedule = NoiseSchedule(scheduler.alphas_cumprod)
+        self.prediction_type = PredictionType(scheduler.config.prediction_type)
+        self.null_label = null_label
+        self.eval()
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        config = self.network.config
+        return config.in_channels, config.sample_size, config.sample_size
+
+    def copy(self) -> ScoreModel:
+        """An independent copy with equal weights."""
+        return copy.deepcopy(self)
+
+    def forward(self, x_t: Tensor, t: Tensor, c: Tensor) -> Prediction:
+        """The prediction at x_t of shape (n, C, H, W), for steps t and conditions c of shape (n,)."""
+        a, b = self.schedule.coefficients(t, x_t.ndim)
+        output = self.network(x_t, t, class_labels=c).sample
+        return Prediction(x_t=x_t, a=a, b=b, output=output, type=self.prediction_type)
+
+    def guided(self, x_t: Tensor, t: Tensor, c: Tensor, scale: float) -> Prediction:
+        """Classifier-free guidance x̂ = x̂(∅) + scale·(x̂(c) - x̂(∅)), both halves in one batch (Ho & Salimans, 2022).
+
+        x̂ is affine in the output with the same coefficients for c and ∅, so outputs may be mixed in its stead.
+        A scale of 1 is no guidance and costs one forward.
+
+        Raises:
+            UserError: guidance is wanted of a network without a null label.
+        """
+        if scale == 1:
+            return self.forward(x_t, t, c)
+        if self.null_label is None:
+            raise UserError("guidance needs a teacher with a null label; set its guidance scales to 1")
+        null = torch.full_like(c, self.null_label)
+        both = self.forward(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([c, null]))
+        conditional, unconditional = both.output.chunk(2)
+        a, b = self.schedule.coefficients(t, x_t.ndim)
+        return Prediction(
+            x_t=x_t,
+            a=a,
+            b=b,
+            output=unconditional + scale * (conditional - unconditional),
+            type=self.prediction_type,
+        )

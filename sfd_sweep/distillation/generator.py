@@ -1,0 +1,77 @@
+"""The one-step generator: what a trial trains, what is judged, and what a user takes home."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sfd_sweep.diffusion.loading import load_score_model, save_score_model
+from sfd_sweep.diffusion.model_folder import ModelFolder
+from sfd_sweep.diffusion.score_model import ScoreModel
+from sfd_sweep.errors import UserError
+
+PIPELINE = Path(__file__).with_name("one_step_pipeline.py")
+
+
+class OneStepGenerator:
+    """G(z, c) = x̂_θ(b_init·z, t_init, c): one forward from noise to image.
+
+    Args:
+        model: θ, a score model.
+        t_init: the diffusion step at which it is evaluated.
+        class_names: the classes' names by index.
+    """
+
+    def __init__(self, model: ScoreModel, t_init: int, class_names: Sequence[str]) -> None:
+        self.model = model
+        self.t_init = t_init
+        self.class_names = tuple(class_names)
+
+    def __call__(self, z: Tensor, c: Tensor) -> Tensor:
+        """Images of shape (n, C, H, W), about [-1, 1], from noise of that shape and class indices of shape (n,)."""
+        t = torch.full((len(z),), self.t_init, device=z.device)
+        return self.model.forward(self.model.schedule.diffuse(torch.zeros_like(z), t, z), t, c).x_0
+
+    @torch.no_grad()
+    def generate(self, c: Tensor, generator: torch.Generator) -> Tensor:
+        """Images of shape (n, C, H, W) for class indices of shape (n,), with noise from `generator`."""
+        device = next(self.model.parameters()).device
+        z = torch.randn(len(c), *self.model.sample_shape, generator=generator, device=generator.device)
+        return self(z.to(device), c.to(device))
+
+    def sample(self, labels: Sequence[int], seed: int = 0) -> Tensor:
+        """Images of shape (n, C, H, W), in [-1, 1], one a label; image i depends on `seed + i` and its label alone."""
+        device = next(self.model.parameters()).device
+        rows = [
+            torch.randn(1, *self.model.sample_shape, generator=torch.Generator().manual_seed(seed + row))
+            for row in range(len(labels))
+        ]
+        with torch.no_grad():
+            images = self(torch.cat(rows).to(device), torch.tensor(labels, device=device))
+        return images.clamp(-1, 1).cpu()
+
+    def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+        """Write a diffusers folder with its own pipeline code; whole, or not at all."""
+        save_score_model(
+            self.model,
+            folder,
+            self.class_names,
+            index={"_class_name": ["pipeline", "OneStepPipeline"], "t_init": self.t_init},
+            extra_files={"pipeline.py": PIPELINE},
+            dtype=dtype,
+        )
+
+    @classmethod
+    def load(cls, source: str | Path, device: torch.device | str = "cpu") -> OneStepGenerator:
+        """The generator in a folder (or `builtin:digits-distilled`).
+
+        Raises:
+            UserError: there is none, or it is a teacher.
+        """
+        folder = ModelFolder.open(str(source))
+        if folder.t_init is None:
+            raise UserError(f"{folder.path} is no one-step generator: its model_index.json has no t_init")
+        return cls(load_score_model(folder, device), folder.t_init, folder.class_names)

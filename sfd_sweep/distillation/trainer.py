@@ -1,0 +1,236 @@
+"""The two alternating updates of Score Forgetting Distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from sfd_sweep.config import Settings
+from sfd_sweep.diffusion.score_model import ScoreModel
+from sfd_sweep.distillation.conditions import Draw, ForgettingTask, draw_update
+from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.distillation.losses import diff_instruct_loss, fake_score_loss, score_identity_loss
+from sfd_sweep.distillation.workers import rank_and_size, sum_gradients, sum_over_workers
+from sfd_sweep.errors import TrialFailed
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+@dataclass(frozen=True)
+class UpdateLosses:
+    """One step's losses, weighted as they were minimised, and how many samples were left out of it."""
+
+    fake_score: Tensor
+    generator: Tensor
+    dropped_samples: int
+
+
+class Trainer:
+    """Trains a generator θ and a fake score ψ against a frozen teacher φ.
+
+    A step updates ψ on the generator's samples, then θ against φ and ψ; a moving average of θ is kept. Batch sizes are
+    over all workers: each draws the whole batch from equal seeds, computes its share, and gradients are summed, so that
+    the result does not depend on their number (beyond the order of summation).
+
+    Args:
+        teacher: φ, frozen here.
+        start: what θ starts from; ψ starts from φ.
+        task: what is kept and forgotten.
+        settings: the method's hyperparameters.
+        class_names: the conditions' names by index.
+        seed: of every random draw.
+    """
+
+    def __init__(
+        self,
+        teacher: ScoreModel,
+        start: ScoreModel,
+        task: ForgettingTask,
+        settings: Settings,
+        *,
+        class_names: Sequence[str],
+        seed: int,
+    ) -> None:
+        self.step = 0
+        self.task = task
+        self.settings = settings
+        self.teacher = teacher.requires_grad_(False)
+        self.fake_score = teacher.copy()
+        generator = start.copy().requires_grad_(True)
+        self.generator = OneStepGenerator(generator, settings.t_init, class_names)
+        self._average = AveragedModel(generator, multi_avg_fn=_exponential_average(settings.ema_decay))
+        self.generator_optimizer = _adam(generator, settings.generator_lr, settings)
+        fake_score_lr = settings.generator_lr * settings.fake_score_lr_ratio
+        self.fake_score_optimizer = _adam(self.fake_score, fake_score_lr, settings)
+        self.random = torch.Generator(device=next(teacher.parameters()).device).manual_seed(seed)
+
+    @property
+    def ema_generator(self) -> OneStepGenerator:
+        """The generator with averaged weights: the one that is judged and kept."""
+        average = cast(ScoreModel, self._average.module)
+        return OneStepGenerator(average, self.generator.t_init, self.generator.class_names)
+
+    def update(self) -> UpdateLosses:
+        """Do one step: the fake score's update, then the generator's.
+
+        Raises:
+            TrialFailed: not one sample of an update had a finite loss.
+        """
+        settings = self.settings
+        fake_score = self._minimize(
+            self.fake_score_losses,
+            self.fake_score.requires_grad_(True),
+            self.fake_score_optimizer,
+            forget_weight=settings.fake_score_forget_weight,
+        )
+        self.fake_score.requires_grad_(False)
+        generator = self._minimize(
+            self.generator_losses,
+            self.generator.model,
+            self.generator_optimizer,
+            forget_weight=settings.forget_weight,
+        )
+        self._average.update_parameters(self.generator.model)
+        self.step += 1
+        return UpdateLosses(fake_score[0], generator[0], fake_score[1] + generator[1])
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, as tensors by name; `load_state` undoes it bit for bit."""
+        tensors = {
+            **_named("generator", self.generator.model.state_dict()),
+            **_named("average", self._average.state_dict()),
+            **_named("fake_score", self.fake_score.state_dict()),
+            "random": self.random.get_state(),
+            "step": torch.tensor(self.step),
+        }
+        for name, optimizer in self._optimizers().items():
+            for index, moments in optimizer.state_dict()["state"].items():
+                tensors |= _named(f"{name}.{index}", moments)
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from a state of an equal trainer."""
+        self.step = int(tensors["step"])
+        self.random.set_state(tensors["random"].cpu())
+        self.generator.model.load_state_dict(_below("generator", tensors))
+        self._average.load_state_dict(_below("average", tensors))
+        self.fake_score.load_state_dict(_below("fake_score", tensors))
+        for name, optimizer in self._optimizers().items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in _below(name, tensors).items():
+                index, _, moment = key.partition(".")
+                state.setdefault(int(index), {})[moment] = tensor
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"generator_optimizer": self.generator_optimizer, "fake_score_optimizer": self.fake_score_optimizer}
+
+    def fake_score_losses(self, draw: Draw) -> Tensor:
+        """ψ's denoising loss on G(z, c), which gets no gradient; one value a sample, (n,)."""
+        settings = self.settings
+        with torch.no_grad():
+            x_0 = self.generator(draw.z, draw.c)
+        x_t = self.teacher.schedule.diffuse(x_0, draw.t, draw.epsilon)
+        prediction = self.fake_score.guided(x_t, draw.t, draw.c, settings.fake_score_training_guidance_scale)
+        return fake_score_loss(prediction, x_0, draw.epsilon, settings.fake_score_loss)
+
+    def generator_losses(self, draw: Draw) -> Tensor:
+        """θ's loss ℓ(c_φ, c_ψ): c_φ = c_ψ = c where c is kept, c_φ = c_o and c_ψ = c_f where it is forgotten; (n,)."""
+        settings = self.settings
+        x_0 = self.generator(draw.z, draw.c)
+        x_t = self.teacher.schedule.diffuse(x_0, draw.t, draw.epsilon)
+        through_networks = settings.loss == "score_identity"
+        with torch.set_grad_enabled(through_networks and torch.is_grad_enabled()):
+            x_psi = self.fake_score.guided(x_t, draw.t, draw.c, settings.fake_score_guidance_scale).x_0
+            c_phi = self._teacher_conditions(draw, x_psi.detach())
+            x_phi = self.teacher.guided(x_t, draw.t, c_phi, settings.guidance_scale).x_0
+        if through_networks:
+            return score_identity_loss(x_phi, x_psi, x_0, settings.alpha)
+        return diff_instruct_loss(x_phi, x_psi, x_0)
+
+    def _teacher_conditions(self, draw: Draw, x_psi: Tensor) -> Tensor:
+        c_phi, rows = draw.c.clone(), draw.forgotten
+        if rows.any():
+            c_phi[rows] = self.task.override(draw.c[rows], draw.alternative[rows], x_psi[rows])
+        return c_phi
+
+    def _minimize(
+        self,
+        losses_of: Callable[[Draw], Tensor],
+        model: ScoreModel,
+        optimizer: torch.optim.Optimizer,
+        *,
+        forget_weight: float,
+    ) -> tuple[Tensor, int]:
+        """One optimiser step on Σ_kept λ_r/n_r·loss + Σ_forgotten λ_f/n_f·loss; the loss, and how many were dropped."""
+        settings = self.settings
+        whole = draw_update(
+            self.task,
+            batch_size=settings.batch_size,
+            forget_batch_size=settings.forget_batch_size,
+            t_range=range(settings.t_min, settings.t_max),
+            sample_shape=self.teacher.sample_shape,
+            generator=self.random,
+        )
+        rank, size = rank_and_size()
+        share = whole[rank::size]
+        draw, losses = _finite_losses(share, losses_of)
+        counts = sum_over_workers(torch.stack([(~draw.forgotten).sum(), draw.forgotten.sum()]))
+        left = int(counts.sum())
+        if left == 0:
+            raise TrialFailed(f"diverged at step {self.step + 1}: no sample has a finite loss")
+        weights = torch.where(
+            draw.forgotten, forget_weight / counts[1].clamp_min(1), settings.retain_weight / counts[0].clamp_min(1)
+        )
+        loss = (weights * losses).sum()
+        optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        parameters = list(model.parameters())
+        sum_gradients(parameters)
+        nn.utils.clip_grad_value_(parameters, settings.gradient_clip)
+        optimizer.step()
+        return sum_over_workers(loss.detach()), len(whole) - left
+
+
+def _finite_losses(draw: Draw, losses_of: Callable[[Draw], Tensor]) -> tuple[Draw, Tensor]:
+    """The samples with a finite loss, and their losses.
+
+    Masking a non-finite loss is not enough, since its gradient is not finite either; so the losses of the others are
+    computed anew. Samples do not influence one another.
+    """
+    losses = losses_of(draw)
+    finite = losses.detach().isfinite()
+    if bool(finite.all()):
+        return draw, losses
+    draw = draw[finite]
+    return draw, losses_of(draw)
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")
+    }
+
+
+def _adam(model: nn.Module, lr: float, settings: Settings) -> torch.optim.Adam:
+    return torch.optim.Adam(model.parameters(), lr=lr, betas=(settings.beta1, settings.beta2), fused=True)
+
+
+def _exponential_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """θ_ema ← d·θ_ema + (1 - d)·θ with d = min(decay, (1 + k)/(10 + k)) at step k: a short run is not all start."""
+
+    @torch.no_grad()
+    def update(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
+        k = int(steps)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + k) / (10 + k)))
+
+    return update

@@ -1,0 +1,146 @@
+"""A search space held against its teacher, before anything is loaded or started. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sfd_sweep.config import CategoricalDistribution, Override, SearchSpace
+from sfd_sweep.datasets.labels import class_index
+from sfd_sweep.diffusion.model_folder import ModelFolder
+from sfd_sweep.errors import UserError
+
+GUIDANCE = ("guidance_scale", "fake_score_guidance_scale", "fake_score_training_guidance_scale")
+BYTES = 4  # a float32
+TRAINED_COPIES = 10  # φ, θ and its average, ψ; two gradients; two moments for each of two optimisers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will do, with every name resolved.
+
+    Attributes:
+        space: the search space.
+        teacher: its teacher.
+        start: what generators start from.
+        forget: indices of the forgotten classes.
+    """
+
+    space: SearchSpace
+    teacher: ModelFolder
+    start: ModelFolder
+    forget: tuple[int, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes' names by index."""
+        return self.teacher.class_names
+
+    @property
+    def retain(self) -> tuple[int, ...]:
+        """Indices of the classes that are kept."""
+        return tuple(index for index in range(len(self.class_names)) if index not in self.forget)
+
+    @property
+    def model_bytes(self) -> int:
+        """Memory of one worker's networks, gradients and optimisers in bytes, without activations."""
+        return self.teacher.parameter_count * BYTES * TRAINED_COPIES
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Disk of one unfinished trial in bytes: ψ, θ, its average, four moments, and the generator's folder."""
+        return self.teacher.parameter_count * BYTES * 8
+
+    def replacements(self, override: Override) -> tuple[int, ...] | None:
+        """The index that replaces each forgotten class; None where any retained class may (`random`, `classifier`).
+
+        Raises:
+            UserError: the override is no class, or is forgotten itself, or there is not one for each forgotten class.
+        """
+        if override in ("random", "classifier"):
+            return None
+        wanted = override if isinstance(override, tuple) else (override,) * len(self.forget)
+        if len(wanted) != len(self.forget):
+            raise UserError(f"parameters.override: {len(wanted)} overrides for {len(self.forget)} forgotten classes")
+        indices = tuple(class_index(self.class_names, name) for name in wanted)
+        for index in indices:
+            if index in self.forget:
+                raise UserError(
+                    f"parameters.override: {self.class_names[index]!r} is forgotten itself; name a class that is kept"
+                )
+        return indices
+
+
+def make_plan(space: SearchSpace) -> Plan:
+    """Open the teacher and the start, and check that the search space fits them.
+
+    Raises:
+        UserError: it does not; the message names the key and the remedy.
+    """
+    teacher = ModelFolder.open(space.task.teacher)
+    start = teacher if space.task.start == "teacher" else ModelFolder.open(space.task.start)
+    forget = tuple(class_index(teacher.class_names, name) for name in space.task.forget)
+    plan = Plan(space=space, teacher=teacher, start=start, forget=forget)
+    _check_classes(plan)
+    _check_diffusion_steps(plan)
+    _check_guidance(plan)
+    _check_start(plan)
+    for model in {teacher.path: teacher, start.path: start}.values():
+        _ = model.parameter_count  # refuses weights that are missing or cut short
+    return plan
+
+
+def _possible(space: SearchSpace, name: str) -> Iterator[Any]:
+    """The values that bound a parameter: its fixed value, its choices, or the ends of its range."""
+    searched = space.parameters.searched()
+    if name not in searched:
+        yield space.parameters.fixed()[name]
+        return
+    distribution = searched[name]
+    if isinstance(distribution, CategoricalDistribution):
+        yield from distribution.choices
+    else:
+        yield from (distribution.low, distribution.high)
+
+
+def _check_classes(plan: Plan) -> None:
+    if len(set(plan.forget)) < len(plan.forget):
+        raise UserError(f"task.forget: {', '.join(map(str, plan.space.task.forget))} names a class twice")
+    if not plan.retain:
+        raise UserError("task.forget: nothing would be left; keep one class at least")
+    for override in _possible(plan.space, "override"):
+        plan.replacements(override)
+
+
+def _check_diffusion_steps(plan: Plan) -> None:
+    steps = plan.teacher.diffusion_steps
+    for name, most in (("t_min", steps - 1), ("t_init", steps - 1), ("t_max", steps)):
+        for value in _possible(plan.space, name):
+            if value > most:
+                raise UserError(
+                    f"parameters.{name}: {value} is beyond the teacher's schedule of {steps} steps ({most})"
+                )
+
+
+def _check_guidance(plan: Plan) -> None:
+    if plan.teacher.null_label is not None:
+        return
+    for name in GUIDANCE:
+        if any(value != 1 for value in _possible(plan.space, name)):
+            raise UserError(
+                f"parameters.{name}: guidance needs a null label, and {plan.teacher.path} was trained without one "
+                "(its network embeds no class beyond id2label); fix it at 1"
+            )
+
+
+def _check_start(plan: Plan) -> None:
+    start, teacher = plan.start, plan.teacher
+    if (start.class_names, start.sample_shape) != (teacher.class_names, teacher.sample_shape):
+        raise UserError(f"task.start: {start.path} has other classes or another image size than the teacher")
+    for t_init in _possible(plan.space, "t_init"):
+        if start.t_init is not None and t_init != start.t_init:
+            raise UserError(
+                f"parameters.t_init: {t_init}, but the generator in {start.path} was distilled at {start.t_init}; "
+                f"set t_init: {start.t_init}"
+            )

@@ -1,0 +1,176 @@
+"""One trial: advanced from evaluation to evaluation, saved at each, resumed from the last."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load, save
+
+from sfd_sweep.config import Settings
+from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.distillation.trainer import Trainer
+from sfd_sweep.distillation.workers import rank_and_size
+from sfd_sweep.evaluation.evaluator import Judgement
+from sfd_sweep.storage import Folder
+from sfd_sweep.trial.layout import GENERATOR, GRID, REPORT, read_report, reported_steps, step_folder
+from sfd_sweep.trial.report import Report
+from sfd_sweep.trial.workbench import Workbench
+
+TRAINING_STATE = "training.safetensors"
+
+
+@dataclass
+class _Interval:
+    """What is counted between two evaluations."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    fake_score_losses: list[torch.Tensor] = field(default_factory=list)
+    generator_losses: list[torch.Tensor] = field(default_factory=list)
+    dropped_samples: int = 0
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Count the seconds of the block."""
+        start = time.perf_counter()
+        yield
+        self.seconds[what] = time.perf_counter() - start
+
+    def report(self, step: int, judgement: Judgement) -> Report:
+        """The report of the interval that ends with this step."""
+        losses = {"fake_score": self.fake_score_losses, "generator": self.generator_losses}
+        return Report(
+            step=step,
+            metrics=judgement.metrics,
+            samples=judgement.samples,
+            losses={name: float(torch.stack(values).mean()) for name, values in losses.items()},
+            seconds=self.seconds,
+            dropped_samples=self.dropped_samples,
+        )
+
+
+class Trial:
+    """A trial is its settings and its seed; its folder holds what it has reported so far.
+
+    On several workers each has its own `Trial` of the same folder, and calls come on all of them alike.
+
+    Args:
+        workbench: what the trials of the sweep share.
+        settings: of this trial.
+        folder: of this trial; it may hold an earlier part of it.
+    """
+
+    def __init__(self, workbench: Workbench, settings: Settings, folder: Folder) -> None:
+        self._workbench = workbench
+        self._settings = settings
+        self._folder = folder
+        self._trainer: Trainer | None = None
+
+    def advance(self, to: int) -> Report:
+        """Train up to a step, evaluate and save. A step that was reported before is not trained again.
+
+        Raises:
+            TrialFailed: training diverged, or the generator makes images that are not finite.
+        """
+        if not step_folder(self._folder, to).has(REPORT):
+            self._train_and_report(to)
+        if rank_and_size()[1] > 1:
+            dist.barrier()  # the first worker writes; the others may not look before it has
+        return read_report(self._folder, to)
+
+    def _train_and_report(self, to: int) -> None:
+        if self._trainer is None:
+            self._trainer = self._resume()
+        interval = _Interval()
+        with interval.timed("training"):
+            while self._trainer.step < to:
+                losses = self._trainer.update()
+                interval.fake_score_losses.append(losses.fake_score)
+                interval.generator_losses.append(losses.generator)
+                interval.dropped_samples += losses.dropped_samples
+        if rank_and_size()[0] == 0:
+            self._evaluate_and_save(self._trainer, interval)
+
+    def _resume(self) -> Trainer:
+        trainer = self._workbench.trainer(self._settings)
+        steps = reported_steps(self._folder)
+        if steps:
+            trainer.load_state(load(step_folder(self._folder, steps[-1]).read(TRAINING_STATE)))
+        return trainer
+
+    def _evaluate_and_save(self, trainer: Trainer, interval: _Interval) -> None:
+        evaluation = self._workbench.plan.space.evaluation
+        generator = trainer.ema_generator
+        with interval.timed("evaluating"):
+            judgement = _judgement(
+                self._workbench, generator, self._settings, evaluation.samples, evaluation.forget_samples
+            )
+            grid = self._workbench.evaluator.grid(generator.generate)
+        target = step_folder(self._folder, trainer.step)
+        with interval.timed("saving"):
+            target.write(GRID, grid)
+            _upload_generator(generator, target)
+            if trainer.step < self._workbench.plan.space.trial.steps:
+                target.write(TRAINING_STATE, save(trainer.state()))
+        target.write(REPORT, interval.report(trainer.step, judgement).to_json().encode())
+        self._drop_weights_before(trainer.step)
+
+    def _drop_weights_before(self, step: int) -> None:
+        """Keep the weights of the last evaluation alone; reports and grids of all of them stay."""
+        for earlier in reported_steps(self._folder):
+            if earlier < step:
+                folder = step_folder(self._folder, earlier)
+                (folder / GENERATOR).delete()
+                folder.remove(TRAINING_STATE)
+
+
+def judge(workbench: Workbench, settings: Settings, folder: Folder, *, samples: int, forget_samples: int) -> Report:
+    """Evaluate the generator that a trial saved last, on other numbers of samples than its own reports.
+
+    Args:
+        workbench: what the trials of the sweep share.
+        settings: of the trial.
+        folder: of the trial.
+        samples: of the retained classes.
+        forget_samples: of the forgotten classes.
+    """
+    interval = _Interval()
+    step = reported_steps(folder)[-1]
+    with interval.timed("evaluating"):
+        generator = load_generator(folder, step, device=workbench.evaluator.device)
+        judgement = _judgement(workbench, generator, settings, samples, forget_samples)
+    return Report(step=step, metrics=judgement.metrics, samples=judgement.samples, losses={}, seconds=interval.seconds)
+
+
+def load_generator(folder: Folder, step: int, device: torch.device | str = "cpu") -> OneStepGenerator:
+    """The generator that a trial saved at a step.
+
+    Raises:
+        UserError: its folder is not there or broken.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        (step_folder(folder, step) / GENERATOR).download(Path(scratch))
+        return OneStepGenerator.load(scratch, device)
+
+
+def _judgement(
+    workbench: Workbench, generator: OneStepGenerator, settings: Settings, samples: int, forget_samples: int
+) -> Judgement:
+    return workbench.evaluator.evaluate(
+        generator.generate,
+        override=workbench.plan.replacements(settings.override),
+        samples=samples,
+        forget_samples=forget_samples,
+    )
+
+
+def _upload_generator(generator: OneStepGenerator, target: Folder) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        generator.save(Path(scratch) / GENERATOR)
+        (target / GENERATOR).upload(Path(scratch) / GENERATOR)
