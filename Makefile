@@ -1,0 +1,26 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: sweep test test-slow lint install
+
+sweep: $(INSTALLED)  ## install, and sweep over real digits
+	$(BIN)/sfd-sweep run search_spaces/digits.yaml
+
+test: $(INSTALLED)  ## install, and run the test suite
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)  ## the checks that take minutes of training
+	$(BIN)/python -m pytest -m slow --timeout 1800
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[test]'
+	touch $(INSTALLED)

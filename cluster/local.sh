@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# A Ray head on this machine, to run sweeps on with `sfd-sweep run … --address auto`.
+#   cluster/local.sh start    start it (and print how to add more machines)
+#   cluster/local.sh stop     stop it
+set -euo pipefail
+ray="${RAY:-$(dirname "$0")/../.venv/bin/ray}"
+case "${1:-}" in
+  start)
+    # The dashboard must run (Ray's placement groups are cleaned up through it); it stays on the loopback address.
+    "$ray" start --head --dashboard-host=127.0.0.1 --disable-usage-stats
+    ;;
+  stop)
+    "$ray" stop
+    ;;
+  *)
+    echo "usage: cluster/local.sh start|stop" >&2
+    exit 2
+    ;;
+esac
