@@ -1,5 +1,6 @@
 """The search-space file: what it may say, how it is read, and the words for its mistakes."""
 
+from sfd_sweep.config.loading import dump_search_space, json_schema, load_search_space, parse_search_space
 from sfd_sweep.config.metrics import METRICS, Goal, Metric, Scale
 from sfd_sweep.config.parameters import (
     CategoricalDistribution,
@@ -46,4 +47,8 @@ __all__ = [
     "Task",
     "Tracking",
     "TrialBudget",
+    "dump_search_space",
+    "json_schema",
+    "load_search_space",
+    "parse_search_space",
 ]

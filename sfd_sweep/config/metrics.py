@@ -21,12 +21,24 @@ class Goal(StrEnum):
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure that an evaluation reports. `goal` is None where neither direction is better by itself."""
+    """One figure that an evaluation reports. `goal` is None where neither direction is better by itself.
+
+    Only a share can be maximised: the combined score measures every metric from its best value, which must exist.
+    """
 
     name: str
     scale: Scale
     goal: Goal | None
     description: str
+
+    def __post_init__(self) -> None:
+        if self.goal is Goal.MAXIMIZE and self.scale is not Scale.SHARE:
+            raise ValueError(f"{self.name} has no upper end, so it cannot be maximised")
+
+    @property
+    def best(self) -> float:
+        """The value that no generator can beat: 1 for a share to maximise, otherwise 0."""
+        return 1.0 if self.goal is Goal.MAXIMIZE else 0.0
 
 
 METRICS: dict[str, Metric] = {

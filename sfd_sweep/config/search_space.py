@@ -1,14 +1,26 @@
 """The search-space file as typed, frozen objects: one `SearchSpace` is one sweep."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from sfd_sweep.config.metrics import Goal
+from sfd_sweep.config.checks import bad_first_points, impossible_override, nothing_searched, repeated
+from sfd_sweep.config.metrics import METRICS, Goal, Scale
+from sfd_sweep.config.mistakes import Mistake, advice, refuse
 from sfd_sweep.config.parameters import Parameters
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"no metric is called {name!r}{advice(name, METRICS)}")
+    return name
+
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 ClassId = int | str
+MetricName = Annotated[str, AfterValidator(_known_metric), Field(json_schema_extra={"enum": list(METRICS)})]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class _Section(BaseModel):
@@ -33,12 +45,14 @@ class TrialBudget(_Section):
 
     steps: int = Field(gt=0, description="updates of generator and fake score")
     evaluate_every: int = Field(gt=0, description="steps between two evaluations; the last step is always evaluated")
-    seed: int = Field(0, ge=0, description="seed of every random draw of a trial")
+    seed: Seed = Field(0, description="seed of every random draw of a trial")
 
     @model_validator(mode="after")
     def _evaluated_at_all(self) -> "TrialBudget":
         if self.evaluate_every > self.steps:
-            raise ValueError(f"evaluate_every ({self.evaluate_every}) is above steps ({self.steps})")
+            refuse(
+                [Mistake(("evaluate_every",), f"must not be above steps ({self.steps}), but is {self.evaluate_every}")]
+            )
         return self
 
     def milestones(self) -> tuple[int, ...]:
@@ -64,10 +78,12 @@ class Search(_Section):
     """Which settings are tried next, how many, and who goes on."""
 
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random"] = Field("tpe", description="Optuna's sampler")
-    seed: int = Field(0, ge=0, description="seed of the sampler")
+    seed: Seed = Field(0, description="seed of the sampler")
     trials: int = Field(gt=0, description="trials in the sweep")
     first: tuple[dict[str, Any], ...] = Field((), description="settings to try first; a missing parameter is sampled")
-    scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="type")] = NoScheduler()
+    scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="type")] = Field(
+        NoScheduler(), description="whether a trial may be stopped early"
+    )
     max_failures: int = Field(
         3, ge=1, description="the sweep stops when so many trials fail before the first completes"
     )
@@ -76,26 +92,55 @@ class Search(_Section):
 class Objective(_Section):
     """One axis of the front."""
 
-    metric: str
-    goal: Goal
+    metric: MetricName = Field(description="what is measured, of the metrics that an evaluation reports")
+    goal: Goal = Field(description="which way is better: the metric's own, written out for the reader")
     reference: float = Field(description="the worst value that still counts: the hypervolume's reference point")
     weight: float = Field(1.0, gt=0, description="weight in the combined score")
+
+    @model_validator(mode="after")
+    def _suits_the_metric(self) -> "Objective":
+        refuse(_objective_mistakes(self))
+        return self
 
 
 class Constraint(_Section):
     """A bound that a trial must keep to be feasible."""
 
-    metric: str
-    min: float | None = None
-    max: float | None = None
+    metric: MetricName = Field(description="what is measured, of the metrics that an evaluation reports")
+    min: float | None = Field(None, description="least value of a feasible trial; null: none")
+    max: float | None = Field(None, description="greatest value of a feasible trial; null: none")
 
     @model_validator(mode="after")
     def _bounded(self) -> "Constraint":
         if self.min is None and self.max is None:
             raise ValueError("a constraint needs `min` or `max`")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min ({self.min}) is above max ({self.max})")
+            raise ValueError(f"min ({self.min:g}) is above max ({self.max:g})")
+        refuse(_bound_mistakes(self))
         return self
+
+
+def _objective_mistakes(objective: Objective) -> Iterator[Mistake]:
+    name, reference, metric = objective.metric, objective.reference, METRICS[objective.metric]
+    if metric.goal is None:
+        yield Mistake(("metric",), f"neither direction of {name} is better, so it can only be a constraint")
+    elif objective.goal is not metric.goal:
+        yield Mistake(("goal",), f"{name} is better when it is {_BETTER[metric.goal]}; write {metric.goal}")
+    elif metric.goal is Goal.MAXIMIZE and not 0 <= reference < metric.best:
+        yield Mistake(("reference",), f"must be from 0 to below 1, as {name} is a share, not {reference:g}")
+    elif metric.goal is Goal.MINIMIZE and reference <= metric.best:
+        yield Mistake(("reference",), f"must be above 0, the best value of {name}, not {reference:g}")
+
+
+_BETTER = {Goal.MINIMIZE: "low", Goal.MAXIMIZE: "high"}
+
+
+def _bound_mistakes(constraint: Constraint) -> Iterator[Mistake]:
+    greatest = 1.0 if METRICS[constraint.metric].scale is Scale.SHARE else float("inf")
+    kind = "a share, from 0 to 1" if greatest == 1 else "never below 0"
+    for side, bound in (("min", constraint.min), ("max", constraint.max)):
+        if bound is not None and not 0 <= bound <= greatest:
+            yield Mistake((side,), f"cannot be {bound:g}: {constraint.metric} is {kind}")
 
 
 class Evaluation(_Section):
@@ -106,7 +151,7 @@ class Evaluation(_Section):
     final_samples: int | None = Field(
         None, gt=1, description="samples of the retained classes when the front is judged once more at the end"
     )
-    seed: int = Field(0, ge=0, description="seed of the noise that the samples are made of")
+    seed: Seed = Field(0, description="seed of the noise that the samples are made of")
     classifier: str = Field("builtin:digits", description="judge: `builtin:digits` or a folder")
     reference: str = Field("builtin:digits", description="real images, for judging alone: `builtin:digits`")
 
@@ -118,8 +163,8 @@ class Resources(_Section):
         "auto", description="trials at a time; `auto` is as many as the cluster has room for"
     )
     workers_per_slot: int = Field(1, gt=0, description="data-parallel workers of a trial")
-    cpus_per_worker: float = Field(1, gt=0)
-    gpus_per_worker: float = Field(0, ge=0)
+    cpus_per_worker: float = Field(1, gt=0, description="CPU cores of a worker")
+    gpus_per_worker: float = Field(0, ge=0, description="GPUs of a worker; a part of one is allowed")
 
 
 class Tracking(_Section):
@@ -134,14 +179,27 @@ class Tracking(_Section):
 class SearchSpace(_Section):
     """One sweep, as its file describes it."""
 
-    name: Name
+    name: Name = Field(description="what the sweep, its folder, its MLflow runs and its models are called")
     task: Task
     trial: TrialBudget
     parameters: Parameters
     search: Search
-    objectives: tuple[Objective, ...] = Field(min_length=1)
-    constraints: tuple[Constraint, ...] = ()
+    objectives: tuple[Objective, ...] = Field(min_length=1, description="axes of the front")
+    constraints: tuple[Constraint, ...] = Field((), description="bounds that a trial on the front keeps")
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
     storage: str = Field("runs", description="folder (or URI) that holds the sweep's checkpoints and study")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "SearchSpace":
+        refuse(nothing_searched(self.parameters))
+        refuse(
+            [
+                *bad_first_points(self.search.first, self.parameters),
+                *impossible_override(self.parameters, self.task.forget),
+                *repeated(self.task.forget, ("task", "forget")),
+                *repeated([objective.metric for objective in self.objectives], ("objectives",), ("metric",)),
+            ]
+        )
+        return self

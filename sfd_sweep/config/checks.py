@@ -1,0 +1,50 @@
+"""What no section of a search space can know alone: mistakes that lie between sections."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sfd_sweep.config.mistakes import KeyPath, Mistake, advice
+from sfd_sweep.config.parameters import Distribution, Parameters
+
+
+def nothing_searched(parameters: Parameters) -> Iterator[Mistake]:
+    """A sweep without a distribution would run the same trial again and again."""
+    if not parameters.searched():
+        example = "{type: float, low: 1.0e-5, high: 1.0e-3, log: true}"
+        yield Mistake(("parameters",), f"nothing is searched; give a parameter a distribution: generator_lr: {example}")
+
+
+def bad_first_points(points: Sequence[Mapping[str, Any]], parameters: Parameters) -> Iterator[Mistake]:
+    """Values to try first that the search could never have drawn."""
+    searched = parameters.searched()
+    for index, point in enumerate(points):
+        for name, value in point.items():
+            path = ("search", "first", index, name)
+            if name not in Parameters.model_fields:
+                yield Mistake(path, f"unknown parameter{advice(name, searched)}")
+            elif name not in searched:
+                yield Mistake(path, f"{name} is not searched; remove it here, or give parameters.{name} a distribution")
+            elif not searched[name].contains(value):
+                yield Mistake(path, f"must be {searched[name]} as in parameters.{name}, not {value!r}")
+
+
+def impossible_override(parameters: Parameters, forget: Sequence[int | str]) -> Iterator[Mistake]:
+    """A forgotten class in its own place, or a list that does not fit the forgotten classes, as far as names tell."""
+    override = dict(parameters)["override"]
+    path = ("parameters", "override")
+    if isinstance(override, tuple) and len(override) != len(forget):
+        yield Mistake(path, f"must have as many classes as are forgotten ({len(forget)}), not {len(override)}")
+    for name in forget:
+        if isinstance(override, Distribution):
+            forgotten = override.contains(name)
+        else:
+            forgotten = name in (override if isinstance(override, tuple) else (override,))
+        if forgotten:
+            yield Mistake(path, f"{name!r} is forgotten, so it cannot be what replaces it; choose another class")
+
+
+def repeated(names: Sequence[int | str], section: KeyPath, key: KeyPath = ()) -> Iterator[Mistake]:
+    """The same name twice in a list, such as two objectives on one metric; `key` leads from an entry to its name."""
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Mistake((*section, index, *key), f"{name!r} is there already; remove one")

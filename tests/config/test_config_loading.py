@@ -1,0 +1,440 @@
+"""A search-space file and its mistakes: each is one line with the place, the key, what is wrong and what to do."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from sfd_sweep.config import (
+    CategoricalDistribution,
+    FloatDistribution,
+    Goal,
+    IntDistribution,
+    SearchSpace,
+    Settings,
+    dump_search_space,
+    json_schema,
+    load_search_space,
+    parse_search_space,
+)
+from sfd_sweep.errors import UserError
+
+DIGITS = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
+
+TEXT = """\
+name: small
+task:
+  teacher: builtin:digits
+  forget: [0]
+trial:
+  steps: 60
+  evaluate_every: 20
+parameters:
+  generator_lr: {type: float, low: 3e-5, high: 6e-4, log: true}
+  override:
+    type: categorical
+    choices: [1, random]
+  alpha: 1.2
+search:
+  trials: 16
+  first:
+  - generator_lr: 2e-4
+objectives:
+- metric: fd_classifier
+  goal: minimize
+  reference: 10
+- metric: unlearning_accuracy
+  goal: maximize
+  reference: 0
+constraints:
+- metric: override_distance
+  max: 40
+"""
+
+
+def replaced(old: str, new: str) -> str:
+    assert TEXT.count(old) == 1
+    return TEXT.replace(old, new)
+
+
+def message_of(text: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        parse_search_space(text, "x.yaml", overrides)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def test_a_file_becomes_a_typed_search_space() -> None:
+    space = parse_search_space(TEXT, "x.yaml")
+    assert space.task.forget == (0,)
+    assert space.parameters.searched() == {
+        "generator_lr": FloatDistribution(low=3e-5, high=6e-4, log=True),
+        "override": CategoricalDistribution(choices=(1, "random")),
+    }
+    assert space.search.first == ({"generator_lr": 2e-4},)
+    assert [objective.goal for objective in space.objectives] == [Goal.MINIMIZE, Goal.MAXIMIZE]
+    assert space.parameters.fixed()["beta2"] == Settings().beta2
+
+
+@pytest.mark.parametrize("written", ["3e-4", "3.0e-4", "3E-4", "0.0003"])
+def test_a_float_may_be_written_with_or_without_a_point(written: str) -> None:
+    space = parse_search_space(TEXT, "x.yaml", [f"parameters.generator_lr.low={written}", "search.first=[]"])
+    lr = space.parameters.searched()["generator_lr"]
+    assert isinstance(lr, FloatDistribution)
+    assert lr.low == 3e-4
+
+
+def test_the_digits_example_is_a_valid_search_space() -> None:
+    space = load_search_space(DIGITS)
+    assert set(space.parameters.searched()) == {
+        "forget_weight",
+        "fake_score_forget_weight",
+        "guidance_scale",
+        "generator_lr",
+        "fake_score_lr_ratio",
+        "alpha",
+        "override",
+    }
+    assert set(space.search.first[0]) == set(space.parameters.searched())
+    assert space.trial.milestones() == (20, 40, 60)
+
+
+def test_the_first_point_of_the_digits_example_makes_valid_settings() -> None:
+    space = load_search_space(DIGITS)
+    settings = space.parameters.settings(space.search.first[0])
+    assert (settings.override, settings.fake_score_loss, settings.batch_size) == (1, "velocity", 32)
+
+
+def test_an_override_replaces_a_value() -> None:
+    overrides = [
+        "search.trials=4",
+        "objectives.0.reference=5",
+        "parameters.override=2",
+        "tracking.uri=sqlite:///a=b.db",
+    ]
+    space = parse_search_space(TEXT, "x.yaml", overrides)
+    assert space.search.trials == 4
+    assert space.objectives[0].reference == 5
+    assert space.parameters.fixed()["override"] == 2
+    assert space.tracking.uri == "sqlite:///a=b.db"
+
+
+def test_overrides_apply_in_order() -> None:
+    space = parse_search_space(TEXT, "x.yaml", ["search.trials=4", "search.trials=5"])
+    assert space.search.trials == 5
+
+
+def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
+    overrides = ["parameters.alpha={type: int, low: 0, high: 3}", "parameters.alpha.high=2"]
+    assert parse_search_space(TEXT, "x.yaml", overrides).parameters.searched()["alpha"] == IntDistribution(
+        low=0, high=2
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        # keys
+        ("search.trails=4", "search.trails: unknown key; did you mean trials?"),
+        ("serch.trials=4", "serch: unknown key; did you mean search?"),
+        ("parameters.generater_lr=1", "parameters.generater_lr: unknown key; did you mean generator_lr?"),
+        ("task.override=1", "task.override: unknown key; use kind, teacher, start or forget"),
+        ("objectives.0.weigth=2", "objectives.0.weigth: unknown key; did you mean weight?"),
+        # values of a fixed kind
+        ("search.trials=0", "search.trials: must be above 0, not 0"),
+        ("search.trials='16'", 'search.trials: must be a whole number, not "16"'),
+        ("search.trials=1.5", "search.trials: must be a whole number, not 1.5"),
+        ("search.trials=true", "search.trials: must be a whole number, not true"),
+        ("search.seed=4294967296", "search.seed: must be below 4294967296, not 4294967296"),
+        ("search.sampler=tpee", "search.sampler: must be tpe, nsga2, nsga3, gp, qmc or random, not \"tpee\"; "
+         "did you mean tpe?"),
+        ("search.scheduler=asha", 'search.scheduler: must be a section of keys and values, not "asha"'),
+        ("search.scheduler={}", "search.scheduler.type: is missing; use none or asha"),
+        ("search.scheduler={type: ash}", 'search.scheduler.type: must be none or asha, not "ash"; did you mean asha?'),
+        ("search.scheduler={type: asha, reduction: 2}", "search.scheduler.reduction: unknown key; "
+         "did you mean reduction_factor?"),
+        ("task=null", "task: must be a section of keys and values, not null"),
+        ("task.forget=0", "task.forget: must be a list, not 0"),
+        ("task.forget=[]", "task.forget: must be a list with at least 1 in it, not []"),
+        ("task.forget=[0, true]", "task.forget.1: must be a whole number or text, not true"),
+        ("tracking.uri=3", "tracking.uri: must be text, not 3"),
+        ("name=a b", "name: must be letters, digits, dots, dashes and underscores, beginning with a letter or digit, "
+         'not "a b"'),
+        ("name=../up", "name: must be letters, digits, dots, dashes and underscores, beginning with a letter or digit, "
+         'not "../up"'),
+        ("resources.slots=0", "resources.slots: must be auto or above 0, not 0"),
+        ("resources.slots=al", 'resources.slots: must be auto or a whole number, not "al"'),
+        ("trial.evaluate_every=80", "trial.evaluate_every: must not be above steps (60), but is 80"),
+        # parameters and distributions
+        ("parameters.alpha=.inf", "parameters.alpha: must be finite, not Infinity"),
+        ("parameters.loss=dif_instruct", "parameters.loss: must be score_identity or diff_instruct, "
+         'not "dif_instruct"; did you mean diff_instruct?'),
+        ("parameters.alpha={low: 1, high: 2}", "parameters.alpha.type: is missing; use float, int or categorical"),
+        ("parameters.alpha={type: flaot, low: 1, high: 2}", "parameters.alpha.type: must be float, int or categorical, "
+         'not "flaot"; did you mean float?'),
+        ("parameters.alpha={type: float, low: 2, high: 1}", "parameters.alpha.low: must not be above "
+         "high (1), but is 2"),
+        ("parameters.alpha={type: float, low: 0, high: 1, log: true}", "parameters.alpha.low: must be above 0 with "
+         "log: true, not 0; raise it, or leave log out"),
+        ("parameters.alpha={type: int, low: 1, high: 9, log: true, step: 2}", "parameters.alpha.step: log and step "
+         "exclude each other; leave one out"),
+        ("parameters.alpha={type: float, low: a, high: 1}", 'parameters.alpha.low: must be a number, not "a"'),
+        ("parameters.alpha={type: float, low: 1, hihg: 2}", "parameters.alpha.hihg: unknown key; did you mean high? "
+         "(and 1 more)"),
+        ("parameters.alpha={type: categorical, choices: [1, 2, 1]}", "parameters.alpha.choices.2: 1 is there already; "
+         "remove one"),
+        ("parameters.generator_lr.log=2", "parameters.generator_lr.log: must be true or false, not 2"),
+        ("parameters.guidance_scale={type: float, low: -1, high: 2}", "parameters.guidance_scale.low: must be 0 or "
+         "more, not -1.0"),
+        ("parameters.beta1={type: float, low: 0, high: 1}", "parameters.beta1.high: must be below 1, not 1.0"),
+        ("parameters.batch_size={type: float, low: 16, high: 64}", "parameters.batch_size.type: must be int or "
+         "categorical, as batch_size is a whole number"),
+        ("parameters.beta2={type: categorical, choices: [0.9, high]}", "parameters.beta2.choices.1: must be a number, "
+         'not "high"'),
+        ("parameters.loss={type: categorical, choices: [score_identity, sid]}", "parameters.loss.choices.1: must be "
+         'score_identity or diff_instruct, not "sid"'),
+        ("parameters.t_min={type: int, low: 0, high: 712}", "parameters.t_min: t_min (up to 712) must always be below "
+         "t_max (from 712)"),
+        ("parameters.t_max={type: categorical, choices: [700, 20]}", "parameters.t_max: t_min (up to 38) must always "
+         "be below t_max (from 20)"),
+        # the override against what is forgotten
+        ("parameters.override=0", "parameters.override: 0 is forgotten, so it cannot be what replaces it; choose "
+         "another class"),
+        ("parameters.override={type: int, low: 0, high: 9}", "parameters.override: 0 is forgotten, so it cannot be "
+         "what replaces it; choose another class"),
+        ("parameters.override=[1, 2]", "parameters.override: must have as many classes as are forgotten (1), not 2"),
+        ("parameters.override=[0]", "parameters.override: 0 is forgotten, so it cannot be what replaces it; choose "
+         "another class"),
+        ("parameters.override=true", "parameters.override: must be a whole number, text or a list, not true"),
+        ("task.forget=[3, 3]", "task.forget.1: 3 is there already; remove one"),
+        # settings to try first
+        ("search.first=[{generator_lr: 1}]", "search.first.0.generator_lr: must be from 3e-05 to 0.0006 as in "
+         "parameters.generator_lr, not 1"),
+        ("search.first=[{override: 1}, {override: 2}]", "search.first.1.override: must be 1 or random as in "
+         "parameters.override, not 2"),
+        ("search.first=[{alpha: 1.2}]", "search.first.0.alpha: alpha is not searched; remove it here, or give "
+         "parameters.alpha a distribution"),
+        ("search.first=[{generater_lr: 1}]", "search.first.0.generater_lr: unknown parameter; did you mean "
+         "generator_lr?"),
+        # objectives and constraints
+        ("objectives=[]", "objectives: must be a list with at least 1 in it, not []"),
+        ("objectives.0.metric=fd_clasifier", "objectives.0.metric: no metric is called 'fd_clasifier'; did you mean "
+         "fd_classifier?"),
+        ("objectives.0.metric=fid", "objectives.0.metric: no metric is called 'fid'; use fd_classifier, "
+         "unlearning_accuracy, override_distance, override_rate, retain_accuracy, forget_probability or "
+         "forget_entropy"),
+        ("objectives.0.metric=forget_entropy", "objectives.0.metric: neither direction of forget_entropy is better, so "
+         "it can only be a constraint"),
+        ("objectives.0.goal=maximize", "objectives.0.goal: fd_classifier is better when it is low; write minimize"),
+        ("objectives.0.goal=max", 'objectives.0.goal: must be minimize or maximize, not "max"'),
+        ("objectives.0.reference=0", "objectives.0.reference: must be above 0, the best value of fd_classifier, not 0"),
+        ("objectives.1.reference=1", "objectives.1.reference: must be from 0 to below 1, as unlearning_accuracy is a "
+         "share, not 1"),
+        ("objectives.1.reference=-0.1", "objectives.1.reference: must be from 0 to below 1, as unlearning_accuracy is "
+         "a share, not -0.1"),
+        ("objectives.1={metric: fd_classifier, goal: minimize, reference: 3}", "objectives.1.metric: 'fd_classifier' "
+         "is there already; remove one"),
+        ("constraints.0.metric=overide_distance", "constraints.0.metric: no metric is called 'overide_distance'; did "
+         "you mean override_distance?"),
+        ("constraints.0={metric: override_distance}", "constraints.0: a constraint needs `min` or `max`"),
+        ("constraints.0={metric: override_distance, min: 5, max: 4}", "constraints.0: min (5) is above max (4)"),
+        ("constraints.0={metric: unlearning_accuracy, min: 99}", "constraints.0.min: cannot be 99: unlearning_accuracy "
+         "is a share, from 0 to 1"),
+        ("constraints.0.max=-1", "constraints.0.max: cannot be -1: override_distance is never below 0"),
+        # the assignment itself
+        ("objectives.7.metric=fid", "objectives is a list of 2; use an index, the first is 0"),
+        ("objectives.first.metric=fid", "objectives is a list of 2; use an index, the first is 0"),
+        ("name.x=3", "name is \"small\", so it has no 'x' to set"),
+        ("search.trials", "write KEY=VALUE, such as search.trials=4"),
+        ("=4", "write KEY=VALUE, such as search.trials=4"),
+        ("search.trials=[", "not valid YAML: expected the node content, but found '<stream end>' (while parsing a flow "
+         "node that begins in line 1)"),
+    ],
+)  # fmt: skip
+def test_a_mistake_on_the_command_line_is_named_with_its_override(override: str, message: str) -> None:
+    assert message_of(TEXT, override) == f"--set {override}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("trials: 16", "trails: 16", "x.yaml:15: search.trails: unknown key; did you mean trials? (and 1 more)"),
+        ("  trials: 16\n", "", "x.yaml:14: search.trials: is missing (trials in the sweep)"),
+        ("low: 3e-5", "low: 0", "x.yaml:9: parameters.generator_lr.low: must be above 0 with log: true, not 0; raise "
+         "it, or leave log out"),
+        ("[1, random]", "[1,\n      0]", "x.yaml:10: parameters.override: 0 is forgotten, so it cannot be what "
+         "replaces it; choose another class"),
+        ("[1, random]", "[1,\n      2.5]", "x.yaml:13: parameters.override.choices.1: must be a whole number, text or "
+         "a list, not 2.5"),
+        ("2e-4", "2", "x.yaml:17: search.first.0.generator_lr: must be from 3e-05 to 0.0006 as in "
+         "parameters.generator_lr, not 2"),
+        ("reference: 0", "reference: 2", "x.yaml:24: objectives.1.reference: must be from 0 to below 1, as "
+         "unlearning_accuracy is a share, not 2"),
+        ("max: 40", "max: forty", 'x.yaml:27: constraints.0.max: must be a number, not "forty"'),
+        ("steps: 60", "steps: 0\n  seed: -1", "x.yaml:6: trial.steps: must be above 0, not 0 (and 1 more)"),
+        ("steps: 60", "steps: 60\n  steps: 40", "x.yaml:7: trial.steps: is there already; remove one"),
+        ("  forget: [0]", "\tforget: [0]", "x.yaml:4: not valid YAML: found character '\\t' that cannot start "
+         "any token"),
+        ("[0]", "[0", "x.yaml:5: not valid YAML: expected ',' or ']', but got ':' (while parsing a flow sequence that "
+         "begins in line 4)"),
+        ("small", "sm\x07all", "x.yaml:1: not valid YAML: a control character is not allowed"),
+        ("small", "!env NAME", "x.yaml:1: the tag !env means nothing here; remove it"),
+        ("steps: 60", "steps: !!int many", "x.yaml:6: a value that cannot be read as int"),
+        ("steps: 60", "steps: 1" + "0" * 5000, "x.yaml:6: a value that cannot be read as int"),
+        ("steps: 60", "[steps]: 60", "x.yaml:6: a key must be a single word"),
+        ("[0]", "&again [*again]", "x.yaml:4: nested too deeply"),
+        ("[0]", "[" * 500, "x.yaml:1: nested too deeply"),
+        ("name: small\n", "", "x.yaml:1: name: is missing (what the sweep, its folder, its MLflow runs and its models "
+         "are called)"),
+        ("small", '"\\ud800"', "x.yaml:1: Invalid JSON: unexpected end of hex escape at line 1 column 17"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_file_is_named_with_its_line(old: str, new: str, message: str) -> None:
+    assert message_of(replaced(old, new)) == message
+
+
+def test_a_space_in_which_nothing_is_searched_is_refused() -> None:
+    assert message_of(TEXT, "parameters={alpha: 1.0}", "search.first=[]").startswith(
+        "--set parameters={alpha: 1.0}: parameters: nothing is searched; give a parameter a distribution"
+    )
+
+
+def test_a_mistake_that_an_override_makes_elsewhere_is_named_with_the_line_of_the_file() -> None:
+    assert message_of(TEXT, "trial.steps=10") == (
+        "x.yaml:7: trial.evaluate_every: must not be above steps (10), but is 20"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "# nothing but a comment\n", "---\n"])
+def test_an_empty_file_is_refused(text: str) -> None:
+    assert message_of(text) == (
+        "x.yaml: is empty; a search space needs at least name, task, trial, parameters, search, objectives"
+    )
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "just words\n", "3"])
+def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
+    assert message_of(text) == "x.yaml:1: must be keys and values, such as `name: my-sweep`"
+
+
+def test_two_documents_in_a_file_are_refused() -> None:
+    assert message_of(TEXT + "---\nname: other\n").startswith("x.yaml:28: not valid YAML: but found another document")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x\.yaml: no such file"):
+        load_search_space(tmp_path / "x.yaml")
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder"):
+        load_search_space(tmp_path)
+
+
+def test_a_path_through_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("name: x\n")
+    with pytest.raises(UserError, match=r"file/x\.yaml: cannot be read \(Not a directory\)"):
+        load_search_space(tmp_path / "file" / "x.yaml")
+
+
+def test_a_file_that_is_not_utf8_is_refused_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(b"name: a\ntask: \xff\n")
+    with pytest.raises(UserError, match=r"x\.yaml:2: byte 0xff is not UTF-8; save the file as UTF-8"):
+        load_search_space(path)
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(TEXT, encoding="utf-8-sig")
+    assert load_search_space(path) == parse_search_space(TEXT, "x.yaml")
+
+
+def test_a_dumped_search_space_loads_back_equal() -> None:
+    space = load_search_space(DIGITS)
+    assert parse_search_space(dump_search_space(space), "dumped") == space
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+text = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
+    ["null", "true", "1e5", "?0", "\x85", "a: b"]
+)
+parameters = st.fixed_dictionaries(
+    {"generator_lr": st.builds(lambda ends: {"type": "float", "low": min(ends), "high": max(ends)},
+                               st.tuples(*[st.floats(1e-300, 1e300)] * 2))},
+    optional={
+        "alpha": finite,
+        "override": st.one_of(st.integers(min_value=1), text, st.lists(st.one_of(st.integers(1), text), min_size=1,
+                                                                       max_size=1)),
+        "ema_decay": st.fixed_dictionaries({"type": st.just("categorical"),
+                                            "choices": st.lists(st.floats(0, 1, exclude_max=True), min_size=1,
+                                                                unique_by=repr)}),
+    },
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(parameters=parameters, teacher=text, uri=st.none() | text)
+def test_any_search_space_survives_a_dump(parameters: dict[str, Any], teacher: str, uri: str | None) -> None:
+    space = SearchSpace.model_validate(
+        {
+            "name": "any",
+            "task": {"teacher": teacher, "forget": [0]},
+            "trial": {"steps": 60, "evaluate_every": 20},
+            "parameters": parameters,
+            "search": {"trials": 1},
+            "objectives": [{"metric": "fd_classifier", "goal": "minimize", "reference": math.pi}],
+            "tracking": {"uri": uri},
+        }
+    )
+    assert parse_search_space(dump_search_space(space), "dumped") == space
+
+
+def schema_errors(text: str) -> list[str]:
+    validator = jsonschema.Draft202012Validator(json_schema())
+    return [error.json_path for error in validator.iter_errors(YAML(typ="safe", pure=True).load(text))]
+
+
+def test_the_schema_accepts_the_example() -> None:
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    assert schema_errors(DIGITS.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("trials: 16", "trials: 16\n  sample: tpe", "$.search"),
+        ("trials: 16", "trials: 0", "$.search.trials"),
+        ("low: 3e-5", "low: a", "$.parameters.generator_lr"),
+        ("metric: override_distance", "metric: overide_distance", "$.constraints[0].metric"),
+    ],
+)
+def test_the_schema_refuses_what_loading_refuses(old: str, new: str, path: str) -> None:
+    assert schema_errors(replaced(old, new)) == [path]
+
+
+def test_every_key_of_the_file_is_described() -> None:
+    schema = json_schema()
+    models = [*schema["$defs"].values(), schema]
+    bare = [
+        f"{model['title']}.{key}"
+        for model in models
+        for key, value in model.get("properties", {}).items()
+        if "description" not in value and "$ref" not in value and "const" not in value
+    ]
+    assert bare == []
+
+
+def test_reading_a_file_loads_no_heavy_library() -> None:
+    heavy = {"torch", "ray", "mlflow", "optuna", "pandas", "numpy", "pyarrow", "matplotlib"}
+    script = f"import sys, sfd_sweep.config; print(*sorted({heavy!r} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == ""
