@@ -20,5 +20,11 @@ class SweepFailed(UserError):
     exit_code = 1
 
 
+class Interrupted(UserError):
+    """The user stopped a running sweep; what is finished is kept, and the message says how to go on."""
+
+    exit_code = 130
+
+
 class TrialFailed(Exception):
     """A trial ended without a usable result (it diverged, say); the sweep goes on. The message is its reason."""

@@ -1,0 +1,168 @@
+"""The driver: from checked settings to an outcome. Starts slots, lets Tune run the trials, judges the front."""
+
+import time
+
+import ray
+from ray import tune
+
+from sfd_sweep.config import SearchSpace
+from sfd_sweep.errors import Interrupted, SweepFailed
+from sfd_sweep.storage import Folder
+from sfd_sweep.sweep.callback import SweepCallback
+from sfd_sweep.sweep.commands import Done, Failed, Judge
+from sfd_sweep.sweep.front import front_of
+from sfd_sweep.sweep.lab import Build
+from sfd_sweep.sweep.observer import Observer, Outcome, Recorder, SweepPlan
+from sfd_sweep.sweep.progress import Progress
+from sfd_sweep.sweep.scheduler import make_scheduler, recall
+from sfd_sweep.sweep.search import StudySearch
+from sfd_sweep.sweep.slots import SlotPool
+from sfd_sweep.sweep.stopping import Stop, StopWhenAsked, signals_stop
+from sfd_sweep.sweep.study import SweepStudy
+from sfd_sweep.sweep.trainable import RESOURCES, SlotTrial
+from sfd_sweep.tracking.records import SweepState
+
+ACTOR_DEATHS = 3
+"""How often Tune starts a trial's actor again; the trial itself loses nothing by its death."""
+
+
+class Driver:
+    """Runs what is left of a sweep, once.
+
+    Args:
+        sweep: its folder, on a local disk.
+        study: opened from that folder.
+        build: makes a worker's lab.
+    """
+
+    def __init__(
+        self, space: SearchSpace, sweep: Folder, study: SweepStudy, recorder: Recorder, observer: Observer, build: Build
+    ) -> None:
+        self._started = time.monotonic()
+        self._space = space
+        self._sweep = sweep
+        self._study = study
+        self._recorder = recorder
+        self._observer = observer
+        self._build = build
+        self._stop = Stop()
+        self._progress = Progress(space, sweep, study, recorder, observer, self._stop)
+
+    def run(self, slots: int) -> Outcome:
+        """Run it on so many slots; Ray is there. Without slots, only tell of it.
+
+        Raises:
+            SweepFailed: no trial was completed, no slot works, or the recorder has failed.
+            Interrupted: Ctrl-C was pressed.
+            UserError: the lab cannot be built, for a reason that the user can do something about.
+        """
+        self._observer.sweep_started(SweepPlan(self._space, self._sweep.path, slots, self._study.ended()))
+        message = f"{self._space.name} was stopped; `sfd-sweep resume {self._space.name}` goes on with it"
+        with signals_stop(self._stop, message):
+            self._progress.tell_again()
+            if slots and self._stop.error is None:
+                self._work(slots)
+        return self._close()
+
+    def _work(self, slots: int) -> None:
+        """Train and judge what is left."""
+        self._observer.phase(f"starting {slots} slots")
+        scratch = self._sweep / "ray"
+        scratch.delete()
+        pool = SlotPool(self._space, self._sweep, self._build, slots, self._stop.request)
+        try:
+            self._train(pool, slots)
+            self._judge(pool)
+            self._progress.add_seconds({"starting": ray.get(pool.broker.starting_seconds.remote())})
+        finally:
+            pool.close(patiently=self._stop.error is None)
+            scratch.delete()
+
+    def _train(self, pool: SlotPool, slots: int) -> None:
+        """Let Tune run the trials that have not ended."""
+        left = self._space.search.trials - self._study.ended()
+        if left <= 0:
+            return
+        scheduler = make_scheduler(self._space)
+        recall(scheduler, self._space, self._study.trials())
+        tune.run(
+            tune.with_parameters(SlotTrial, broker=pool.broker, space=self._space),
+            name="tune",
+            storage_path=(self._sweep / "ray").path,
+            resources_per_trial=RESOURCES,
+            num_samples=left,
+            max_concurrent_trials=slots,
+            search_alg=StudySearch(self._study),
+            scheduler=scheduler,
+            callbacks=[SweepCallback(self._space, self._progress, self._stop, pool.broker)],
+            stop=StopWhenAsked(self._stop, pool.broker.close.remote),
+            reuse_actors=True,
+            max_failures=ACTOR_DEATHS,
+            raise_on_failed_trial=False,
+            verbose=0,
+        )
+
+    def _judge(self, pool: SlotPool) -> None:
+        """Have the trials of the front judged once more, on the final number of samples."""
+        commands = judgements(self._space, self._study)
+        if commands and self._stop.error is None:
+            self._observer.phase(f"judging the front on {commands[0].samples} samples")
+        waiting = {pool.broker.call.remote(command): command for command in commands}
+        while waiting and self._stop.error is None:
+            answered, _ = ray.wait(list(waiting), timeout=0.2)
+            for reference in answered:
+                number = waiting.pop(reference).number
+                pool.broker.release.remote(number, wanted=max(1, len(waiting)))
+                match ray.get(reference):
+                    case Done(report=report, waiting_seconds=seconds):
+                        self._progress.judged(number, report, seconds)
+                    case Failed(reason=reason):
+                        self._observer.phase(f"trial {number} could not be judged: {reason}")
+
+    def _close(self) -> Outcome:
+        """Tell the end."""
+        error = self._stop.error
+        if error is None and (reason := self._progress.hopeless()):
+            error = SweepFailed(f"no trial of {self._space.name} was completed; the last ended because {reason}")
+        if error:
+            self._progress.stopped(str(error))
+            self._recorder.close(
+                SweepState.STOPPED if isinstance(error, Interrupted) else SweepState.FAILED, str(error)
+            )
+            raise error
+        self._observer.phase("writing the record")
+        self._recorder.close(SweepState.COMPLETE)
+        front = self._progress.front()
+        outcome = Outcome(
+            name=self._space.name,
+            folder=self._sweep.path,
+            counts=self._progress.counts(),
+            front=front.numbers,
+            hypervolume=front.hypervolume,
+            wall_seconds=time.monotonic() - self._started,
+            slot_seconds=self._progress.slot_seconds,
+        )
+        self._observer.sweep_finished(outcome)
+        return outcome
+
+
+def is_finished(space: SearchSpace, study: SweepStudy) -> bool:
+    """Whether there is nothing left to train or judge."""
+    return study.ended() >= space.search.trials and not judgements(space, study)
+
+
+def judgements(space: SearchSpace, study: SweepStudy) -> list[Judge]:
+    """The trials of the front that are still to be judged on the final number of samples, if the file asks for it.
+
+    The forgotten condition gets more samples in the same proportion.
+    """
+    evaluation = space.evaluation
+    if evaluation.final_samples is None:
+        return []
+    forget_samples = max(2, round(evaluation.forget_samples * evaluation.final_samples / evaluation.samples))
+    judged = study.finals()
+    return [
+        Judge(number, study.trial(number).settings, evaluation.final_samples, forget_samples)
+        for number in front_of(space, study.trials()).numbers
+        if number not in judged
+    ]

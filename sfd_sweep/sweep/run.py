@@ -1,0 +1,126 @@
+"""Running a sweep and resuming one: plain functions that know nothing of the command line."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from sfd_sweep.config import SearchSpace
+from sfd_sweep.config.loading import dump_search_space, parse_search_space
+from sfd_sweep.errors import UserError
+from sfd_sweep.storage import Folder
+from sfd_sweep.sweep.cluster import connected, nodes, slot_count
+from sfd_sweep.sweep.driver import Driver, is_finished
+from sfd_sweep.sweep.lab import Build, build_trial_room
+from sfd_sweep.sweep.lock import LOCK, locked
+from sfd_sweep.sweep.observer import Observer, Outcome, Recorder
+from sfd_sweep.sweep.study import SweepStudy
+from sfd_sweep.tracking.recorder import Recorder as MlflowRecorder
+from sfd_sweep.tracking.store import without_credentials
+from sfd_sweep.trial.plan import make_plan
+
+CONFIG = "config.yaml"
+
+OpenRecorder = Callable[..., Recorder]
+"""Like `tracking.recorder.Recorder.open`."""
+
+
+def run(
+    space: SearchSpace,
+    *,
+    address: str | None = None,
+    observer: Observer | None = None,
+    build: Build = build_trial_room,
+    open_recorder: OpenRecorder = MlflowRecorder.open,
+) -> Outcome:
+    """Run a sweep from its beginning to its end.
+
+    Args:
+        address: Ray cluster: None or "local" starts one on this machine, "auto" joins the one that runs here. A process
+            that has joined one already stays there.
+        observer: is told what happens while it happens.
+        build: makes what a slot works with.
+        open_recorder: opens the record that is kept of the sweep.
+
+    Raises:
+        UserError: the sweep cannot be started, and nothing is left of it; or its slots cannot load what they need.
+        SweepFailed: it was started, but came to nothing.
+        Interrupted: it was stopped by Ctrl-C.
+    """
+    make_plan(space)
+    sweep = Folder.open(space.storage) / space.name
+    config = without_credentials(dump_search_space(space))
+    with ExitStack() as stack:
+        stack.enter_context(locked(_local_path(sweep)))
+        _check_is_new(space, sweep)
+        with _nothing_left_of(sweep):
+            stack.enter_context(connected(address))
+            slots = slot_count(space.resources, space.search.trials, nodes())
+            sweep.write(CONFIG, config.encode())
+            recorder = open_recorder(space, sweep, config, resume=False)
+        study = SweepStudy(space, _local_path(sweep))
+        return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots)
+
+
+def resume(
+    location: str | Path,
+    *,
+    address: str | None = None,
+    observer: Observer | None = None,
+    build: Build = build_trial_room,
+    open_recorder: OpenRecorder = MlflowRecorder.open,
+) -> Outcome:
+    """Go on with a sweep whose driver has ended, in whatever way. Trials that have ended stay as they are.
+
+    Args:
+        location: the sweep's folder.
+
+    See `run` for the rest.
+
+    Raises:
+        UserError: there is no sweep, or another process runs it.
+    """
+    sweep = Folder.open(location)
+    if not sweep.has(CONFIG):
+        raise UserError(f"{location}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows what there is")
+    text = sweep.read(CONFIG).decode()
+    space = parse_search_space(text, f"{sweep.path}/{CONFIG}")
+    make_plan(space)
+    with ExitStack() as stack:
+        stack.enter_context(locked(_local_path(sweep)))
+        study = SweepStudy(space, _local_path(sweep))
+        slots = 0
+        if not is_finished(space, study):
+            stack.enter_context(connected(address))
+            slots = slot_count(space.resources, space.search.trials, nodes())
+        recorder = open_recorder(space, sweep, text, resume=True)
+        return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots)
+
+
+def _local_path(sweep: Folder) -> Path:
+    """The sweep's folder on this machine's disks.
+
+    Raises:
+        UserError: it is in an object store, where the study's journal cannot be.
+    """
+    if not sweep.is_local:
+        raise UserError(f"storage: the study needs a mounted folder, and {sweep.path} is in an object store; name one")
+    return Path(sweep.path)
+
+
+def _check_is_new(space: SearchSpace, sweep: Folder) -> None:
+    if sweep.has(CONFIG):
+        raise UserError(
+            f"name: the sweep {space.name!r} is there already ({sweep.path}): go on with it with "
+            f"`sfd-sweep resume {space.name}`, or choose another name with `--set name=…`"
+        )
+    if sweep.names() != [LOCK]:
+        raise UserError(f"name: {sweep.path} holds other files; choose another name with `--set name=…`")
+
+
+@contextmanager
+def _nothing_left_of(sweep: Folder) -> Iterator[None]:
+    """If the block fails, remove the sweep's new folder."""
+    with ExitStack() as undo:
+        undo.callback(sweep.delete)
+        yield
+        undo.pop_all()

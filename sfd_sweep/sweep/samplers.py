@@ -1,0 +1,49 @@
+"""The search-space file's sampler and distributions in Optuna."""
+
+from typing import Any
+
+import numpy as np
+from optuna import samplers
+from optuna.trial import Trial
+
+from sfd_sweep.config import CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, Search
+
+GENERATIONS = 5
+"""A genetic sampler's population is so small that a sweep has this many, if it has trials for it."""
+
+
+def make_sampler(search: Search, number: int) -> samplers.BaseSampler:
+    """The sampler for one trial.
+
+    Optuna keeps no sampler's random state with the study, so a sampler that is seeded once would draw its first trials
+    again in a resumed sweep. Here every trial has a sampler of its own, seeded by its number: what it draws depends on
+    that and on the study alone, and a resumed sweep draws what an uninterrupted one would.
+    """
+    seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
+    population = max(2, min(50, search.trials // GENERATIONS))
+    match search.sampler:
+        case "tpe":
+            # Trials that are still running count as bad ones by default, which keeps parallel trials apart.
+            return samplers.TPESampler(seed=seed)
+        case "nsga2":
+            return samplers.NSGAIISampler(seed=seed, population_size=population)
+        case "nsga3":
+            return samplers.NSGAIIISampler(seed=seed, population_size=population)
+        case "gp":
+            return samplers.GPSampler(seed=seed)
+        case "qmc":
+            # The place in the sequence is kept with the study; the sequence itself must stay the same.
+            return samplers.QMCSampler(seed=search.seed, scramble=True, warn_independent_sampling=False)
+        case "random":
+            return samplers.RandomSampler(seed=seed)
+
+
+def suggest(trial: Trial, name: str, distribution: Distribution) -> Any:
+    """Draw a parameter of a trial, or find what was drawn for it before."""
+    match distribution:
+        case FloatDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_float(name, low, high, log=log, step=step)
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_int(name, low, high, log=log, step=step)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)

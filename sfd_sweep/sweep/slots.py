@@ -1,0 +1,104 @@
+"""Slots: Ray Train runs that live as long as the sweep and carry out one command after another.
+
+A slot's workers load the lab once, so between two trials there is neither a process to start nor a model to load.
+"""
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from sfd_sweep.config import SearchSpace
+from sfd_sweep.errors import UserError
+from sfd_sweep.storage import Folder
+from sfd_sweep.sweep.broker import Broker
+from sfd_sweep.sweep.lab import Build
+from sfd_sweep.sweep.worker import Post, reason_of, work
+
+CLOSING_SECONDS = 30.0  # more than it takes idle workers to leave
+IMPATIENCE_SECONDS = 3.0  # for workers that are still training, whose work since the last report is lost
+
+
+class SlotPool:
+    """The slots of a sweep, and their broker.
+
+    Train starts a slot's workers again when one of them dies or raises; a run whose controller died is started again
+    by the thread that waits for it.
+
+    Args:
+        sweep: the sweep's folder.
+        build: makes a worker's lab.
+        slots: how many.
+        on_fault: told, from another thread, why no slot is left.
+    """
+
+    def __init__(
+        self, space: SearchSpace, sweep: Folder, build: Build, slots: int, on_fault: Callable[[UserError], None]
+    ) -> None:
+        self.broker = ray.remote(num_cpus=0)(Broker).remote(slots)
+        self._space = space
+        self._sweep = sweep
+        self._build = build
+        self._on_fault = on_fault
+        self._closing = threading.Event()
+        self._threads = [threading.Thread(target=self._keep, args=(slot,), daemon=True) for slot in range(slots)]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self, *, patiently: bool) -> None:
+        """Close all slots, and wait for their ends, but not for what may be hours of training."""
+        self._closing.set()
+        self.broker.close.remote()
+        end = time.monotonic() + (CLOSING_SECONDS if patiently else IMPATIENCE_SECONDS)
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def _keep(self, slot: int) -> None:
+        """Keep a slot's Train run going until it ends by itself, which it does when the broker has closed the slot."""
+        while not self._closing.is_set():
+            try:
+                self._trainer(slot).fit()
+                break
+            except (RayError, TrainingFailedError) as error:
+                if not self._is_worth_another_try(slot, error):
+                    break
+        if not self._closing.is_set() and (fault := ray.get(self.broker.fault.remote())):
+            self._on_fault(fault)
+
+    def _is_worth_another_try(self, slot: int, error: Exception) -> bool:
+        if self._closing.is_set():
+            return False
+        return bool(ray.get(self.broker.cannot_start.remote(slot, reason_of(error), for_good=False)))
+
+    def _trainer(self, slot: int) -> Any:
+        resources = self._space.resources
+        post = Post(self.broker, slot, self._space, self._sweep, self._build)
+        return _trainer_class(resources.workers_per_slot)(
+            functools.partial(work, post),
+            scaling_config=ScalingConfig(
+                num_workers=resources.workers_per_slot,
+                use_gpu=resources.gpus_per_worker > 0,
+                resources_per_worker={"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker},
+            ),
+            run_config=RunConfig(
+                name=f"slot-{slot}",
+                storage_path=(self._sweep / "ray").path,
+                failure_config=FailureConfig(max_failures=-1),
+            ),
+        )
+
+
+def _trainer_class(workers: int) -> Any:
+    """A process group needs torch in the run's controller too, which takes seconds to import: only where there is one
+    to make."""
+    if workers == 1:
+        return DataParallelTrainer
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer

@@ -1,0 +1,154 @@
+"""What the workers of a slot run: build the lab once, then carry out one order after another.
+
+Every rank does the same; rank 0 speaks with the broker, and the others hear from it through Train's own broadcast.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import train
+from ray.train.collective import broadcast_from_rank_zero
+
+from sfd_sweep.config import SearchSpace
+from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.storage import Folder
+from sfd_sweep.sweep.commands import Advance, Answer, Close, Command, Done, Failed, Order
+from sfd_sweep.sweep.lab import Build, Lab, LabTrial
+from sfd_sweep.trial.report import Report
+
+
+@dataclass(frozen=True)
+class Post:
+    """Where a worker stands: all that it is told when it starts.
+
+    Attributes:
+        broker: handle of the broker's actor.
+        slot: index of the slot.
+        sweep: the sweep's folder.
+        build: makes the lab.
+    """
+
+    broker: Any
+    slot: int
+    space: SearchSpace
+    sweep: Folder
+    build: Build
+
+    def tell(self, method: str, *arguments: object, **options: object) -> Any:
+        """Call the broker about this slot, and wait for what it says."""
+        return ray.get(getattr(self.broker, method).remote(self.slot, *arguments, **options))
+
+
+def work(post: Post) -> None:
+    """The Train loop of every rank; it ends when the slot is closed."""
+    lab = _build(post)
+    if lab is None:
+        return
+    if _is_first():
+        post.tell("ready")
+    bench = Bench(lab)
+    idle_since = time.perf_counter()
+    ticket = 0
+    while isinstance(order := _next_order(post, ticket), Order):
+        waiting = time.perf_counter() - idle_since
+        _carry_out(order, waiting, bench, post)
+        idle_since = time.perf_counter()
+        ticket = order.ticket
+
+
+class Bench:
+    """A lab, and the trial that lies on it from one command to the next."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._number: int | None = None
+        self._trial: LabTrial | None = None
+
+    def execute(self, command: Command) -> Report:
+        """Do what the command says.
+
+        Raises:
+            TrialFailed: the trial is over.
+        """
+        if isinstance(command, Advance):
+            return self._trial_of(command).advance(command.to)
+        self.clear()
+        return self._lab.judge(
+            command.number, command.settings, samples=command.samples, forget_samples=command.forget_samples
+        )
+
+    def clear(self) -> None:
+        """Take the trial off the bench, so that its memory is free for the next."""
+        self._number = self._trial = None
+
+    def _trial_of(self, command: Advance) -> LabTrial:
+        if self._trial is None or self._number != command.number:
+            self.clear()
+            self._trial = self._lab.start(command.number, command.settings)
+            self._number = command.number
+        return self._trial
+
+
+def _build(post: Post) -> Lab | None:
+    """The lab; None if it cannot be built and the broker has given the slot up.
+
+    Raises:
+        Exception: whatever the building raised, if it is to be tried again by a new worker group.
+    """
+    try:
+        return post.build(post.space, post.sweep)
+    except UserError as error:
+        post.tell("cannot_start", str(error), for_good=True)
+    except Exception as error:
+        if post.tell("cannot_start", reason_of(error), for_good=False):
+            raise
+    return None
+
+
+def _next_order(post: Post, ticket: int) -> Order | Close:
+    while True:
+        order: Order | Close | None = post.tell("next_order", ticket) if _is_first() else None
+        if _size() > 1:
+            order = broadcast_from_rank_zero(order)
+        if order is not None:
+            return order
+
+
+def _carry_out(order: Order, waiting_seconds: float, bench: Bench, post: Post) -> None:
+    """Do what is ordered and answer.
+
+    Raises:
+        Exception: whatever the lab raised, unless the trial has failed; a new worker group then tries again.
+        TrialFailed: the trial has failed, and there are other ranks, which may be waiting for this one in the middle
+            of the trial; a new worker group goes on with the next.
+    """
+    answer: Answer
+    try:
+        answer = Done(bench.execute(order.command), waiting_seconds)
+    except TrialFailed as error:
+        post.tell("answer", order.ticket, Failed(str(error)))
+        if _size() > 1:
+            raise
+        bench.clear()
+        return
+    except Exception as error:
+        post.tell("crashed", order.ticket, reason_of(error))
+        raise
+    if _is_first():
+        post.tell("answer", order.ticket, answer)
+
+
+def reason_of(error: Exception) -> str:
+    """The error's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _is_first() -> bool:
+    return bool(train.get_context().get_world_rank() == 0)
+
+
+def _size() -> int:
+    return int(train.get_context().get_world_size())

@@ -1,0 +1,40 @@
+"""A one-step generator as an MLflow model. MLflow copies this file into the model: it imports nothing of sfd_sweep."""
+
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas
+from numpy.typing import NDArray
+
+BATCH = 256
+
+
+class GeneratorModel(mlflow.pyfunc.PythonModel):
+    """Images for labels and seeds."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the diffusers folder, with the pipeline that lies in it."""
+        import torch
+        from diffusers import DiffusionPipeline
+
+        folder = context.artifacts["generator"]
+        pipeline = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+        self.pipeline = pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def predict(self, model_input: pandas.DataFrame) -> NDArray[np.uint8]:
+        """Images of shape (n, H, W, C), uint8, one a row; each depends on its own label and seed alone.
+
+        Args:
+            model_input: columns `label` (index of the class) and `seed`.
+        """
+        labels, seeds = model_input["label"].tolist(), model_input["seed"].tolist()
+        batches = [
+            self.pipeline(labels=labels[start : start + BATCH], seeds=seeds[start : start + BATCH], output_type="np")
+            for start in range(0, len(labels), BATCH)
+        ]
+        images: NDArray[np.float32] = np.concatenate([batch.images for batch in batches])
+        return np.rint(images * 255).astype(np.uint8)
+
+
+mlflow.models.set_model(GeneratorModel())

@@ -1,0 +1,160 @@
+"""The one writer of a sweep: it takes what happens from Tune's loop and writes it behind its back."""
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from sfd_sweep.config import SearchSpace, Settings
+from sfd_sweep.errors import SweepFailed, UserError
+from sfd_sweep.storage import Folder
+from sfd_sweep.tracking.models import log_generator
+from sfd_sweep.tracking.pictures import sweep_files
+from sfd_sweep.tracking.reader import read_sweep
+from sfd_sweep.tracking.records import SweepRecord, SweepState, TrialRecord
+from sfd_sweep.tracking.runs import SweepRuns
+from sfd_sweep.tracking.store import Store, one_line, refusals_of, without_credentials
+from sfd_sweep.trial.layout import GENERATOR, step_folder, trial_folder
+from sfd_sweep.trial.report import Report, TrialState
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Records a sweep in MLflow: a run for the sweep, and one below it for each trial.
+
+    Calls return at once; one background thread makes the writes, in order. The first write that fails ends the writing
+    (MLflow itself has tried again by then) and is raised by `close`. Telling the same thing twice changes nothing, so
+    a resumed sweep tells everything that is in its storage once more.
+    """
+
+    def __init__(self, store: Store, space: SearchSpace, sweep_folder: Folder, runs: SweepRuns) -> None:
+        self._store = store
+        self._space = space
+        self._folder = sweep_folder
+        self._storage = _storage_uri(space, sweep_folder)
+        self._runs = runs
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mlflow-writer")
+        self._failure: BaseException | None = None
+
+    @classmethod
+    def open(cls, space: SearchSpace, sweep_folder: Folder, config_yaml: str, *, resume: bool = False) -> "Recorder":
+        """Reach the store, create or migrate its database, and make the sweep's run (or find it).
+
+        Args:
+            sweep_folder: where the sweep keeps its trials.
+            config_yaml: the resolved search-space file; kept without credentials.
+            resume: whether a sweep of that name may be there already.
+
+        Raises:
+            UserError: the store is away or unreadable, or has a sweep of that name that is not resumed.
+        """
+        store = Store.open(space.tracking.uri, create=True)
+        with refusals_of(store.uri):
+            runs = SweepRuns.open(store, space, _storage_uri(space, sweep_folder), config_yaml, resume=resume)
+        return cls(store, space, sweep_folder, runs)
+
+    def trial_started(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
+        """A slot has been asked to run the trial, for the first time or again.
+
+        Args:
+            searched: the values of the parameters that the sweep searches.
+        """
+        self._put(self._runs.start_trial, number, settings, searched)
+
+    def trial_reported(self, number: int, report: Report, waiting_seconds: float, grid: bytes) -> None:
+        """The trial has been evaluated.
+
+        Args:
+            waiting_seconds: how long it has waited for a slot since its last evaluation.
+            grid: picture of its fixed-seed samples, in any format that Pillow reads.
+        """
+        self._put(self._runs.report_trial, number, report, waiting_seconds, grid)
+
+    def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
+        """The trial has ended."""
+        self._put(self._runs.end_trial, number, state, reason)
+
+    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int) -> None:
+        """The front, by numbers of trials, after so many trials have ended."""
+        self._put(self._runs.mark_front, tuple(front), hypervolume, finished)
+
+    def judged(self, number: int, report: Report) -> None:
+        """The trial has been evaluated once more, at the final number of samples."""
+        self._put(self._runs.judge_trial, number, report)
+
+    def close(self, state: SweepState, reason: str | None = None) -> None:
+        """Write what is still to be written, pictures and table, models if the sweep is complete, and its state.
+
+        Args:
+            reason: why the sweep, and with it every trial that has not ended, was stopped or failed.
+
+        Raises:
+            SweepFailed: MLflow has refused a write.
+        """
+        self._thread.shutdown(wait=True)
+        with self._safe_in_storage():
+            if self._failure:
+                raise self._failure
+            self._runs.stop_open_trials(reason)
+            record = read_sweep(self._store.uri, self._space.name)
+            self._runs.log_files(sweep_files(record))
+            if state is SweepState.COMPLETE:
+                self._log_models(record)
+            self._runs.end(state, reason)
+
+    def _put(self, write: Callable[..., None], *arguments: object) -> None:
+        self._thread.submit(self._write, write, *arguments).add_done_callback(self._note)
+
+    def _write(self, write: Callable[..., None], *arguments: object) -> None:
+        if self._failure is None:
+            write(*arguments)
+
+    def _note(self, done: "Future[None]") -> None:
+        error = done.exception()
+        if error:
+            self._failure = error
+            log.warning("MLflow takes no more of this sweep, which goes on: %s", one_line(error))
+
+    @contextmanager
+    def _safe_in_storage(self) -> Iterator[None]:
+        try:
+            with refusals_of(self._store.uri):
+                yield
+        except UserError as error:
+            name = self._space.name
+            raise SweepFailed(
+                f"{error}. Everything is safe in {self._storage}; `sfd-sweep resume {name}` records it again"
+            ) from error
+
+    def _log_models(self, record: SweepRecord) -> None:
+        for trial in record.front:
+            with self._generator(trial) as folder:
+                if folder:
+                    log_generator(self._store, trial.run_id, folder)
+
+    @contextmanager
+    def _generator(self, trial: TrialRecord) -> Iterator[Path | None]:
+        """The folder of the trial's last generator on a local disk; None, with a warning, if it was not kept."""
+        step = trial.report.step if trial.report else 0
+        folder = step_folder(trial_folder(self._folder, trial.number), step) / GENERATOR
+        if not folder.has("model_index.json"):
+            log.warning("trial %d is on the front, but %s holds no generator to log", trial.number, folder.path)
+            yield None
+        elif folder.is_local:
+            yield Path(folder.path)
+        else:
+            with tempfile.TemporaryDirectory() as local:
+                folder.download(Path(local))
+                yield Path(local)
+
+
+def _storage_uri(space: SearchSpace, folder: Folder) -> str:
+    if folder.is_local:
+        return Path(folder.path).as_uri()
+    parts = urlsplit(without_credentials(space.storage))
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{space.name}"))

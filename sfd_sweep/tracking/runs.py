@@ -1,0 +1,290 @@
+"""The runs of one sweep in MLflow: a parent, and a child a trial. Every write may be repeated."""
+
+import io
+import re
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_USER
+from PIL import Image
+
+from sfd_sweep.config import SearchSpace, Settings
+from sfd_sweep.errors import UserError
+from sfd_sweep.objectives import combined_score
+from sfd_sweep.tracking.environment import package_lock, version_tags
+from sfd_sweep.tracking.records import SweepState
+from sfd_sweep.tracking.schema import (
+    FINAL,
+    FINISHED,
+    SCORE,
+    SEARCH_SPACE_FILE,
+    SLOT_HOURS,
+    STEP,
+    SWEEP_KIND,
+    TRIAL_KIND,
+    Tag,
+    below,
+    report_to_metrics,
+    restore,
+    settings_to_parameters,
+    space_to_parameters,
+    to_text,
+)
+from sfd_sweep.tracking.store import Store, without_credentials
+from sfd_sweep.trial.report import Report, TrialState
+
+ENDED = {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED}
+RUN_STATUS = {"running": "RUNNING", "complete": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "stopped": "KILLED"}
+GRID = "grid"
+LOCK_FILE = "environment.txt"
+
+
+@dataclass
+class _TrialRun:
+    """What the store holds of a trial."""
+
+    run_id: str
+    found: bool
+    tags: dict[str, str]
+    parameters: dict[str, str]
+    metrics: dict[str, float]
+
+    @classmethod
+    def of(cls, run: Run, *, found: bool) -> "_TrialRun":
+        return cls(run.info.run_id, found, dict(run.data.tags), dict(run.data.params), restore(run.data.metrics))
+
+
+class SweepRuns:
+    """Writes a sweep's runs. What the store holds is known from one look at it, so that nothing is written twice.
+
+    Args:
+        store: the tracking store.
+        space: the sweep.
+        storage: URI of the sweep's folder.
+        sweep: its parent run.
+        trials: its child runs.
+    """
+
+    def __init__(self, store: Store, space: SearchSpace, storage: str, sweep: Run, trials: Sequence[Run]) -> None:
+        self.sweep_id = sweep.info.run_id
+        self._client = store.client
+        self._space = space
+        self._storage = storage
+        self._sweep = sweep
+        self._trials = {int(run.data.tags[Tag.TRIAL]): _TrialRun.of(run, found=True) for run in trials}
+        self._finished = int(sweep.data.metrics.get(FINISHED, -1))
+
+    @classmethod
+    def open(cls, store: Store, space: SearchSpace, storage: str, config_yaml: str, *, resume: bool) -> "SweepRuns":
+        """Make the sweep's experiment and parent run, or find them.
+
+        Args:
+            storage: URI of the sweep's folder.
+            config_yaml: the resolved search-space file.
+            resume: whether a sweep of that name may be there already.
+
+        Raises:
+            UserError: a sweep of that name is there, and this is none of its resumption.
+        """
+        sweep = next((run for run in store.sweep_runs() if run.data.tags[Tag.SWEEP] == space.name), None)
+        if sweep and not resume:
+            raise UserError(
+                f"a sweep named {space.name!r} is already in MLflow at {store.place}: `sfd-sweep resume {space.name}` "
+                "goes on with it; a new one needs another name (`--set name=…`)"
+            )
+        trials = store.trial_runs(sweep) if sweep else []
+        runs = cls(store, space, storage, sweep or _create_sweep_run(store, space, storage), trials)
+        runs._describe(config_yaml)
+        return runs
+
+    def start_trial(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
+        """Make the trial's run with its settings; one that had been stopped is running again."""
+        trial = self._trials.get(number) or self._create_trial_run(number, searched)
+        parameters = settings_to_parameters(settings)
+        missing = {name: text for name, text in parameters.items() if name not in trial.parameters}
+        if missing:
+            self._client.log_batch(trial.run_id, params=_parameters(missing))
+            trial.parameters |= missing
+        if trial.tags[Tag.STATE] == TrialState.STOPPED:
+            self._client.update_run(trial.run_id, status=RUN_STATUS[TrialState.RUNNING])
+            self._set_tags(trial, {Tag.STATE: TrialState.RUNNING, Tag.REASON: ""})
+
+    def report_trial(self, number: int, report: Report, waiting_seconds: float, grid: bytes) -> None:
+        """Write an evaluation: the grid as an image, then all figures at once."""
+        trial = self._trials[number]
+        if report.step <= trial.metrics.get(STEP, -1):
+            return
+        self._log_grid(trial, report.step, grid)
+        score = combined_score(report.metrics, self._space.objectives, self._space.constraints)
+        metrics = report_to_metrics(report) | {
+            "seconds/waiting": waiting_seconds,
+            SCORE: score,
+            SLOT_HOURS: trial.metrics.get(SLOT_HOURS, 0.0) + sum(report.seconds.values()) / 3600,
+        }
+        self._log_metrics(trial, metrics, report.step, {Tag.SCORE: f"{score:.6g}"})
+
+    def end_trial(self, number: int, state: TrialState, reason: str | None) -> None:
+        """Write what has become of the trial."""
+        trial = self._trials[number]
+        if trial.tags[Tag.STATE] != state:
+            self._client.set_terminated(trial.run_id, RUN_STATUS[state])
+            self._set_tags(trial, {Tag.STATE: state, Tag.REASON: _short(reason)})
+
+    def mark_front(self, front: Sequence[int], hypervolume: float, finished: int) -> None:
+        """Tag the trials of the front, and write the sweep's figures after so many finished trials."""
+        for number, trial in self._trials.items():
+            self._set_tags(trial, {Tag.PARETO: "true" if number in front else "false"})
+        if finished <= self._finished:
+            return
+        self._finished = finished
+        slot_hours = sum(
+            trial.metrics.get(SLOT_HOURS, 0.0)
+            for trial in self._trials.values()
+            if trial.tags[Tag.STATE] != TrialState.RUNNING
+        )
+        resources = self._space.resources
+        metrics = {
+            "hypervolume": hypervolume,
+            "front_size": float(len(front)),
+            FINISHED: float(finished),
+            SLOT_HOURS: slot_hours,
+            "gpu_hours": slot_hours * resources.workers_per_slot * resources.gpus_per_worker,
+        }
+        self._client.log_batch(self.sweep_id, metrics=_points(metrics, finished))
+
+    def judge_trial(self, number: int, report: Report) -> None:
+        """Write the figures of the judgement at more samples, in place of earlier ones."""
+        trial = self._trials[number]
+        metrics = report_to_metrics(report)
+        if below(trial.metrics, FINAL) != metrics:
+            self._log_metrics(trial, {FINAL + name: value for name, value in metrics.items()}, report.step, {})
+
+    def stop_open_trials(self, reason: str | None) -> None:
+        """Mark the trials that have not ended as stopped."""
+        for number, trial in self._trials.items():
+            if trial.tags[Tag.STATE] not in ENDED:
+                self.end_trial(number, TrialState.STOPPED, reason)
+
+    def end(self, state: SweepState, reason: str | None) -> None:
+        """Write what has become of the sweep."""
+        self._client.set_terminated(self.sweep_id, RUN_STATUS[state])
+        self._tag_sweep({Tag.STATE: state, Tag.REASON: _short(reason)})
+
+    def log_files(self, files: Mapping[str, bytes]) -> None:
+        """Put files among the sweep's artifacts, in place of earlier ones."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(content)
+            self._client.log_artifacts(self.sweep_id, folder)
+
+    def _describe(self, config_yaml: str) -> None:
+        """Say that the sweep runs, what it is and what it runs on. MLflow's parameters keep their first value."""
+        settled = self._sweep.data.params
+        parameters = {name: text for name, text in space_to_parameters(self._space).items() if name not in settled}
+        self._client.log_batch(self.sweep_id, params=_parameters(parameters))
+        config = without_credentials(config_yaml)
+        self.log_files({SEARCH_SPACE_FILE: config.encode(), LOCK_FILE: package_lock().encode()})
+        if self._sweep.info.status != RUN_STATUS[SweepState.RUNNING]:
+            self._client.update_run(self.sweep_id, status=RUN_STATUS[SweepState.RUNNING])
+        tags = {
+            Tag.STATE: SweepState.RUNNING,
+            Tag.REASON: "",
+            Tag.STORAGE: self._storage,
+            Tag.TRIALS: str(self._space.search.trials),
+            "mlflow.note.content": _in_words(self._space),
+        }
+        self._tag_sweep(tags | version_tags())
+
+    def _create_trial_run(self, number: int, searched: Mapping[str, Any]) -> _TrialRun:
+        tags = {
+            Tag.KIND: TRIAL_KIND,
+            Tag.SWEEP: self._space.name,
+            Tag.TRIAL: str(number),
+            Tag.STATE: TrialState.RUNNING,
+            Tag.PARETO: "false",
+            Tag.STORAGE: self._storage,
+            MLFLOW_PARENT_RUN_ID: self.sweep_id,
+            MLFLOW_USER: self._sweep.data.tags[MLFLOW_USER],
+            "mlflow.note.content": " · ".join(f"{name} {to_text(value)}" for name, value in searched.items()),
+        }
+        run = self._client.create_run(self._sweep.info.experiment_id, tags=tags, run_name=f"trial {number}")
+        self._trials[number] = _TrialRun.of(run, found=False)
+        return self._trials[number]
+
+    def _log_grid(self, trial: _TrialRun, step: int, grid: bytes) -> None:
+        """MLflow's page shows the images of a name by step. One that was left by a killed driver is not repeated."""
+        if trial.found:
+            names = [file.path for file in self._client.list_artifacts(trial.run_id, "images")]
+            if any(re.search(rf"/{GRID}\Wstep\W{step}\W", name) for name in names):
+                return
+        self._client.log_image(trial.run_id, Image.open(io.BytesIO(grid)), key=GRID, step=step)
+
+    def _log_metrics(self, trial: _TrialRun, metrics: dict[str, float], step: int, tags: dict[str, str]) -> None:
+        self._client.log_batch(
+            trial.run_id, metrics=_points(metrics, step), tags=[RunTag(*item) for item in tags.items()]
+        )
+        trial.metrics |= metrics
+        trial.tags |= tags
+
+    def _set_tags(self, trial: _TrialRun, tags: dict[str, str]) -> None:
+        changed = {key: value for key, value in tags.items() if trial.tags.get(key, "") != value}
+        if changed:
+            self._client.log_batch(trial.run_id, tags=[RunTag(*item) for item in changed.items()])
+            trial.tags |= changed
+
+    def _tag_sweep(self, tags: dict[str, str]) -> None:
+        self._client.log_batch(self.sweep_id, tags=[RunTag(*item) for item in tags.items()])
+
+
+def _create_sweep_run(store: Store, space: SearchSpace, storage: str) -> Run:
+    family = space.tracking.experiment or space.name
+    experiment = store.client.get_experiment_by_name(family)
+    experiment_id = (
+        experiment.experiment_id
+        if experiment
+        else store.client.create_experiment(family, tags={"mlflow.experimentKind": "custom_model_development"})
+    )
+    tags = {
+        Tag.KIND: SWEEP_KIND,
+        Tag.SWEEP: space.name,
+        Tag.STATE: SweepState.RUNNING,
+        Tag.STORAGE: storage,
+        Tag.TRIALS: str(space.search.trials),
+        MLFLOW_USER: resolve_tags()[MLFLOW_USER],
+    }
+    return store.client.create_run(experiment_id, tags=tags, run_name=space.name)
+
+
+def _in_words(space: SearchSpace) -> str:
+    aims = [f"{objective.goal} {objective.metric}" for objective in space.objectives]
+    bounds = [f"{bound.metric} in [{_end(bound.min)}, {_end(bound.max)}]" for bound in space.constraints]
+    forgotten = ", ".join(map(str, space.task.forget))
+    return (
+        f"Forget **{forgotten}** of `{space.task.teacher}`: {', '.join(aims)}"
+        f"{', with ' + ', '.join(bounds) if bounds else ''}. "
+        f"{space.search.trials} trials of {space.trial.steps} steps, {space.search.sampler} sampler."
+    )
+
+
+def _end(bound: float | None) -> str:
+    return "…" if bound is None else f"{bound:g}"
+
+
+def _points(metrics: Mapping[str, float], step: int) -> list[Metric]:
+    now = int(time.time() * 1000)
+    return [Metric(name, value, now, step) for name, value in metrics.items()]
+
+
+def _parameters(texts: Mapping[str, str]) -> list[Param]:
+    return [Param(name, without_credentials(text)) for name, text in texts.items()]
+
+
+def _short(reason: str | None) -> str:
+    """A reason as a tag: without credentials, and no longer than a page of MLflow's shows well."""
+    return without_credentials(reason or "")[:500]

@@ -1,0 +1,284 @@
+"""What a sweep leaves in MLflow, whatever happens to its driver and to the store."""
+
+import sqlite3
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from sfd_sweep.config import SearchSpace
+from sfd_sweep.errors import SweepFailed, UserError
+from sfd_sweep.tracking.reader import list_sweeps, read_reports, read_sweep
+from sfd_sweep.tracking.records import SweepState
+from sfd_sweep.trial.report import TrialState
+from tracked_sweep import grid, open_recorder, report, search_space, searched, settings, tell_sweep, tell_trial
+
+
+@pytest.fixture
+def recorded(space: SearchSpace, tmp_path: Path) -> SearchSpace:
+    recorder = open_recorder(space, tmp_path)
+    tell_sweep(recorder, space)
+    recorder.close(SweepState.COMPLETE)
+    return space
+
+
+def runs_of(uri: str) -> tuple[MlflowClient, dict[str, object]]:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("small")
+    return client, {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def everything(uri: str) -> Counter:
+    """How often each run has each point, image and artifact."""
+    client, runs = runs_of(uri)
+    found: Counter = Counter()
+    for name, run in runs.items():
+        for metric in run.data.metrics:
+            found.update((name, metric, point.step) for point in client.get_metric_history(run.info.run_id, metric))
+        for folder in ("", "images"):
+            found.update((name, file.path.split("+timestamp")[0]) for file in client.list_artifacts(run.info.run_id, folder))
+    return found
+
+
+def test_a_recorded_sweep_is_read_back_as_it_was_told(recorded: SearchSpace, tracking_uri: str, tmp_path: Path) -> None:
+    sweep = read_sweep(tracking_uri, "small")
+    assert sweep.space == recorded
+    assert sweep.summary.state is SweepState.COMPLETE
+    assert (sweep.summary.planned, sweep.summary.finished, sweep.summary.front_size) == (4, 4, 2)
+    assert sweep.summary.hypervolume == 8.82
+    assert sweep.summary.storage == (tmp_path / "small").as_uri()
+    assert [trial.number for trial in sweep.trials] == [0, 1, 2, 3]
+    trial = sweep.trials[1]
+    assert trial.settings == settings(recorded, 1)
+    assert trial.searched == searched(1)
+    assert trial.state is TrialState.COMPLETE
+    assert trial.report is not None
+    assert trial.report.metrics == report(20, 2.0, 0.99).metrics
+    assert trial.report.samples == {"retained": 2000, "forgotten": 1000}
+    assert trial.report.seconds == {"training": 6.0, "evaluating": 2.5, "saving": 0.5, "waiting": 0.25}
+    assert trial.report.dropped_samples == 1
+    assert trial.slot_hours == pytest.approx(2 * 9 / 3600)
+    assert [trial.pareto for trial in sweep.trials] == [True, True, False, False]
+    assert (sweep.trials[3].state, sweep.trials[3].reason) == (TrialState.PRUNED, "below the median")
+    assert [found.step for found in read_reports(tracking_uri, trial)] == [10, 20]
+
+
+def test_mlflow_shows_trials_below_their_sweep_with_matching_states(recorded: SearchSpace, tracking_uri: str) -> None:
+    _, runs = runs_of(tracking_uri)
+    sweep = runs.pop("small")
+    assert sorted(runs) == ["trial 0", "trial 1", "trial 2", "trial 3"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {sweep.info.run_id}
+    assert [run.info.status for _, run in sorted(runs.items())] == ["FINISHED", "FINISHED", "FINISHED", "KILLED"]
+    assert sweep.info.status == "FINISHED"
+    assert sweep.data.params["search.trials"] == "4"
+    assert sweep.data.metrics["slot_hours"] == pytest.approx((3 * 18 + 9) / 3600)
+    assert sweep.data.metrics["gpu_hours"] == pytest.approx((3 * 18 + 9) / 3600)  # two workers with half a GPU each
+    assert runs["trial 0"].data.params["batch_size"] == "32"
+    assert runs["trial 0"].data.tags["sfd.score"] == f"{runs['trial 0'].data.metrics['score']:.6g}"
+
+
+def test_a_closed_sweep_leaves_pictures_a_table_and_its_environment(recorded: SearchSpace, tracking_uri: str) -> None:
+    client, runs = runs_of(tracking_uri)
+    run_id = runs["small"].info.run_id
+    names = {file.path for file in client.list_artifacts(run_id)}
+    assert names >= {"front.png", "front.html", "hypervolume.png", "importance.png", "environment.txt"}
+    table = pd.read_parquet(client.download_artifacts(run_id, "trials.parquet"))
+    assert table["trial"].tolist() == [0, 1, 2, 3]
+    assert table["samples_retained"].tolist() == [2000] * 4
+    assert f"pandas=={pd.__version__}\n" in Path(client.download_artifacts(run_id, "environment.txt")).read_text()
+
+
+def test_an_evaluation_adds_its_grid_as_an_image_of_its_step(recorded: SearchSpace, tracking_uri: str) -> None:
+    client, runs = runs_of(tracking_uri)
+    names = [file.path for file in client.list_artifacts(runs["trial 0"].info.run_id, "images")]
+    pictures = sorted(name.split("+timestamp")[0] for name in names if name.endswith(".png"))
+    assert pictures == ["images/grid+step+10", "images/grid+step+20"]
+    assert runs["trial 0"].data.tags["mlflow.loggedImages"] == "True"
+
+
+def test_telling_a_resumed_sweep_everything_again_changes_nothing(
+    recorded: SearchSpace, tracking_uri: str, tmp_path: Path
+) -> None:
+    before, sweep = everything(tracking_uri), read_sweep(tracking_uri, "small")
+    recorder = open_recorder(recorded, tmp_path, resume=True)
+    tell_sweep(recorder, recorded)
+    tell_sweep(recorder, recorded)
+    recorder.close(SweepState.COMPLETE)
+    assert everything(tracking_uri) == before
+    assert max(before.values()) == 2  # an image is kept in two sizes
+    assert read_sweep(tracking_uri, "small").trials == sweep.trials
+
+
+def test_a_resumed_sweep_continues_the_runs_that_a_killed_driver_left(
+    space: SearchSpace, tracking_uri: str, tmp_path: Path
+) -> None:
+    killed = open_recorder(space, tmp_path)
+    killed.trial_started(0, settings(space, 0), searched(0))
+    killed.trial_reported(0, report(10, 11.0, 0.9), 0.25, grid())
+    killed._thread.shutdown(wait=True)  # and nothing is ever closed
+    recorder = open_recorder(space, tmp_path, resume=True)
+    tell_trial(recorder, space, 0)
+    recorder.close(SweepState.COMPLETE)
+    counted = everything(tracking_uri)
+    assert counted["trial 0", "fd_classifier", 10] == counted["trial 0", "fd_classifier", 20] == 1
+    assert counted["trial 0", "images/grid+step+10"] == 2
+    (trial,) = read_sweep(tracking_uri, "small").trials
+    assert trial.slot_hours == pytest.approx(18 / 3600)
+
+
+def test_an_image_without_its_figures_is_not_repeated_after_a_crash_between_them(
+    space: SearchSpace, tracking_uri: str, tmp_path: Path
+) -> None:
+    killed = open_recorder(space, tmp_path)
+    killed.trial_started(0, settings(space, 0), searched(0))
+    killed._thread.shutdown(wait=True)
+    killed._runs._log_grid(killed._runs._trials[0], 10, grid())
+    recorder = open_recorder(space, tmp_path, resume=True)
+    tell_trial(recorder, space, 0)
+    recorder.close(SweepState.COMPLETE)
+    assert everything(tracking_uri)["trial 0", "images/grid+step+10"] == 2
+
+
+def test_trials_that_have_not_ended_are_stopped_with_the_sweep_and_run_again_with_it(
+    space: SearchSpace, tracking_uri: str, tmp_path: Path
+) -> None:
+    recorder = open_recorder(space, tmp_path)
+    tell_trial(recorder, space, 0)
+    recorder.trial_started(1, settings(space, 1), searched(1))
+    recorder.close(SweepState.STOPPED, "interrupted")
+    sweep = read_sweep(tracking_uri, "small")
+    assert (sweep.summary.state, sweep.summary.reason) == (SweepState.STOPPED, "interrupted")
+    assert [trial.state for trial in sweep.trials] == [TrialState.COMPLETE, TrialState.STOPPED]
+    assert runs_of(tracking_uri)[1]["trial 1"].info.status == "KILLED"
+
+    recorder = open_recorder(space, tmp_path, resume=True)
+    recorder.trial_started(1, settings(space, 1), searched(1))
+    recorder._thread.shutdown(wait=True)
+    sweep = read_sweep(tracking_uri, "small")
+    assert (sweep.summary.state, sweep.summary.reason, sweep.summary.ended) == (SweepState.RUNNING, None, None)
+    assert (sweep.trials[1].state, sweep.trials[1].reason, sweep.trials[1].ended) == (TrialState.RUNNING, None, None)
+    assert runs_of(tracking_uri)[1]["trial 1"].info.status == "RUNNING"
+
+
+def test_tags_tell_the_front_while_the_sweep_runs(space: SearchSpace, tracking_uri: str, tmp_path: Path) -> None:
+    recorder = open_recorder(space, tmp_path)
+    for number in (0, 1):
+        tell_trial(recorder, space, number)
+    recorder.front_changed([0], 8.1, 1)
+    recorder.front_changed([1], 8.2, 2)
+    recorder._thread.shutdown(wait=True)
+    client, runs = runs_of(tracking_uri)
+    assert [runs[name].data.tags["sfd.pareto"] for name in ("trial 0", "trial 1")] == ["false", "true"]
+    points = client.get_metric_history(runs["small"].info.run_id, "hypervolume")
+    assert [(point.step, point.value) for point in points] == [(1, 8.1), (2, 8.2)]
+    assert runs["small"].info.status == "RUNNING"
+
+
+def test_final_figures_stand_beside_those_of_the_search(space: SearchSpace, tracking_uri: str, tmp_path: Path) -> None:
+    recorder = open_recorder(space, tmp_path)
+    tell_trial(recorder, space, 0)
+    recorder.judged(0, report(20, 0.9, 0.91, samples=10000))
+    recorder.judged(0, report(20, 0.9, 0.91, samples=10000))
+    recorder.close(SweepState.COMPLETE)
+    (trial,) = read_sweep(tracking_uri, "small").trials
+    assert trial.final == report(20, 0.9, 0.91, samples=10000)
+    assert trial.report is not None
+    assert trial.report.metrics["fd_classifier"] == 1.0
+    assert everything(tracking_uri)["trial 0", "final/fd_classifier", 20] == 1
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_figures_that_are_not_finite_are_recorded_and_never_on_the_front(
+    space: SearchSpace, tracking_uri: str, tmp_path: Path, value: float
+) -> None:
+    recorder = open_recorder(space, tmp_path)
+    tell_trial(recorder, space, 0)
+    recorder.trial_started(1, settings(space, 1), searched(1))
+    recorder.trial_reported(1, report(20, value, 1.0), 0.0, grid())
+    recorder.trial_finished(1, TrialState.COMPLETE, None)
+    recorder.close(SweepState.COMPLETE)
+    sweep = read_sweep(tracking_uri, "small")
+    assert str(sweep.trials[1].metrics["fd_classifier"]) == str(value)
+    assert [trial.number for trial in sweep.front] == [0]
+
+
+def test_a_new_sweep_of_a_recorded_name_is_refused_with_both_ways_out(recorded: SearchSpace, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"named 'small' is already.*sfd-sweep resume small.*another name"):
+        open_recorder(recorded, tmp_path)
+
+
+def test_a_resumed_sweep_that_the_store_does_not_know_is_recorded_anew(
+    space: SearchSpace, tracking_uri: str, tmp_path: Path
+) -> None:
+    recorder = open_recorder(space, tmp_path, resume=True)
+    tell_sweep(recorder, space)
+    recorder.close(SweepState.COMPLETE)
+    assert [sweep.name for sweep in list_sweeps(tracking_uri)] == ["small"]
+
+
+def test_sweeps_of_one_experiment_are_kept_apart(tracking_uri: str, tmp_path: Path) -> None:
+    for name, number in (("first", 0), ("second", 1)):
+        space = search_space(tracking_uri, f"name={name}", "tracking.experiment=family")
+        recorder = open_recorder(space, tmp_path)
+        tell_trial(recorder, space, number)
+        recorder.close(SweepState.COMPLETE)
+    assert [sweep.name for sweep in list_sweeps(tracking_uri)] == ["second", "first"]
+    assert len({sweep.experiment_id for sweep in list_sweeps(tracking_uri)}) == 1
+    assert [trial.number for trial in read_sweep(tracking_uri, "second").trials] == [1]
+
+
+def test_a_refused_write_is_raised_when_the_sweep_is_closed(
+    space: SearchSpace, tracking_uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = open_recorder(space, tmp_path)
+    recorder.trial_started(0, settings(space, 0), searched(0))
+    while not read_sweep(tracking_uri, "small").trials:
+        time.sleep(0.05)
+    MlflowClient(tracking_uri).delete_run(read_sweep(tracking_uri, "small").trials[0].run_id)
+    recorder.trial_reported(0, report(10, 1.0, 1.0), 0.0, grid())
+    recorder.front_changed([], 1.0, 1)
+    with pytest.raises(SweepFailed, match=r"safe in file://.*/small; `sfd-sweep resume small` records it again") as failure:
+        recorder.close(SweepState.COMPLETE)
+    assert "\n" not in str(failure.value)
+    assert "MLflow takes no more of this sweep" in caplog.text
+    assert "hypervolume" not in runs_of(tracking_uri)[1]["small"].data.metrics  # nothing is written after a gap
+
+
+def test_a_report_costs_the_caller_less_than_a_millisecond(space: SearchSpace, tmp_path: Path) -> None:
+    recorder = open_recorder(space, tmp_path)
+    recorder.trial_started(0, settings(space, 0), searched(0))
+    picture, seconds = grid(), []
+    for step in range(1, 21):
+        began = time.perf_counter()
+        recorder.trial_reported(0, report(step, 1.0, 1.0), 0.0, picture)
+        seconds.append(time.perf_counter() - began)
+    recorder.close(SweepState.STOPPED)
+    assert median(seconds) < 1e-3
+
+
+def test_two_sweeps_write_into_one_database_at_once(tracking_uri: str, tmp_path: Path) -> None:
+    spaces = [search_space(tracking_uri, f"name={name}") for name in ("one", "two")]
+    recorders = [open_recorder(space, tmp_path) for space in spaces]
+    for space, recorder in zip(spaces, recorders, strict=True):
+        tell_sweep(recorder, space)
+    for recorder in recorders:
+        recorder.close(SweepState.COMPLETE)
+    assert {sweep.finished for sweep in list_sweeps(tracking_uri)} == {4}
+
+
+def test_passwords_are_nowhere_in_the_store(tracking_uri: str, tmp_path: Path) -> None:
+    space = search_space(tracking_uri, "storage=s3://user:hunter2@bucket/runs")
+    recorder = open_recorder(space, tmp_path)
+    recorder.trial_started(0, settings(space, 0), searched(0))
+    recorder.trial_finished(0, TrialState.FAILED, "cannot read s3://user:hunter2@bucket/x?token=hunter2")
+    recorder.close(SweepState.FAILED, "lost postgresql://user:hunter2@host/db")
+    assert "s3://bucket/runs" in (read_sweep(tracking_uri, "small").space.storage)
+    with sqlite3.connect(tracking_uri.removeprefix("sqlite:///")) as database:
+        assert "hunter2" not in "\n".join(database.iterdump())
+    texts = [path.read_bytes() for path in (tmp_path / "mlruns").rglob("*") if path.is_file()]
+    assert len(texts) > 5
+    assert not any(b"hunter2" in text for text in texts)
