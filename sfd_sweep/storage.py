@@ -73,10 +73,15 @@ class Folder:
         target = (self / name).path
         self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
         written = f"{target}.{uuid.uuid4().hex}.part" if self.is_local else target
-        with self.filesystem.open_output_stream(written) as stream:
-            stream.write(content)
-        if written != target:
-            self.filesystem.move(written, target)
+        try:
+            with self.filesystem.open_output_stream(written) as stream:
+                stream.write(content)
+            if written != target:
+                self.filesystem.move(written, target)
+        except OSError:
+            if self.is_local:
+                Path(written).unlink(missing_ok=True)
+            raise
 
     def upload(self, source: Path) -> None:
         """Copy a local folder's files, those of subfolders included, into this one."""

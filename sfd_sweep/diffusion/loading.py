@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from safetensors.torch import load_file
 
 from sfd_sweep.diffusion.model_folder import WEIGHTS, ModelFolder
 from sfd_sweep.diffusion.score_model import ScoreModel
@@ -25,20 +26,16 @@ def load_score_model(folder: ModelFolder, device: torch.device | str = "cpu") ->
         UserError: the weights are missing or broken, or do not fit the network's description.
     """
     _ = folder.parameter_count  # refuses a broken file in one line, before diffusers does in many
+    # Not by from_pretrained, which fills weights that are missing in the file with random ones.
+    network = UNet2DModel.from_config(folder.unet)
     try:
-        # low_cpu_mem_usage would keep the file's precision and wants another package.
-        network = UNet2DModel.from_pretrained(folder.path / "unet", low_cpu_mem_usage=False)
-    except (RuntimeError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        network.load_state_dict(load_file(folder.path / "unet" / WEIGHTS))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
         raise UserError(f"{folder.path}/unet: the weights do not fit config.json ({reason})") from error
-    scheduler = DDPMScheduler.from_pretrained(folder.path / "scheduler")
-    model = ScoreModel(
-        network=network.float(),
-        # A one-step generator's output is used as it is; clipping belongs to samplers of many steps.
-        scheduler=DDPMScheduler.from_config(scheduler.config, clip_sample=False),
-        null_label=folder.null_label,
-    )
-    return model.to(device)
+    # A one-step generator's output is used as it is; clipping belongs to samplers of many steps.
+    scheduler = DDPMScheduler.from_config(folder.scheduler, clip_sample=False)
+    return ScoreModel(network, scheduler, folder.null_label).to(device)
 
 
 def save_score_model(
@@ -79,5 +76,5 @@ def save_score_model(
         (folder / "model_index.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (folder / "unet" / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
         if target.exists():
-            shutil.rmtree(target)
+            target.replace(Path(scratch) / "replaced")  # a folder cannot be renamed onto one with files in it
         folder.replace(target)

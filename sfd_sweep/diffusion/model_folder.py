@@ -12,6 +12,8 @@ from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 from sfd_sweep.errors import UserError
 
@@ -22,6 +24,7 @@ BUILTIN_MODELS = {
 }
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+HUB_TIMEOUT = 10  # seconds
 
 
 def find_model(source: str) -> Path:
@@ -43,18 +46,34 @@ def find_model(source: str) -> Path:
 
 
 def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
-    wanted = ["model_index.json", "unet/*", "scheduler/*"]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=["*.bin", "*.ckpt"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        folder = snapshot_download(
+            hub_id,
+            allow_patterns=["model_index.json", "unet/*", "scheduler/*"],
+            ignore_patterns=["*.bin", "*.ckpt"],
+            local_files_only=not _answers(constants.ENDPOINT),
+        )
+        return Path(folder)
+    except (HFValidationError, OSError) as error:  # every failure to fetch is an OSError
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{hub_id!r} is no folder here and could not be fetched from the hub ({reason}); "
             "check the name and the network, or give a local folder"
         ) from error
+
+
+def _answers(endpoint: str) -> bool:
+    """Whether a server answers soon. The hub's own client waits without end where a network swallows what is sent."""
+    try:
+        urlopen(endpoint, timeout=HUB_TIMEOUT).close()
+    except URLError as error:
+        return not isinstance(error.reason, TimeoutError)  # the client finds out by itself, and words it better
+    except TimeoutError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -84,20 +103,22 @@ class ModelFolder:
         return folder
 
     def _check(self) -> None:
-        kind = self.unet.get("_class_name")
-        if kind != "UNet2DModel" or not self.unet.get("num_class_embeds"):
+        kind, embeds, size = (self.unet.get(key) for key in ("_class_name", "num_class_embeds", "sample_size"))
+        if kind != "UNet2DModel" or not embeds:
             raise UserError(
-                f"{self.path}/unet is no label-conditional UNet2DModel (it is {kind}, without class labels)"
+                f"{self.path}/unet is no label-conditional UNet2DModel (it is {kind} with num_class_embeds {embeds})"
             )
+        if not isinstance(size, int):
+            raise UserError(f"{self.path}/unet: sample_size must be one number, for square images, not {size}")
         labels = self.index.get("id2label")
         if not isinstance(labels, dict) or sorted(labels, key=str) != sorted(map(str, range(len(labels)))):
             raise UserError(
                 f'{self.path}/model_index.json needs "id2label": {{"0": "first class", …}} with every index'
             )
-        if self.unet["num_class_embeds"] not in (len(labels), len(labels) + 1):
+        if embeds not in (len(labels), len(labels) + 1):
             raise UserError(
-                f"{self.path}: id2label names {len(labels)} classes, but the network embeds "
-                f"{self.unet['num_class_embeds']} (it should be as many, or one more for the null label)"
+                f"{self.path}: id2label names {len(labels)} classes, but the network embeds {embeds} "
+                "(it should be as many, or one more for the null label)"
             )
         if self.prediction_type not in PREDICTION_TYPES:
             known = ", ".join(PREDICTION_TYPES)

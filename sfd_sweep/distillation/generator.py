@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.diffusion.loading import load_score_model, save_score_model
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.diffusion.score_model import ScoreModel
@@ -42,15 +43,24 @@ class OneStepGenerator:
         z = torch.randn(len(c), *self.model.sample_shape, generator=generator, device=generator.device)
         return self(z.to(device), c.to(device))
 
-    def sample(self, labels: Sequence[int], seed: int = 0) -> Tensor:
-        """Images of shape (n, C, H, W), in [-1, 1], one a label; image i depends on `seed + i` and its label alone."""
+    def sample(self, labels: Sequence[int | str], seed: int = 0) -> Tensor:
+        """Images of shape (n, C, H, W), in [-1, 1], one a label; image i depends on `seed + i` and its label alone.
+
+        Args:
+            labels: a class for each image, by index or name.
+            seed: of the first image.
+
+        Raises:
+            UserError: there is no such class.
+        """
+        c = torch.tensor([class_index(self.class_names, label) for label in labels])
         device = next(self.model.parameters()).device
         rows = [
             torch.randn(1, *self.model.sample_shape, generator=torch.Generator().manual_seed(seed + row))
-            for row in range(len(labels))
+            for row in range(len(c))
         ]
         with torch.no_grad():
-            images = self(torch.cat(rows).to(device), torch.tensor(labels, device=device))
+            images = self(torch.cat(rows).to(device), c.to(device))
         return images.clamp(-1, 1).cpu()
 
     def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:

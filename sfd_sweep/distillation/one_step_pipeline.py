@@ -40,7 +40,8 @@ class OneStepPipeline(DiffusionPipeline):
         """z of shape (count, C, H, W): each row from its own seed, or all from one generator."""
         size, channels = self.unet.config.sample_size, self.unet.config.in_channels
         if seeds is None:
-            return torch.randn(count, channels, size, size, generator=generator)
+            device = "cpu" if generator is None else generator.device
+            return torch.randn(count, channels, size, size, generator=generator, device=device)
         if len(seeds) != count:
             raise ValueError(f"{count} labels need {count} seeds, not {len(seeds)}")
         rows = [
@@ -67,8 +68,10 @@ class OneStepPipeline(DiffusionPipeline):
             return_dict: False for a plain tuple.
 
         Raises:
-            ValueError: an unknown class, as many seeds as there are labels missing, an unknown output type.
+            ValueError: an unknown class or output type, or not one seed for each label.
         """
+        if output_type not in ("pil", "np", "pt"):
+            raise ValueError(f"output_type {output_type!r} is none of pil, np, pt")
         device = self.unet.device
         c = torch.tensor([self.label_of(label) for label in labels], dtype=torch.long)
         z = self.noise(len(c), seeds, generator)
@@ -82,6 +85,4 @@ class OneStepPipeline(DiffusionPipeline):
             images = images.permute(0, 2, 3, 1).numpy()
         if output_type == "pil":
             images = self.numpy_to_pil(images)
-        elif output_type not in ("np", "pt"):
-            raise ValueError(f"output_type {output_type!r} is none of pil, np, pt")
         return ImagePipelineOutput(images=images) if return_dict else (images,)

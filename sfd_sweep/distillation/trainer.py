@@ -100,7 +100,7 @@ class Trainer:
         return UpdateLosses(fake_score[0], generator[0], fake_score[1] + generator[1])
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on, as tensors by name; `load_state` undoes it bit for bit."""
+        """Everything that the next step depends on, by name, for `load_state`; the trainer's own tensors, no copies."""
         tensors = {
             **_named("generator", self.generator.model.state_dict()),
             **_named("average", self._average.state_dict()),
@@ -114,7 +114,12 @@ class Trainer:
         return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from a state of an equal trainer."""
+        """Go on, bit for bit, from a state of an equal trainer.
+
+        Raises:
+            KeyError: the state is not complete.
+            RuntimeError: it is of another network.
+        """
         self.step = int(tensors["step"])
         self.random.set_state(tensors["random"].cpu())
         self.generator.model.load_state_dict(_below("generator", tensors))
@@ -188,8 +193,9 @@ class Trainer:
             draw.forgotten, forget_weight / counts[1].clamp_min(1), settings.retain_weight / counts[0].clamp_min(1)
         )
         loss = (weights * losses).sum()
-        optimizer.zero_grad(set_to_none=False)
-        loss.backward()
+        optimizer.zero_grad()
+        if len(draw):
+            loss.backward()
         parameters = list(model.parameters())
         sum_gradients(parameters)
         nn.utils.clip_grad_value_(parameters, settings.gradient_clip)
@@ -203,12 +209,13 @@ def _finite_losses(draw: Draw, losses_of: Callable[[Draw], Tensor]) -> tuple[Dra
     Masking a non-finite loss is not enough, since its gradient is not finite either; so the losses of the others are
     computed anew. Samples do not influence one another.
     """
+    if len(draw) == 0:  # networks need not work on empty batches
+        return draw, draw.z.new_zeros(0)
     losses = losses_of(draw)
     finite = losses.detach().isfinite()
     if bool(finite.all()):
         return draw, losses
-    draw = draw[finite]
-    return draw, losses_of(draw)
+    return _finite_losses(draw[finite], losses_of)
 
 
 def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from sfd_sweep.errors import TrialFailed
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -25,11 +27,31 @@ def sum_over_workers(value: Tensor) -> Tensor:
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace every gradient with its sum over the workers, in one message."""
+    """Replace every gradient with its sum over the workers, in one message; a missing one counts as zeros."""
     if rank_and_size()[1] == 1:
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    for gradient, total in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(total.view_as(gradient))
+    totals = flat.split([gradient.numel() for gradient in gradients])
+    for parameter, gradient, total in zip(parameters, gradients, totals, strict=True):
+        parameter.grad = total.view_as(gradient)
+
+
+def on_first_worker(work: Callable[[], None]) -> None:
+    """Let the first worker do something while the others wait for it.
+
+    Raises:
+        TrialFailed: on every worker, if it was raised on the first.
+    """
+    rank, size = rank_and_size()
+    failure: list[TrialFailed | None] = [None]
+    if rank == 0:
+        try:
+            work()
+        except TrialFailed as error:
+            failure = [error]
+    if size > 1:
+        dist.broadcast_object_list(failure)
+    if failure[0] is not None:
+        raise failure[0]

@@ -8,7 +8,7 @@ import itertools
 import time
 from dataclasses import dataclass
 
-from sfd_sweep.errors import SweepFailed, UserError
+from sfd_sweep.errors import UserError
 from sfd_sweep.sweep.commands import Answer, Close, Command, Failed, Order
 
 ATTEMPTS = 3
@@ -132,10 +132,11 @@ class Broker:
         if slot.work and slot.work.order.ticket == ticket:
             self._count_crash(slot, slot.work, reason)
 
-    async def cannot_start(self, index: int, reason: str, *, for_good: bool) -> bool:
+    async def cannot_start(self, index: int, error: UserError, *, for_good: bool) -> bool:
         """The slot's workers, or their lab, did not come up.
 
         Args:
+            error: what the sweep ends with if no slot is left.
             for_good: whether trying again is of no use.
 
         Returns:
@@ -147,7 +148,7 @@ class Broker:
             return True
         self._close(slot)
         if not self._closed and self._open_slots() == 0:
-            self._fault = UserError(reason) if for_good else SweepFailed(f"no slot could be started: {reason}")
+            self._fault = error
         await self._announce()
         return False
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from sfd_sweep.config import SearchSpace
@@ -19,7 +19,7 @@ from sfd_sweep.errors import UserError
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.broker import Broker
 from sfd_sweep.sweep.lab import Build
-from sfd_sweep.sweep.worker import Post, reason_of, work
+from sfd_sweep.sweep.worker import Post, no_slot, work
 
 CLOSING_SECONDS = 30.0  # more than it takes idle workers to leave
 IMPATIENCE_SECONDS = 3.0  # for workers that are still training, whose work since the last report is lost
@@ -65,16 +65,19 @@ class SlotPool:
             try:
                 self._trainer(slot).fit()
                 break
-            except (RayError, TrainingFailedError) as error:
-                if not self._is_worth_another_try(slot, error):
+            except RayError as error:  # the run's controller died
+                if not self._goes_on(slot, error, for_good=False):
                     break
+            except ControllerError as error:  # no worker can run at all; a second run would wait for the first's CPUs
+                self._goes_on(slot, error.controller_failure, for_good=True)
+                break
         if not self._closing.is_set() and (fault := ray.get(self.broker.fault.remote())):
             self._on_fault(fault)
 
-    def _is_worth_another_try(self, slot: int, error: Exception) -> bool:
+    def _goes_on(self, slot: int, error: Exception, *, for_good: bool) -> bool:
         if self._closing.is_set():
             return False
-        return bool(ray.get(self.broker.cannot_start.remote(slot, reason_of(error), for_good=False)))
+        return bool(ray.get(self.broker.cannot_start.remote(slot, no_slot(error), for_good=for_good)))
 
     def _trainer(self, slot: int) -> Any:
         resources = self._space.resources

@@ -9,10 +9,11 @@ from typing import Any
 
 import ray
 from ray import train
+from ray.exceptions import RayTaskError
 from ray.train.collective import broadcast_from_rank_zero
 
 from sfd_sweep.config import SearchSpace
-from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.errors import SweepFailed, TrialFailed, UserError
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.commands import Advance, Answer, Close, Command, Done, Failed, Order
 from sfd_sweep.sweep.lab import Build, Lab, LabTrial
@@ -100,9 +101,9 @@ def _build(post: Post) -> Lab | None:
     try:
         return post.build(post.space, post.sweep)
     except UserError as error:
-        post.tell("cannot_start", str(error), for_good=True)
+        post.tell("cannot_start", UserError(str(error)), for_good=True)
     except Exception as error:
-        if post.tell("cannot_start", reason_of(error), for_good=False):
+        if post.tell("cannot_start", no_slot(error), for_good=False):
             raise
     return None
 
@@ -140,8 +141,15 @@ def _carry_out(order: Order, waiting_seconds: float, bench: Bench, post: Post) -
         post.tell("answer", order.ticket, answer)
 
 
+def no_slot(error: Exception) -> SweepFailed:
+    """What a sweep ends with when its last slot could not be started."""
+    return SweepFailed(f"no slot could be started: {reason_of(error)}")
+
+
 def reason_of(error: Exception) -> str:
-    """The error's type and the first line of its message."""
+    """The error's type and the first line of its message; where Ray wraps another's error, that one's."""
+    if isinstance(error, RayTaskError):
+        error = error.cause
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

@@ -136,6 +136,8 @@ def _check_guidance(plan: Plan) -> None:
 
 def _check_start(plan: Plan) -> None:
     start, teacher = plan.start, plan.teacher
+    if teacher.t_init is not None:
+        raise UserError(f"task.teacher: {teacher.path} is a one-step generator; name the diffusion model it came from")
     if (start.class_names, start.sample_shape) != (teacher.class_names, teacher.sample_shape):
         raise UserError(f"task.start: {start.path} has other classes or another image size than the teacher")
     for t_init in _possible(plan.space, "t_init"):

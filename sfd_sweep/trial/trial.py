@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from sfd_sweep.config import Settings
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
-from sfd_sweep.distillation.workers import rank_and_size
+from sfd_sweep.distillation.workers import on_first_worker
+from sfd_sweep.errors import TrialFailed
 from sfd_sweep.evaluation.evaluator import Judgement
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.layout import GENERATOR, GRID, REPORT, read_report, reported_steps, step_folder
@@ -76,12 +77,11 @@ class Trial:
         """Train up to a step, evaluate and save. A step that was reported before is not trained again.
 
         Raises:
-            TrialFailed: training diverged, or the generator makes images that are not finite.
+            TrialFailed: training diverged, the generator makes images that are not finite, or the training state that
+                would be gone on from is lost.
         """
         if not step_folder(self._folder, to).has(REPORT):
             self._train_and_report(to)
-        if rank_and_size()[1] > 1:
-            dist.barrier()  # the first worker writes; the others may not look before it has
         return read_report(self._folder, to)
 
     def _train_and_report(self, to: int) -> None:
@@ -94,14 +94,14 @@ class Trial:
                 interval.fake_score_losses.append(losses.fake_score)
                 interval.generator_losses.append(losses.generator)
                 interval.dropped_samples += losses.dropped_samples
-        if rank_and_size()[0] == 0:
-            self._evaluate_and_save(self._trainer, interval)
+        trained = self._trainer
+        on_first_worker(lambda: self._evaluate_and_save(trained, interval))
 
     def _resume(self) -> Trainer:
         trainer = self._workbench.trainer(self._settings)
         steps = reported_steps(self._folder)
         if steps:
-            trainer.load_state(load(step_folder(self._folder, steps[-1]).read(TRAINING_STATE)))
+            _load_state(trainer, step_folder(self._folder, steps[-1]))
         return trainer
 
     def _evaluate_and_save(self, trainer: Trainer, interval: _Interval) -> None:
@@ -170,7 +170,16 @@ def _judgement(
     )
 
 
+def _load_state(trainer: Trainer, folder: Folder) -> None:
+    try:
+        trainer.load_state(load(folder.read(TRAINING_STATE)))
+    except (FileNotFoundError, SafetensorError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrialFailed(f"cannot go on from {folder.path}/{TRAINING_STATE}: missing or broken ({reason})") from error
+
+
 def _upload_generator(generator: OneStepGenerator, target: Folder) -> None:
+    (target / GENERATOR).delete()  # what a killed worker may have left
     with tempfile.TemporaryDirectory() as scratch:
         generator.save(Path(scratch) / GENERATOR)
         (target / GENERATOR).upload(Path(scratch) / GENERATOR)

@@ -18,6 +18,7 @@ from sfd_sweep.distillation.conditions import (
     RandomOverride,
 )
 from sfd_sweep.distillation.trainer import Trainer
+from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifier import Classifier
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.storage import Folder
@@ -65,6 +66,7 @@ class Workbench:
             device=device,
             cache=references,
         )
+        _check_judge(plan, classifier)
         start = teacher if plan.start == plan.teacher else load_score_model(plan.start, device)
         return cls(plan=plan, teacher=teacher, start=start, classifier=classifier, evaluator=evaluator)
 
@@ -85,4 +87,13 @@ class Workbench:
             return FixedOverride(dict(zip(self.plan.forget, replacements, strict=True)))
         return (
             RandomOverride() if settings.override == "random" else ClassifierOverride(self.classifier, self.plan.forget)
+        )
+
+
+def _check_judge(plan: Plan, classifier: Classifier) -> None:
+    teacher = plan.teacher
+    if (classifier.class_names, classifier.config.image_shape) != (teacher.class_names, teacher.sample_shape):
+        raise UserError(
+            f"evaluation.classifier: {plan.space.evaluation.classifier} has other classes or another image size than "
+            f"the teacher {teacher.path}; train a classifier on the teacher's classes"
         )
