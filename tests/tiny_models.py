@@ -1,4 +1,4 @@
-"""Score models that are small enough to be trained in a test, and others that are simple enough to be solved by hand."""
+"""Score models small enough to be trained in a test, and others simple enough to be solved by hand."""
 
 from pathlib import Path
 from types import SimpleNamespace

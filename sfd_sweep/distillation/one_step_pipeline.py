@@ -22,10 +22,17 @@ class OneStepPipeline(DiffusionPipeline):
         id2label: the classes' names by index.
     """
 
-    def __init__(self, unet: UNet2DModel, scheduler: DDPMScheduler, t_init: int, id2label: dict[str, str]) -> None:
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        scheduler: DDPMScheduler,
+        t_init: int = 440,
+        id2label: dict[str, str] | None = None,
+    ) -> None:
+        # diffusers takes an argument without a default for a module.
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
-        self.register_to_config(t_init=t_init, id2label=id2label)
+        self.register_to_config(t_init=t_init, id2label=id2label or {})
 
     def label_of(self, label: int | str) -> int:
         """A class's index, from its index or its name."""

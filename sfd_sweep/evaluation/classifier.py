@@ -169,4 +169,6 @@ def _read_weights(folder: Folder, classifier: Classifier) -> dict[str, Tensor]:
                 f"{folder.path}/{WEIGHTS} does not fit {CONFIG}: {name} is of shape {found.get(name, 'missing')}, "
                 f"not {expected.get(name, 'wanted')}; train it again"
             )
+        if not weights[name].isfinite().all():
+            raise UserError(f"{folder.path}/{WEIGHTS}: {name} holds values that are not finite; train it again")
     return weights

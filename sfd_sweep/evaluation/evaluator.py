@@ -122,11 +122,12 @@ class Evaluator:
         conditions = (*self.forget, *self.retain[:GRID_RETAINED_ROWS])
         labels = torch.tensor(conditions).repeat_interleave(columns)
         images = torch.cat(list(self._samples(generate, labels, stream)))
-        rows = [
-            GridRow(self.class_names[label], row, marked=label in self.forget)
-            for label, row in zip(conditions, images.split(columns), strict=True)
-        ]
+        rows = [self._row(label, row) for label, row in zip(conditions, images.split(columns), strict=True)]
         return sample_grid(rows, scale=max(1, GRID_TILE // images.shape[-1]))
+
+    def _row(self, label: int, images: Tensor) -> GridRow:
+        name = self.class_names[label]
+        return GridRow(f"{name} (forgotten)", images, marked=True) if label in self.forget else GridRow(name, images)
 
     def _quality(self, retained: Verdict, labels: Tensor) -> dict[str, float]:
         return {

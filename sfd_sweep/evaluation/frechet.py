@@ -44,6 +44,8 @@ class Statistics:
         """
         count, mean, scatter = 0, torch.zeros(()), torch.zeros(())
         for batch in batches:
+            if len(batch) == 0:
+                continue
             features = batch.double()
             batch_mean = features.mean(0)
             centred = features - batch_mean

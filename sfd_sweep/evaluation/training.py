@@ -44,7 +44,7 @@ class TrainingRecipe:
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """A classifier in evaluation mode, its accuracy on the held-out images, and how long the training took."""
+    """A classifier (in evaluation mode, frozen), its accuracy on the held-out images, and how long it took to train."""
 
     classifier: Classifier
     held_out_accuracy: float
@@ -75,7 +75,7 @@ def train_classifier(
         classifier = Classifier(_config(images, recipe)).to(device)
         _fit(classifier, training, recipe, progress)
     classifier.round_to_half_precision()
-    accuracy = _accuracy(classifier.eval(), held_out)
+    accuracy = _accuracy(classifier.eval().requires_grad_(False), held_out)
     classifier.config = classifier.config.model_copy(update={"held_out_accuracy": round(accuracy, 6)})
     return TrainedClassifier(classifier, accuracy, time.perf_counter() - started)
 

@@ -38,7 +38,6 @@ class Driver:
     def __init__(
         self, space: SearchSpace, sweep: Folder, study: SweepStudy, recorder: Recorder, observer: Observer, build: Build
     ) -> None:
-        self._started = time.monotonic()
         self._space = space
         self._sweep = sweep
         self._study = study
@@ -48,8 +47,11 @@ class Driver:
         self._stop = Stop()
         self._progress = Progress(space, sweep, study, recorder, observer, self._stop)
 
-    def run(self, slots: int) -> Outcome:
+    def run(self, slots: int, began: float) -> Outcome:
         """Run it on so many slots; Ray is there. Without slots, only tell of it.
+
+        Args:
+            began: when this part of the sweep began, by `time.monotonic`.
 
         Raises:
             SweepFailed: no trial was completed, no slot works, or the recorder has failed.
@@ -62,11 +64,11 @@ class Driver:
             self._progress.tell_again()
             if slots and self._stop.error is None:
                 self._work(slots)
-        return self._close()
+        return self._close(began)
 
     def _work(self, slots: int) -> None:
         """Train and judge what is left."""
-        self._observer.phase(f"starting {slots} slots")
+        self._observer.phase("starting a slot" if slots == 1 else f"starting {slots} slots")
         scratch = self._sweep / "ray"
         scratch.delete()
         pool = SlotPool(self._space, self._sweep, self._build, slots, self._stop.request)
@@ -76,6 +78,7 @@ class Driver:
             self._progress.add_seconds({"starting": ray.get(pool.broker.starting_seconds.remote())})
         finally:
             pool.close(patiently=self._stop.error is None)
+        if self._stop.error is None:  # else workers may still be writing there
             scratch.delete()
 
     def _train(self, pool: SlotPool, slots: int) -> None:
@@ -119,7 +122,7 @@ class Driver:
                     case Failed(reason=reason):
                         self._observer.phase(f"trial {number} could not be judged: {reason}")
 
-    def _close(self) -> Outcome:
+    def _close(self, began: float) -> Outcome:
         """Tell the end."""
         error = self._stop.error
         if error is None and (reason := self._progress.hopeless()):
@@ -139,7 +142,7 @@ class Driver:
             counts=self._progress.counts(),
             front=front.numbers,
             hypervolume=front.hypervolume,
-            wall_seconds=time.monotonic() - self._started,
+            wall_seconds=time.monotonic() - began,
             slot_seconds=self._progress.slot_seconds,
         )
         self._observer.sweep_finished(outcome)

@@ -1,14 +1,15 @@
 """What a sweep has found: its trials, its front, and the choice of one trial with the reason for it."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from sfd_sweep import objectives
 from sfd_sweep.config import Constraint
+from sfd_sweep.config.mistakes import advice
 from sfd_sweep.errors import UserError
 from sfd_sweep.tracking.reader import read_sweep
 from sfd_sweep.tracking.records import SweepRecord, TrialRecord
@@ -81,7 +82,7 @@ class Results:
 
         Raises:
             UserError: none or several ways were asked for; there is no such trial, no figure of it or no front; a
-                metric is unknown; no member of the front keeps the bounds.
+                bound is on no metric, or is no number; no member of the front keeps the bounds.
         """
         asked = [trial is not None, knee, best_score, bool(max or min)]
         if sum(asked) != 1:
@@ -96,8 +97,8 @@ class Results:
             return self._by_knee()
         if best_score:
             return self._by_score()
-        bounds = [Constraint(metric=name, max=value) for name, value in (max or {}).items()]
-        bounds += [Constraint(metric=name, min=value) for name, value in (min or {}).items()]
+        bounds = [self._bound(name, "max", value) for name, value in (max or {}).items()]
+        bounds += [self._bound(name, "min", value) for name, value in (min or {}).items()]
         return self._by_bounds(bounds)
 
     @property
@@ -107,7 +108,9 @@ class Results:
     def _by_number(self, number: int) -> Choice:
         found = next((trial for trial in self.record.trials if trial.number == number), None)
         if found is None:
-            raise UserError(f"{self._name} has no trial {number}; its trials are 0 to {len(self.record.trials) - 1}")
+            last = len(self.record.trials) - 1
+            there_are = f"no trial {number}; its trials are 0 to {last}" if last >= 0 else "no trials yet"
+            raise UserError(f"{self._name} has {there_are}")
         if found.report is None:
             raise UserError(f"trial {number} of {self._name} is {found.state} and was never evaluated; choose another")
         return Choice(found, f"Trial {number} was asked for; {self._standing(found)} ({self._figures(found)}).")
@@ -120,6 +123,8 @@ class Results:
             return f"it is {trial.state}, so it is not on the front"
         if not self.record.is_feasible(trial):
             return "it breaks a constraint, so it is not on the front"
+        if not np.isfinite(self.record.losses([trial.metrics])).all():
+            return "its figures are not finite, so it is not on the front"
         return f"it is not on the front, where trial {self._dominating(trial)} is better"
 
     def _dominating(self, trial: TrialRecord) -> int:
@@ -148,7 +153,6 @@ class Results:
         )
 
     def _by_bounds(self, bounds: Sequence[Constraint]) -> Choice:
-        self._check_metrics(bounds)
         front, words = self.record.front, " and ".join(map(_in_words, bounds))
         excess = [objectives.violation(self._report(trial).metrics, bounds) for trial in front]
         kept = [trial for trial, beyond in zip(front, excess, strict=True) if beyond == 0]
@@ -165,13 +169,14 @@ class Results:
             f"{len(kept)} on the front with {words} ({self._figures(chosen)}).",
         )
 
-    def _check_metrics(self, bounds: Sequence[Constraint]) -> None:
+    def _bound(self, metric: str, side: Literal["max", "min"], value: float) -> Constraint:
         known = sorted(self._report(self.record.front[0]).metrics)
-        for bound in bounds:
-            if bound.metric not in known:
-                nearest = difflib.get_close_matches(bound.metric, known, n=1)
-                hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}"
-                raise UserError(f"{self._name} has no metric {bound.metric!r}; {hint}")
+        if metric not in known:
+            raise UserError(f"{self._name} has no metric {metric!r}{advice(metric, known)}")
+        try:
+            return Constraint.model_validate({"metric": metric, side: value})
+        except ValidationError as error:
+            raise UserError(f"{side} of {metric}: {error.errors()[0]['msg']}") from error
 
     def _report(self, trial: TrialRecord) -> Report:
         """The figures by which an evaluated trial is spoken of."""

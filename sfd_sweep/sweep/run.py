@@ -1,5 +1,6 @@
 """Running a sweep and resuming one: plain functions that know nothing of the command line."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ def run(
         SweepFailed: it was started, but came to nothing.
         Interrupted: it was stopped by Ctrl-C.
     """
+    began = time.monotonic()
     make_plan(space)
     sweep = Folder.open(space.storage) / space.name
     config = without_credentials(dump_search_space(space))
@@ -58,7 +60,7 @@ def run(
             sweep.write(CONFIG, config.encode())
             recorder = open_recorder(space, sweep, config, resume=False)
         study = SweepStudy(space, _local_path(sweep))
-        return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots)
+        return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots, began)
 
 
 def resume(
@@ -79,6 +81,7 @@ def resume(
     Raises:
         UserError: there is no sweep, or another process runs it.
     """
+    began = time.monotonic()
     sweep = Folder.open(location)
     if not sweep.has(CONFIG):
         raise UserError(f"{location}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows what there is")
@@ -93,7 +96,7 @@ def resume(
             stack.enter_context(connected(address))
             slots = slot_count(space.resources, space.search.trials, nodes())
         recorder = open_recorder(space, sweep, text, resume=True)
-        return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots)
+        return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots, began)
 
 
 def _local_path(sweep: Folder) -> Path:

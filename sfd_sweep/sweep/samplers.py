@@ -1,9 +1,11 @@
 """The search-space file's sampler and distributions in Optuna."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 from optuna import samplers
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import Trial
 
 from sfd_sweep.config import CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, Search
@@ -19,6 +21,12 @@ def make_sampler(search: Search, number: int) -> samplers.BaseSampler:
     again in a resumed sweep. Here every trial has a sampler of its own, seeded by its number: what it draws depends on
     that and on the study alone, and a resumed sweep draws what an uninterrupted one would.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna has called NSGA-III and QMC so for years
+        return _seeded_sampler(search, number)
+
+
+def _seeded_sampler(search: Search, number: int) -> samplers.BaseSampler:
     seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
     population = max(2, min(50, search.trials // GENERATIONS))
     match search.sampler:

@@ -50,6 +50,10 @@ class Axis:
         ticks = {place(mark): f"{mark:g}" for mark in marks if start <= place(mark) <= end}
         return cls(_title(objective), place, ticks, (start, end))
 
+    def holds(self, coordinate: float) -> bool:
+        """Whether a coordinate is within the limits."""
+        return self.limits[0] <= coordinate <= self.limits[1]
+
     @classmethod
     def of_numbers(cls, count: int) -> "Axis":
         """The numbers of so many trials."""
@@ -65,7 +69,7 @@ def within(values: Sequence[float], objective: Objective) -> list[float]:
 
 def to_nines(share: float) -> float:
     """About how many nines a share has: 0.9 is 1 and 0.99 is 2, and 1 is not infinite."""
-    return -math.log10(1 - share + NINES_OFFSET)
+    return -math.log10(max(1 - share, 0.0) + NINES_OFFSET)
 
 
 def _title(objective: Objective) -> str:

@@ -107,7 +107,14 @@ class FrontView:
         if not reports:
             return "no trial has been evaluated yet"
         samples = " and ".join(f"{count:,} {name}" for name, count in reports[0].samples.items())
-        return f"{len(trials)} trials: {counts}  ·  figures on {samples} samples"
+        unseen = f", {self._outside} outside the picture" if self._outside else ""
+        return f"{len(trials)} trials: {counts}{unseen}  ·  figures on {samples} samples"
+
+    @property
+    def _outside(self) -> int:
+        """How many trials with figures are beyond the axes: worse than the reference, or not finite."""
+        places = [self.place(trial) for group in self.groups for trial in group.trials]
+        return sum(not (self.x.holds(x) and self.y.holds(y)) for x, y in places)
 
     def _axis(self, objective: Objective) -> Axis:
         return Axis.of(objective, [trial.metrics[objective.metric] for group in self.groups for trial in group.trials])

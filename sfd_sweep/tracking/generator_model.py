@@ -19,7 +19,9 @@ class GeneratorModel(mlflow.pyfunc.PythonModel):
         from diffusers import DiffusionPipeline
 
         folder = context.artifacts["generator"]
-        pipeline = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+        pipeline = DiffusionPipeline.from_pretrained(
+            folder, custom_pipeline=folder, trust_remote_code=True, low_cpu_mem_usage=False
+        )
         self.pipeline = pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def predict(self, model_input: pandas.DataFrame) -> NDArray[np.uint8]:

@@ -19,7 +19,8 @@ def importance_png(record: SweepRecord) -> bytes:
     """A panel for each objective, a bar for each searched parameter; words instead where the trials are too few."""
     objectives = record.space.objectives
     count = len(_usable(record, objectives[0]))
-    basis = f"importance of parameters by fANOVA on {count} complete trials{'' if count >= FIRM_FROM else ': a hint'}"
+    caution = "" if count >= FIRM_FROM else ": a hint at most"
+    basis = f"importance of parameters by fANOVA on {count} complete trials{caution}"
     figure, panels = new_figure(record.space.name, basis, len(objectives))
     found = [parameter_importance(record, objective) for objective in objectives]
     names = sorted(record.space.parameters.searched(), key=lambda name: sum(shares.get(name, 0.0) for shares in found))

@@ -23,7 +23,11 @@ def trials_table(record: SweepRecord) -> pd.DataFrame:
 
 def trials_parquet(record: SweepRecord) -> bytes:
     """The table as a Parquet file."""
-    table = trials_table(record)
+    return to_parquet(trials_table(record))
+
+
+def to_parquet(table: pd.DataFrame) -> bytes:
+    """Rows of such a table as a Parquet file."""
     mixed = table.select_dtypes("object").columns  # a setting may be a number in one trial and a word in another
     stream = io.BytesIO()
     table.astype(dict.fromkeys(mixed, "string")).to_parquet(stream, index=False)

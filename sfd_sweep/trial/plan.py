@@ -53,23 +53,33 @@ class Plan:
         return self.teacher.parameter_count * BYTES * 8
 
     def replacements(self, override: Override) -> tuple[int, ...] | None:
-        """The index that replaces each forgotten class; None where any retained class may (`random`, `classifier`).
+        """What replaces each forgotten class (see the function of that name)."""
+        return replacements(override, self.forget, self.class_names)
 
-        Raises:
-            UserError: the override is no class, or is forgotten itself, or there is not one for each forgotten class.
-        """
-        if override in ("random", "classifier"):
-            return None
-        wanted = override if isinstance(override, tuple) else (override,) * len(self.forget)
-        if len(wanted) != len(self.forget):
-            raise UserError(f"parameters.override: {len(wanted)} overrides for {len(self.forget)} forgotten classes")
-        indices = tuple(class_index(self.class_names, name) for name in wanted)
-        for index in indices:
-            if index in self.forget:
-                raise UserError(
-                    f"parameters.override: {self.class_names[index]!r} is forgotten itself; name a class that is kept"
-                )
-        return indices
+
+def replacements(override: Override, forget: tuple[int, ...], class_names: tuple[str, ...]) -> tuple[int, ...] | None:
+    """The index that replaces each forgotten class; None where any retained class may (`random`, `classifier`).
+
+    Args:
+        override: as a search-space file has it.
+        forget: indices of the forgotten classes.
+        class_names: by index.
+
+    Raises:
+        UserError: the override is no class, or is forgotten itself, or there is not one for each forgotten class.
+    """
+    if override in ("random", "classifier"):
+        return None
+    wanted = override if isinstance(override, tuple) else (override,) * len(forget)
+    if len(wanted) != len(forget):
+        raise UserError(f"parameters.override: {len(wanted)} overrides for {len(forget)} forgotten classes")
+    indices = tuple(class_index(class_names, name) for name in wanted)
+    for index in indices:
+        if index in forget:
+            raise UserError(
+                f"parameters.override: {class_names[index]!r} is forgotten itself; name a class that is kept"
+            )
+    return indices
 
 
 def make_plan(space: SearchSpace) -> Plan:

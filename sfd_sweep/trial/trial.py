@@ -17,7 +17,7 @@ from sfd_sweep.config import Settings
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.distillation.workers import on_first_worker
-from sfd_sweep.errors import TrialFailed
+from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation.evaluator import Judgement
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.layout import GENERATOR, GRID, REPORT, read_report, reported_steps, step_folder
@@ -154,9 +154,18 @@ def load_generator(folder: Folder, step: int, device: torch.device | str = "cpu"
     Raises:
         UserError: its folder is not there or broken.
     """
+    saved = step_folder(folder, step) / GENERATOR
     with tempfile.TemporaryDirectory() as scratch:
-        (step_folder(folder, step) / GENERATOR).download(Path(scratch))
-        return OneStepGenerator.load(scratch, device)
+        copy = Path(scratch).resolve()
+        try:
+            saved.download(copy)
+            return OneStepGenerator.load(copy, device)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{saved.path} is missing; the trial keeps the generator of its last report alone"
+            ) from error
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), saved.path)) from error
 
 
 def _judgement(

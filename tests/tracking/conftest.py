@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tracked_sweep import search_space
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.tracking.store import Store
-from tracked_sweep import search_space
 
 
 @pytest.fixture(scope="session")

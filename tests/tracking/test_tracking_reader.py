@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from tracked_sweep import open_recorder, search_space, tell_trial
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import UserError
 from sfd_sweep.tracking.reader import list_sweeps, read_sweep
 from sfd_sweep.tracking.records import SweepState
-from tracked_sweep import open_recorder, search_space, tell_trial
 
 
 @pytest.fixture
@@ -30,21 +30,21 @@ def test_a_sweep_without_trials_yet_is_running(three_sweeps: str) -> None:
 
 
 def test_an_unknown_name_brings_the_nearest(three_sweeps: str) -> None:
-    with pytest.raises(UserError, match="no sweep 'digits-forget0'.*did you mean digits-forget-0 or digits-forget-1"):
+    with pytest.raises(UserError, match=r"no sweep 'digits-forget0'.*did you mean digits-forget-0 or digits-forget-1"):
         read_sweep(three_sweeps, "digits-forget0")
 
 
 def test_a_name_like_no_other_brings_all(three_sweeps: str) -> None:
-    with pytest.raises(UserError, match="no sweep \"o'brien\".*there are cifar, digits-forget-1, digits-forget-0"):
+    with pytest.raises(UserError, match=r'no sweep "o.brien".*there are cifar, digits-forget-1, digits-forget-0'):
         read_sweep(three_sweeps, "o'brien")
 
 
 def test_an_empty_store_has_no_sweep_of_any_name(tracking_uri: str) -> None:
-    with pytest.raises(UserError, match="no sweep 'small'.*nor any other"):
+    with pytest.raises(UserError, match=r"no sweep 'small'.*nor any other"):
         read_sweep(tracking_uri, "small")
 
 
-def test_a_trial_whose_run_is_just_being_made_is_left_out(space: SearchSpace, tracking_uri: str, tmp_path: Path) -> None:
+def test_a_trial_whose_run_is_being_made_is_left_out(space: SearchSpace, tracking_uri: str, tmp_path: Path) -> None:
     recorder = open_recorder(space, tmp_path)
     tell_trial(recorder, space, 0)
     recorder._thread.shutdown(wait=True)

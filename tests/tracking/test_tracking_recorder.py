@@ -9,13 +9,13 @@ from statistics import median
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from tracked_sweep import grid, open_recorder, report, search_space, searched, settings, tell_sweep, tell_trial
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import SweepFailed, UserError
 from sfd_sweep.tracking.reader import list_sweeps, read_reports, read_sweep
 from sfd_sweep.tracking.records import SweepState
 from sfd_sweep.trial.report import TrialState
-from tracked_sweep import grid, open_recorder, report, search_space, searched, settings, tell_sweep, tell_trial
 
 
 @pytest.fixture
@@ -40,7 +40,9 @@ def everything(uri: str) -> Counter:
         for metric in run.data.metrics:
             found.update((name, metric, point.step) for point in client.get_metric_history(run.info.run_id, metric))
         for folder in ("", "images"):
-            found.update((name, file.path.split("+timestamp")[0]) for file in client.list_artifacts(run.info.run_id, folder))
+            found.update(
+                (name, file.path.split("+timestamp")[0]) for file in client.list_artifacts(run.info.run_id, folder)
+            )
     return found
 
 
@@ -241,7 +243,9 @@ def test_a_refused_write_is_raised_when_the_sweep_is_closed(
     MlflowClient(tracking_uri).delete_run(read_sweep(tracking_uri, "small").trials[0].run_id)
     recorder.trial_reported(0, report(10, 1.0, 1.0), 0.0, grid())
     recorder.front_changed([], 1.0, 1)
-    with pytest.raises(SweepFailed, match=r"safe in file://.*/small; `sfd-sweep resume small` records it again") as failure:
+    with pytest.raises(
+        SweepFailed, match=r"safe in file://.*/small; `sfd-sweep resume small` records it again"
+    ) as failure:
         recorder.close(SweepState.COMPLETE)
     assert "\n" not in str(failure.value)
     assert "MLflow takes no more of this sweep" in caplog.text

@@ -1,6 +1,8 @@
 """Settings and reports survive the way into MLflow's words and back."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -26,7 +28,9 @@ def test_a_value_is_read_back_from_its_text(value: object) -> None:
     assert type(read) is type(value)
 
 
-@pytest.mark.parametrize(("value", "text"), [("random", "random"), (1, "1"), ("1", '"1"'), (3e-5, "3e-05"), ([0, 1], "[0, 1]")])
+@pytest.mark.parametrize(
+    ("value", "text"), [("random", "random"), (1, "1"), ("1", '"1"'), (3e-5, "3e-05"), ([0, 1], "[0, 1]")]
+)
 def test_a_text_is_quoted_only_where_it_would_be_taken_for_something_else(value: object, text: str) -> None:
     assert to_text(value) == text
 
@@ -49,3 +53,11 @@ def test_metrics_without_a_step_are_no_report() -> None:
 def test_an_infinity_that_a_database_has_cut_is_restored() -> None:
     cut = {"a": 1.7976931348623157e308, "b": -1.7976931348623157e308, "c": 1.0}
     assert restore(cut) == {"a": math.inf, "b": -math.inf, "c": 1.0}
+
+
+def test_words_and_records_are_known_without_mlflow() -> None:
+    code = (
+        "import sys, sfd_sweep.tracking.schema, sfd_sweep.tracking.records;"
+        "sys.exit(bool({'mlflow', 'torch', 'ray'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

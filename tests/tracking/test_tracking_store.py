@@ -42,7 +42,7 @@ class Failing(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_error(503)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *arguments: object) -> None:
         pass
 
 

@@ -1,0 +1,86 @@
+"""One trial of a search space in a plain loop: the trial room without Ray and MLflow.
+
+    python benchmarks/plain_trial.py search_spaces/digits.yaml [--device cuda] [--set trial.steps=200] [--point 0]
+
+For a machine that has torch and diffusers, but not the rest: besides those it needs numpy, Pillow, pyarrow, pydantic,
+ruamel.yaml, safetensors, SciPy, and scikit-learn for the digits. What is searched is set to a point of `search.first`.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from sfd_sweep.config import SearchSpace, Settings
+from sfd_sweep.config.loading import load_search_space
+from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.storage import Folder
+from sfd_sweep.trial.plan import make_plan
+from sfd_sweep.trial.report import Report
+from sfd_sweep.trial.trial import Trial
+from sfd_sweep.trial.workbench import Workbench
+
+COLUMNS = ("fd_classifier", "unlearning_accuracy", "override_distance", "override_rate", "retain_accuracy")
+
+
+def settings_of(space: SearchSpace, index: int) -> Settings:
+    """The settings at a point of `search.first`.
+
+    Raises:
+        UserError: there is no such point, or it leaves something open.
+    """
+    if index >= len(space.search.first):
+        raise UserError(f"search.first has {len(space.search.first)} points, so there is no point {index}")
+    point = space.search.first[index]
+    missing = space.parameters.searched().keys() - point.keys()
+    if missing:
+        raise UserError(f"search.first, point {index}: {', '.join(sorted(missing))} would be drawn; give a value")
+    return space.parameters.settings(point)
+
+
+def print_row(report: Report, steps: int) -> None:
+    """One evaluation as a row of the table; `steps` were trained for it."""
+    figures = "".join(f"{report.metrics[name]:>21.4f}" for name in COLUMNS)
+    print(f"{report.step:>6}{figures}{steps / report.seconds['training']:>10.2f}", flush=True)
+
+
+def run(space: SearchSpace, settings: Settings, device: str) -> None:
+    """Run the trial and print a row for each evaluation."""
+    start = time.perf_counter()
+    workbench = Workbench.build(make_plan(space), None, device)
+    print(
+        f"loaded in {time.perf_counter() - start:.1f} s; {settings.batch_size} + {settings.forget_batch_size} samples"
+    )
+    print(f"{'step':>6}" + "".join(f"{name:>21}" for name in COLUMNS) + f"{'steps/s':>10}")
+    start, done = time.perf_counter(), 0
+    with tempfile.TemporaryDirectory() as scratch:
+        trial = Trial(workbench, settings, Folder.open(scratch))
+        for step in space.trial.milestones():
+            print_row(trial.advance(step), step - done)
+            done = step
+    seconds = time.perf_counter() - start
+    print(f"{done} steps in {seconds:.1f} s with {len(space.trial.milestones())} evaluations")
+
+
+def main() -> None:
+    """Read the arguments and run the trial."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("space", type=Path, help="a search-space file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the file")
+    parser.add_argument("--point", type=int, default=0, help="index into search.first")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    try:
+        space = load_search_space(arguments.space, arguments.set)
+        run(space, settings_of(space, arguments.point), arguments.device)
+    except (UserError, TrialFailed) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Score identity Distillation: a one-step generator that has forgotten nothing, for sweeps to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sfd_sweep.config import Settings
+from sfd_sweep.diffusion.score_model import ScoreModel
+from sfd_sweep.distillation.conditions import ForgettingTask
+from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.distillation.trainer import Trainer
+
+
+def distill(
+    teacher: ScoreModel,
+    settings: Settings,
+    *,
+    class_names: Sequence[str],
+    steps: int,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> OneStepGenerator:
+    """Distil a teacher into a one-step generator of all its classes (Zhou et al., ICML 2024).
+
+    Args:
+        teacher: a diffusion model.
+        settings: of the method; what is about forgetting has no effect.
+        class_names: the classes' names by index.
+        steps: updates of generator and fake score.
+        seed: of every random draw.
+        progress: called after every step with the steps done.
+
+    Returns:
+        The generator with averaged weights.
+
+    Raises:
+        TrialFailed: it diverged.
+    """
+    task = ForgettingTask.nothing(len(class_names))
+    trainer = Trainer(teacher, teacher, task, settings, class_names=class_names, seed=seed)
+    while trainer.step < steps:
+        trainer.update()
+        if progress is not None:
+            progress(trainer.step)
+    return trainer.ema_generator

@@ -1,0 +1,202 @@
+"""The model card: what a reader wants to know of an exported generator before using it. Imports no torch."""
+
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from sfd_sweep.config import METRICS, Constraint, Goal
+from sfd_sweep.export.description import DESCRIPTION, Description, FrontMember, Origin
+
+CARD = "README.md"
+GRID, BEFORE, FRONT = "grid.png", "before.png", "front.png"
+
+LIMITS = """\
+- Unlearning accuracy is one classifier's opinion of samples, not a proof that what was forgotten is gone. No
+  robustness is claimed, neither against fine-tuning nor against whoever else tries to bring it back from the weights.
+- What a share says ends with its n: not one hit in n samples still allows a rate of about 3/n.
+- It has the faults and biases of its teacher, and the licence of the teacher's weights is to be heeded.
+- The figures hold for the judge named above alone; `fd_classifier` cannot be compared with an FID on Inception
+  features."""
+
+
+def model_card(description: Description, name: str, *, has_before: bool) -> str:
+    """The card as Markdown, with YAML front matter as model hubs read it.
+
+    Args:
+        description: of the generator.
+        name: of its folder.
+        has_before: whether `before.png` lies beside it.
+    """
+    sections = [
+        _summary(description),
+        _pictures(description, has_before),
+        f"## Use\n\n{_usage(description, name)}",
+        f"## Figures\n\n{_figures(description)}",
+        f"## Why this one\n\n{description.why}\n\n{_front(description)}",
+        f"## Settings\n\n{_settings(description)}",
+        f"## Lineage\n\n{_lineage(description)}",
+        f"## Limits\n\n{LIMITS}",
+    ]
+    return f"---\n{_front_matter(description, name)}---\n\n# {name}\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _front_matter(description: Description, name: str) -> str:
+    figures = description.figures
+    metrics = [
+        {"type": metric, "value": value, "name": f"{metric} (n = {figures.count(metric)})"}
+        for metric, value in figures.metrics.items()
+    ]
+    result = {
+        "task": {"type": "unconditional-image-generation", "name": "class-conditional image generation"},
+        "dataset": {"type": description.evaluation.reference, "name": description.evaluation.reference},
+        "metrics": metrics,
+    }
+    content = {
+        "library_name": "diffusers",
+        "pipeline_tag": "unconditional-image-generation",
+        "tags": ["score-forgetting-distillation", "machine-unlearning", "one-step", "sfd-sweep"],
+        "model-index": [{"name": name, "results": [result]}],
+    }
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # annotated as None by its default
+    yaml.width = 4096
+    stream = io.StringIO()
+    yaml.dump(content, stream)
+    return stream.getvalue()
+
+
+def _summary(description: Description) -> str:
+    return (
+        f"A one-step, class-conditional image generator that has forgotten "
+        f"**{description.names(description.forget)}**: asked for it, it makes **{_override(description)}**. It was "
+        f"distilled from the diffusion model `{description.lineage.teacher.source}` by Score Forgetting Distillation "
+        "([Chen, Zhang & Zhou, ICLR 2025](https://arxiv.org/abs/2409.11219)), which reads no real image, and chosen "
+        f"from the sweep `{description.lineage.sweep}`."
+    )
+
+
+def _override(description: Description) -> str:
+    """What replaces the forgotten, by name."""
+    if description.override is not None:
+        return description.names(description.override)
+    words = {
+        "random": "any of the retained classes",
+        "classifier": "the retained class that a classifier finds likeliest",
+    }
+    return words[str(description.settings.override)]
+
+
+def _pictures(description: Description, has_before: bool) -> str:
+    after = f"![samples of this generator]({GRID})"
+    about = f"The rows marked red ask for {description.names(description.forget)}."
+    if not has_before:
+        return f"{after}\n\n{about}"
+    before = f"![samples of {description.lineage.start.source}]({BEFORE})"
+    noise = "Left: what it started from." if description.task.start != "teacher" else "Left: the teacher, in 20 steps."
+    return f"{_table(('before', 'after'), [(before, after)])}\n\n{noise} {about}"
+
+
+def _usage(description: Description, name: str) -> str:
+    return f"""With diffusers and torch alone; `{DESCRIPTION}` has everything on this card for programs, and
+`sha256sum --check SHA256SUMS` tells whether the folder is whole.
+
+```python
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained("{name}", custom_pipeline="{name}", trust_remote_code=True)
+images = pipe(labels=[{", ".join(map(str, range(min(3, len(description.class_names)))))}], seeds=[0, 1, 2]).images
+```
+
+Labels are indices, or names as text: {_labels(description)}. An image depends on its own label and seed alone.
+`trust_remote_code` lets diffusers run the `pipeline.py` in this folder: read it first."""
+
+
+def _labels(description: Description) -> str:
+    shown = [f"{index} (`{name}`)" for index, name in enumerate(description.class_names)][:12]
+    return ", ".join(shown) + (", …" if len(description.class_names) > len(shown) else "")
+
+
+def _figures(description: Description) -> str:
+    judged = {"search": description.search} | ({"final": description.final} if description.final else {})
+    header = ["metric", "better", *judged, "what it is"]
+    rows = []
+    for name in description.search.metrics:
+        metric = METRICS[name]
+        better = {Goal.MINIMIZE: "low", Goal.MAXIMIZE: "high", None: ""}[metric.goal]
+        values = [f"{figures.metrics[name]:.4g} (n = {figures.count(name):,})" for figures in judged.values()]
+        rows.append([f"`{name}`", better, *values, metric.description])
+    evaluation = description.evaluation
+    return (
+        f"{_table(header, rows)}\n\nn is the number of samples that a figure rests on; figures at different n are not "
+        f"comparable. Judged by the classifier `{evaluation.classifier}` against real images of "
+        f"`{evaluation.reference}`, with seed {evaluation.seed} on {description.device}; measured again on this folder "
+        "after it was written, and equal within the noise of an evaluation."
+    )
+
+
+def _front(description: Description) -> str:
+    """The front as picture and table, this trial marked; where it is not a member, in a row of its own."""
+    aims = [objective.metric for objective in description.objectives]
+    shown = list(dict.fromkeys([*aims, *(bound.metric for bound in description.constraints)]))
+    number = description.lineage.trial
+    rows = [_front_row(member, shown, marked=member.trial == number) for member in description.front]
+    beside = ""
+    if number not in [member.trial for member in description.front]:
+        samples = description.front[0].samples if description.front else description.search.samples
+        own = description.figures if description.figures.samples == samples else description.search
+        rows.append(_front_row(FrontMember(trial=number, metrics=own.metrics, samples=own.samples), shown, marked=True))
+        beside = " This trial is not on it, and stands in the last row."
+    bounds = f", within {_bounds(description.constraints)}" if description.constraints else ""
+    return (
+        f"![the sweep's trials and their front]({FRONT})\n\n"
+        f"The front: no trained trial is better in one objective and no worse in another{bounds}.{beside}\n\n"
+        f"{_table(['trial', *(f'`{name}`' for name in shown), 'retained n', 'forgotten n'], rows)}"
+    )
+
+
+def _front_row(member: FrontMember, shown: Sequence[str], *, marked: bool) -> list[str]:
+    number = f"**{member.trial}** (this one)" if marked else str(member.trial)
+    figures = [f"{member.metrics[name]:.4g}" for name in shown]
+    return [number, *figures, f"{member.samples['retained']:,}", f"{member.samples['forgotten']:,}"]
+
+
+def _bounds(constraints: Sequence[Constraint]) -> str:
+    words = [f"`{bound.metric}` ≥ {bound.min:g}" for bound in constraints if bound.min is not None]
+    words += [f"`{bound.metric}` ≤ {bound.max:g}" for bound in constraints if bound.max is not None]
+    return " and ".join(words)
+
+
+def _settings(description: Description) -> str:
+    fields = type(description.settings).model_fields
+    rows = [(f"`{name}`", f"{_shown(value)}", str(fields[name].description)) for name, value in description.settings]
+    return _table(("setting", "value", "what it is"), rows)
+
+
+def _lineage(description: Description) -> str:
+    lineage = description.lineage
+    rows = [
+        ("teacher", _origin(lineage.teacher)),
+        ("start", _origin(lineage.start)),
+        ("sweep", f"`{lineage.sweep}`"),
+        ("trial", f"{lineage.trial}, {lineage.state} after {lineage.step:,} updates, seed {lineage.seed}"),
+        ("MLflow run", f"`{lineage.mlflow_run}`"),
+        *((name, f"`{version}`") for name, version in sorted(lineage.versions.items())),
+    ]
+    return _table(("", ""), rows)
+
+
+def _origin(origin: Origin) -> str:
+    weights = f"weights SHA-256 `{origin.sha256}`" if origin.sha256 else "its weights were not found on export"
+    return f"`{origin.source}`, {weights}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

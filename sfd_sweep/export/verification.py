@@ -1,0 +1,192 @@
+"""Measuring a generator's folder anew: is it whole, does it load elsewhere, and is it as good as it was?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+
+from sfd_sweep.config import Evaluation, Override
+from sfd_sweep.datasets.labels import class_index
+from sfd_sweep.datasets.sources import load_images
+from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.evaluator import Evaluator
+from sfd_sweep.export.agreement import check_figures
+from sfd_sweep.export.checksums import check_checksums
+from sfd_sweep.export.description import Description, Figures, is_exported
+from sfd_sweep.trial.plan import replacements
+
+SHIPPED = "builtin:"
+COMPARED_IMAGES = 16
+SAME_IMAGE = 1e-4
+"""Of a pixel in [0, 1]: the pipeline orders its arithmetic otherwise, which rounding shows; a grey level is 4e-3."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """A generator with its judge, and on how many samples it is to be judged.
+
+    Attributes:
+        generator: on the judge's device.
+        evaluator: the judge.
+        override: index of what replaces each forgotten class; None where any retained class may.
+        samples: numbers of `retained` and `forgotten` samples.
+    """
+
+    generator: OneStepGenerator
+    evaluator: Evaluator
+    override: tuple[int, ...] | None
+    samples: dict[str, int]
+
+    @classmethod
+    def of_exported(cls, folder: Path, description: Description) -> Judging:
+        """As the sweep judged it: same judge, seed and numbers of samples, and the same kind of device if there is one.
+
+        Raises:
+            UserError: generator or judge are missing or broken.
+        """
+        device = description.device if torch.cuda.is_available() else "cpu"
+        generator = OneStepGenerator.load(folder, device)
+        evaluator = _evaluator(generator, description.evaluation, description.forget, folder)
+        return cls(generator, evaluator, description.override, description.figures.samples)
+
+    @classmethod
+    def of_plain(cls, folder: Path, forget: Sequence[int | str], override: Override) -> Judging:
+        """By the defaults of a search-space file.
+
+        Raises:
+            UserError: there is no generator, or it has no such classes, or the judge does not fit it.
+        """
+        generator = OneStepGenerator.load(folder, "cuda" if torch.cuda.is_available() else "cpu")
+        indices = tuple(class_index(generator.class_names, name) for name in forget)
+        evaluation = Evaluation()
+        samples = {"retained": evaluation.samples, "forgotten": evaluation.forget_samples}
+        evaluator = _evaluator(generator, evaluation, indices, folder)
+        return cls(generator, evaluator, replacements(override, indices, generator.class_names), samples)
+
+    def figures(self, samples: int | None = None, forget_samples: int | None = None) -> Figures:
+        """Judge it.
+
+        Args:
+            samples: of the retained classes; None: as many as it is to be judged on.
+            forget_samples: of the forgotten classes, likewise.
+
+        Raises:
+            UserError: the generator makes images that are not finite.
+        """
+        started = time.perf_counter()
+        try:
+            judgement = self.evaluator.evaluate(
+                self.generator.generate,
+                override=self.override,
+                samples=samples or self.samples["retained"],
+                forget_samples=forget_samples or self.samples["forgotten"],
+            )
+        except TrialFailed as error:
+            raise UserError(f"the generator cannot be judged: {error}; export another trial") from error
+        return Figures(metrics=judgement.metrics, samples=judgement.samples, seconds=time.perf_counter() - started)
+
+
+def evaluate_folder(
+    folder: Path,
+    *,
+    samples: int | None = None,
+    forget_samples: int | None = None,
+    forget: Sequence[int | str] = (),
+    override: Override | None = None,
+) -> Figures:
+    """Measure the generator in a folder.
+
+    Args:
+        folder: an exported one, or any one-step generator's.
+        samples: of the retained classes; None: as many as the exported figures rest on, or the default of a
+            search-space file.
+        forget_samples: of the forgotten classes, likewise.
+        forget: the forgotten classes, by index or name. An exported folder knows them.
+        override: what replaces them: a class, one for each, `random` or `classifier`. An exported folder knows it.
+
+    Raises:
+        UserError: there is no generator, it was changed since it was exported, it is not known (or known already) what
+            was forgotten, or the judge does not fit it.
+    """
+    if is_exported(folder):
+        if forget or override is not None:
+            raise UserError(f"{folder} says itself what was forgotten and what replaces it; leave both out")
+        check_checksums(folder)
+        judging = Judging.of_exported(folder, Description.read(folder))
+    elif forget and override is not None:
+        judging = Judging.of_plain(folder, forget, override)
+    elif not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; give one that `sfd-sweep export` wrote")
+    else:
+        raise UserError(
+            f"{folder} was not exported from a sweep (no sfd_sweep.json), so say what was forgotten and what replaces "
+            "it: --forget and --override"
+        )
+    return judging.figures(samples, forget_samples)
+
+
+def verify(folder: Path, description: Description, judging: Judging) -> Figures:
+    """Hold an exported folder against what it says of itself, and return its figures.
+
+    Raises:
+        UserError: its pipeline does not load or makes other images, or its figures are not the recorded ones.
+    """
+    check_checksums(folder)
+    _check_pipeline(folder)
+    found = judging.figures()
+    check_figures(description.figures, found, classes=len(description.class_names))
+    return found
+
+
+def _evaluator(generator: OneStepGenerator, evaluation: Evaluation, forget: tuple[int, ...], folder: Path) -> Evaluator:
+    source = evaluation.classifier if evaluation.classifier.startswith(SHIPPED) else folder / evaluation.classifier
+    classifier = Classifier.load(source)
+    if (classifier.class_names, classifier.config.image_shape) != (generator.class_names, generator.model.sample_shape):
+        raise UserError(
+            f"the classifier {source} has other classes or another image size than the generator in {folder}, so it "
+            "cannot judge it"
+        )
+    if len(set(forget)) < len(forget) or len(forget) == len(generator.class_names):
+        raise UserError("forget: names a class twice, or every class; at least one is retained")
+    return Evaluator(
+        classifier,
+        load_images(evaluation.reference),
+        forget=forget,
+        seed=evaluation.seed,
+        device=next(generator.model.parameters()).device,
+    )
+
+
+def _check_pipeline(folder: Path) -> None:
+    """Load the folder as anyone does who has diffusers alone, and compare its images with the generator's.
+
+    On the CPU: a GPU's convolutions round so coarsely that the order of the arithmetic would show.
+    """
+    generator = OneStepGenerator.load(folder)
+    labels = list(range(len(generator.class_names)))[:COMPARED_IMAGES]
+    diffusers_logging.disable_progress_bar()
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(
+            folder, custom_pipeline=str(folder), trust_remote_code=True, low_cpu_mem_usage=False
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"diffusers cannot load what was exported ({reason}); export another trial") from error
+    finally:
+        diffusers_logging.enable_progress_bar()
+    images = pipeline(labels=labels, seeds=list(range(len(labels))), output_type="pt").images
+    expected = generator.sample(labels, seed=0) / 2 + 0.5
+    difference = float((images - expected).abs().max())
+    if not difference <= SAME_IMAGE:
+        raise UserError(
+            f"the exported pipeline makes other images than the generator (they differ by {difference:.2g} of 1); its "
+            "scheduler is not one that it was trained with: export another trial"
+        )

@@ -1,0 +1,60 @@
+"""Teachers: trained from images, and sampled in many steps."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from tiny_models import tiny_model
+
+from sfd_sweep.datasets.sources import load_images
+from sfd_sweep.diffusion.pretraining import Pretraining, pretrain
+from sfd_sweep.diffusion.sampling import sample_ddim
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_ddim_is_that_of_diffusers(scale):
+    model = tiny_model("epsilon")
+    c = torch.tensor([0, 2])
+    images = sample_ddim(model, c, torch.Generator().manual_seed(0), steps=5, guidance_scale=scale)
+
+    sampler = DDIMScheduler(clip_sample=True, timestep_spacing="linspace", prediction_type="epsilon")
+    sampler.set_timesteps(5)
+    x_t = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    for t in sampler.timesteps:
+        with torch.no_grad():
+            conditional, unconditional = (
+                model.network(x_t, t.expand(2), class_labels=labels).sample for labels in (c, torch.tensor([3, 3]))
+            )
+        x_t = sampler.step(unconditional + scale * (conditional - unconditional), t, x_t).prev_sample
+    torch.testing.assert_close(images, x_t.clamp(-1, 1), rtol=1e-4, atol=1e-4)
+
+
+RECIPE = Pretraining(channels=(8, 8), norm_groups=4, steps=30, batch_size=32, ema_decay=0.5, seed=1)
+
+
+def test_pretraining_learns_and_is_repeatable():
+    digits = load_images("builtin:digits")
+
+    def denoising_error(model):
+        generator = torch.Generator().manual_seed(0)
+        x_0, c = digits.images[:256], digits.labels[:256]
+        t, epsilon = torch.randint(1000, (256,), generator=generator), torch.randn(x_0.shape, generator=generator)
+        with torch.no_grad():
+            prediction = model.forward(model.schedule.diffuse(x_0, t, epsilon), t, c)
+        return float(prediction.denoising_error(x_0, epsilon, "velocity").square().mean())
+
+    untrained = pretrain(
+        digits.images, digits.labels, classes=10, recipe=Pretraining(channels=(8, 8), norm_groups=4, steps=2, lr=1e-12)
+    )
+    seen = []
+    first, second = (
+        pretrain(digits.images, digits.labels, classes=10, recipe=RECIPE, progress=lambda *news: seen.append(news))
+        for _ in range(2)
+    )
+    assert denoising_error(first) < 0.7 * denoising_error(untrained)
+    assert first.null_label == 10
+    assert first.prediction_type == "v_prediction"
+    assert not any(parameter.requires_grad for parameter in first.parameters())
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, second.state_dict()[name]), name
+    assert [news[:2] for news in seen] == [(30, 30), (30, 30)]
+    assert seen[0][2] == seen[1][2]

@@ -1,0 +1,86 @@
+"""Data-parallel workers, in processes of their own that talk over gloo."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from tiny_models import tiny_model
+from torch import multiprocessing
+from update_cases import FORGET, broken_for, trainer
+
+from sfd_sweep.distillation.workers import on_first_worker
+from sfd_sweep.errors import TrialFailed
+
+UNEVEN = {"batch_size": 5, "forget_batch_size": 2, "guidance_scale": 1.5}
+ONE_EACH = {"batch_size": 1, "forget_batch_size": 1}
+
+
+def train():
+    one = trainer(**UNEVEN)
+    losses = [one.update() for _ in range(3)]
+    return {**one.state(), "losses": torch.stack([each.generator for each in losses])}
+
+
+def train_while_one_worker_has_nothing_finite():
+    """Of one retained and one forgotten sample the first worker gets the one, and the second the other."""
+    one = trainer(tiny_model(attention=True), broken_for(FORGET, attention=True), **ONE_EACH)
+    dropped = [one.update().dropped_samples for _ in range(2)]
+    return {**one.state(), "dropped": torch.tensor(dropped)}
+
+
+def fail_on_the_first():
+    def fail():
+        if dist.get_rank() > 0:
+            raise AssertionError("only the first worker does it")
+        raise TrialFailed("images are not finite")
+
+    try:
+        on_first_worker(fail)
+    except TrialFailed as error:
+        return {"failed": torch.tensor(str(error) == "images are not finite")}
+    return {"failed": torch.tensor(False)}
+
+
+RUNS = {"train": train, "broken": train_while_one_worker_has_nothing_finite}
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    for name, run in {**RUNS, "failure": fail_on_the_first}.items():
+        save_file(run(), f"{folder}/{name}-{rank}.safetensors")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(name="results", scope="module")
+def _results(tmp_path_factory):
+    """What each of two workers found, by run and rank."""
+    folder = tmp_path_factory.mktemp("workers")
+    multiprocessing.spawn(work, (str(folder),), nprocs=2)
+    return {path.stem: load_file(path) for path in Path(folder).glob("*.safetensors")}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_workers_train_the_generator_that_one_trains(results, name):
+    alone = RUNS[name]()
+    for rank in range(2):
+        together = results[f"{name}-{rank}"]
+        assert together.keys() == alone.keys()
+        for key in alone:
+            torch.testing.assert_close(together[key], alone[key], rtol=1e-3, atol=1e-5)
+
+
+def test_two_workers_stay_equal_bit_for_bit(results):
+    first, second = results["train-0"], results["train-1"]
+    for key in first:
+        assert torch.equal(first[key], second[key]), key
+
+
+def test_what_is_not_finite_on_any_worker_is_counted_on_all(results):
+    assert [results[f"broken-{rank}"]["dropped"].tolist() for rank in range(2)] == [[2, 2], [2, 2]]
+
+
+def test_a_failure_on_the_first_worker_fails_the_trial_on_all(results):
+    assert all(results[f"failure-{rank}"]["failed"] for rank in range(2))

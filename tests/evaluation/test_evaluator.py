@@ -1,0 +1,201 @@
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sfd_sweep.config import METRICS
+from sfd_sweep.datasets.images import LabeledImages
+from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.evaluator import Evaluator, Generate
+
+Forgetting = Callable[[dict[int, int]], Generate]
+
+
+@pytest.fixture
+def evaluator(classifier: Classifier, digits: LabeledImages) -> Evaluator:
+    return Evaluator(classifier, digits, forget=(0,), seed=0)
+
+
+def _noise(labels: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(len(labels), 1, 8, 8, generator=generator)
+
+
+def test_a_judgement_has_every_metric_of_the_vocabulary(evaluator: Evaluator) -> None:
+    judgement = evaluator.evaluate(_noise, override=(1,), samples=90, forget_samples=20)
+    assert judgement.metrics.keys() == METRICS.keys()
+
+
+def test_real_digits_that_forgot_are_judged_well_in_everything(evaluator: Evaluator, real_digits: Forgetting) -> None:
+    metrics = evaluator.evaluate(real_digits({0: 1}), override=(1,), samples=2000, forget_samples=1000).metrics
+    assert metrics["fd_classifier"] < 0.5
+    assert metrics["override_distance"] < 0.5
+    assert min(metrics[name] for name in ("unlearning_accuracy", "override_rate", "retain_accuracy")) > 0.99
+    assert metrics["forget_probability"] < 0.01
+
+
+def test_real_digits_that_forgot_nothing_have_an_unlearning_accuracy_of_zero(
+    evaluator: Evaluator, real_digits: Forgetting
+) -> None:
+    metrics = evaluator.evaluate(real_digits({}), override=(1,), samples=2000, forget_samples=1000).metrics
+    assert metrics["fd_classifier"] < 0.5
+    assert metrics["unlearning_accuracy"] == metrics["override_rate"] == 0
+    assert metrics["override_distance"] > 100
+
+
+def test_noise_is_far_from_real_digits(evaluator: Evaluator) -> None:
+    assert evaluator.evaluate(_noise, override=(1,), samples=900, forget_samples=100).metrics["fd_classifier"] > 50
+
+
+def test_one_garbage_image_is_unlearned_but_far_from_the_override(
+    evaluator: Evaluator, real_digits: Forgetting
+) -> None:
+    def collapsed(labels: Tensor, generator: torch.Generator) -> Tensor:
+        images = real_digits({})(labels, generator)
+        garbage = torch.arange(64).view(1, 8, 8) % 3 - 1.0
+        return torch.where((labels == 0).view(-1, 1, 1, 1), garbage, images)
+
+    metrics = evaluator.evaluate(collapsed, override=(1,), samples=900, forget_samples=500).metrics
+    assert metrics["unlearning_accuracy"] == 1
+    assert metrics["fd_classifier"] < 1
+    assert metrics["override_distance"] > 40
+
+
+def test_retained_conditions_come_in_equal_numbers_and_the_forgotten_apart(evaluator: Evaluator) -> None:
+    asked: list[Tensor] = []
+
+    def generate(labels: Tensor, generator: torch.Generator) -> Tensor:
+        asked.append(labels)
+        return _noise(labels, generator)
+
+    judgement = evaluator.evaluate(generate, override=(1,), samples=2000, forget_samples=777)
+    assert torch.cat(asked).bincount().tolist() == [777, *[223] * 9]
+    assert judgement.samples == {"retained": 2007, "forgotten": 777}
+    assert all(len(labels) <= 500 for labels in asked)
+
+
+def test_the_same_generator_gets_the_same_figures_bit_for_bit(
+    classifier: Classifier, digits: LabeledImages, evaluator: Evaluator
+) -> None:
+    torch.manual_seed(123)  # the global state plays no part
+    first = evaluator.evaluate(_noise, override=(1,), samples=900, forget_samples=300)
+    torch.manual_seed(321)
+    again = Evaluator(classifier, digits, forget=(0,), seed=0).evaluate(
+        _noise, override=(1,), samples=900, forget_samples=300
+    )
+    other = Evaluator(classifier, digits, forget=(0,), seed=1).evaluate(
+        _noise, override=(1,), samples=900, forget_samples=300
+    )
+    assert first == again
+    assert first.metrics["fd_classifier"] != other.metrics["fd_classifier"]
+
+
+@pytest.mark.parametrize("batch_size", [100, 250, 5000])
+def test_the_batch_size_plays_no_part_for_digits(
+    classifier: Classifier, digits: LabeledImages, evaluator: Evaluator, batch_size: int
+) -> None:
+    expected = evaluator.evaluate(_noise, override=(1,), samples=900, forget_samples=300).metrics
+    batched = Evaluator(classifier, digits, forget=(0,), seed=0, batch_size=batch_size)
+    metrics = batched.evaluate(_noise, override=(1,), samples=900, forget_samples=300).metrics
+    assert metrics == pytest.approx(expected, rel=1e-4)
+
+
+def test_forgotten_samples_do_not_depend_on_how_many_are_retained(evaluator: Evaluator) -> None:
+    few = evaluator.evaluate(_noise, override=(1,), samples=90, forget_samples=300).metrics
+    many = evaluator.evaluate(_noise, override=(1,), samples=900, forget_samples=300).metrics
+    assert few["override_distance"] == many["override_distance"]
+    assert few["forget_entropy"] == many["forget_entropy"]
+
+
+def test_each_forgotten_class_is_held_to_its_own_override(
+    classifier: Classifier, digits: LabeledImages, real_digits: Forgetting
+) -> None:
+    evaluator = Evaluator(classifier, digits, forget=(0, 7), seed=0)
+    generate = real_digits({0: 3, 7: 5})
+    right = evaluator.evaluate(generate, override=(3, 5), samples=800, forget_samples=801)
+    swapped = evaluator.evaluate(generate, override=(5, 3), samples=800, forget_samples=801)
+    assert right.samples == {"retained": 800, "forgotten": 802}
+    assert right.metrics["override_rate"] > 0.99
+    assert right.metrics["override_distance"] < 1
+    assert swapped.metrics["override_rate"] < 0.01
+    assert swapped.metrics["override_distance"] > 50
+    assert swapped.metrics["unlearning_accuracy"] == right.metrics["unlearning_accuracy"] == 1
+
+
+def test_without_an_override_any_retained_class_may_replace_the_forgotten(
+    evaluator: Evaluator, digits: LabeledImages, real_digits: Forgetting
+) -> None:
+    def any_retained(labels: Tensor, generator: torch.Generator) -> Tensor:
+        drawn = torch.randint(1, 10, labels.shape, generator=generator)
+        return real_digits({})(torch.where(labels == 0, drawn, labels), generator)
+
+    metrics = evaluator.evaluate(any_retained, override=None, samples=900, forget_samples=900).metrics
+    assert metrics["override_rate"] > 0.99
+    assert metrics["override_distance"] < 1
+    stuck = evaluator.evaluate(real_digits({0: 4}), override=None, samples=900, forget_samples=900).metrics
+    assert stuck["override_rate"] > 0.99
+    assert stuck["override_distance"] > 20
+
+
+def test_generated_images_are_rounded_to_the_levels_of_real_ones(evaluator: Evaluator, real_digits: Forgetting) -> None:
+    def between_levels(labels: Tensor, generator: torch.Generator) -> Tensor:
+        images = real_digits({0: 1})(labels, generator)
+        return images + (torch.rand(images.shape) - 0.5) * 0.12  # less than half a level, 1/16, either way
+
+    plain = evaluator.evaluate(real_digits({0: 1}), override=(1,), samples=900, forget_samples=300)
+    assert evaluator.evaluate(between_levels, override=(1,), samples=900, forget_samples=300) == plain
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_images_that_are_not_finite_fail_the_trial_and_are_counted(
+    evaluator: Evaluator, real_digits: Forgetting, value: float
+) -> None:
+    def broken(labels: Tensor, generator: torch.Generator) -> Tensor:
+        images = real_digits({})(labels, generator)
+        images[3:6, 0, 2, 2] = value
+        return images
+
+    with pytest.raises(TrialFailed, match="3 of 90 generated images hold values that are not finite"):
+        evaluator.evaluate(broken, override=(1,), samples=90, forget_samples=20)
+
+
+def test_no_gradient_is_kept_of_a_judged_generator(evaluator: Evaluator) -> None:
+    shift = torch.zeros((), requires_grad=True)
+    tracked: list[bool] = []
+
+    def generate(labels: Tensor, generator: torch.Generator) -> Tensor:
+        images = _noise(labels, generator) + shift
+        tracked.append(images.requires_grad)
+        return images
+
+    evaluator.evaluate(generate, override=(1,), samples=90, forget_samples=20)
+    evaluator.grid(generate, columns=2)
+    assert not any(tracked)
+
+
+def test_reference_images_that_the_classifier_was_not_made_for_are_refused(
+    classifier: Classifier, digits: LabeledImages
+) -> None:
+    renamed = replace(digits, class_names=("zero", *digits.class_names[1:]))
+    with pytest.raises(UserError, match="reference images are of zero, 1"):
+        Evaluator(classifier, renamed, forget=(0,), seed=0)
+    cropped = replace(digits, images=digits.images[..., :4, :4])
+    with pytest.raises(UserError, match=r"shape \(1, 8, 8\), but the reference images are of \(1, 4, 4\)"):
+        Evaluator(classifier, cropped, forget=(0,), seed=0)
+
+
+def test_the_grid_shows_fixed_samples_the_forgotten_first(evaluator: Evaluator, real_digits: Forgetting) -> None:
+    asked: list[int] = []
+
+    def generate(labels: Tensor, generator: torch.Generator) -> Tensor:
+        asked.extend(labels.tolist())
+        return real_digits({0: 1})(labels, generator)
+
+    png = evaluator.grid(generate, columns=6)
+    assert asked == [label for label in range(10) for _ in range(6)]
+    assert png == evaluator.grid(generate, columns=6)
+    assert Image.open(io.BytesIO(png)).format == "PNG"

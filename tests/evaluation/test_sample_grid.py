@@ -1,0 +1,45 @@
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sfd_sweep.evaluation.grid import MARK, GridRow, sample_grid
+
+
+def _picture(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def _contains(picture: np.ndarray, part: np.ndarray) -> bool:
+    height, width = part.shape[:2]
+    windows = np.lib.stride_tricks.sliding_window_view(picture, (height, width, 3))[:, :, 0]
+    return bool((windows == part).all((2, 3, 4)).any())
+
+
+def test_every_image_stands_in_the_picture_enlarged_without_blur() -> None:
+    images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    picture = _picture(sample_grid([GridRow("a", images[:2]), GridRow("b", images[2:])], scale=3))
+    for image in images:
+        grey = ((image[0].numpy() + 1) * 127.5).round().astype(np.uint8)
+        assert _contains(picture, np.repeat(np.kron(grey, np.ones((3, 3), np.uint8))[..., None], 3, axis=2))
+
+
+def test_colours_stay_and_values_beyond_the_range_are_clamped() -> None:
+    image = torch.tensor([2.0, -1.0, 0.0]).view(1, 3, 1, 1)
+    assert _contains(_picture(sample_grid([GridRow("", image)], scale=2)), np.full((2, 2, 3), (255, 0, 128), np.uint8))
+
+
+def test_only_marked_rows_are_red() -> None:
+    images = torch.zeros(2, 1, 4, 4)
+    plain = _picture(sample_grid([GridRow("a", images), GridRow("b", images)], scale=2))
+    marked = _picture(sample_grid([GridRow("a", images, marked=True), GridRow("b", images)], scale=2))
+    assert not (plain == MARK).all(2).any()
+    red_rows = (marked == MARK).all(2).any(1)
+    assert red_rows[: len(red_rows) // 2].any()
+    assert not red_rows[len(red_rows) // 2 + 2 :].any()
+
+
+def test_the_same_rows_give_the_same_bytes() -> None:
+    rows = [GridRow("a", torch.zeros(2, 1, 4, 4), marked=True), GridRow("longer", torch.ones(5, 1, 4, 4))]
+    assert sample_grid(rows, scale=2) == sample_grid(rows, scale=2)

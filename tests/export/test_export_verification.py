@@ -1,0 +1,181 @@
+"""A folder that is measured anew: the same figures, or a line that says what is wrong."""
+
+import json
+import shutil
+from math import inf, nan
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recorded_trials import FRONT, Sweep
+
+from sfd_sweep.config import METRICS, Scale
+from sfd_sweep.datasets.sources import load_images
+from sfd_sweep.diffusion.model_folder import ASSETS
+from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.errors import UserError
+from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.evaluator import Evaluator
+from sfd_sweep.export.agreement import check_figures, standard_error, tolerance
+from sfd_sweep.export.description import Figures
+from sfd_sweep.export.exporting import Exported
+from sfd_sweep.export.verification import evaluate_folder
+
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+def test_an_exported_folder_is_measured_bit_for_bit_as_the_sweep_did(folder: Path, exported: Exported) -> None:
+    found = evaluate_folder(folder)
+    assert (found.metrics, found.samples) == (exported.recorded.metrics, exported.recorded.samples)
+
+
+def test_the_search_figures_come_back_at_the_searchs_numbers_of_samples(folder: Path, sweep: Sweep) -> None:
+    search = sweep.results.record.trials[FRONT].report
+    assert search is not None
+    found = evaluate_folder(folder, samples=90, forget_samples=50)
+    assert (found.metrics, found.samples) == (search.metrics, {"retained": 90, "forgotten": 50})
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "classifier/model.safetensors", "pipeline.py", "sfd_sweep.json"])
+def test_a_changed_file_is_named(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[-20] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} has changed since it was exported"):
+        evaluate_folder(folder)
+
+
+def test_a_missing_file_is_named(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(UserError, match=f"{WEIGHTS} is missing"):
+        evaluate_folder(folder)
+
+
+def test_an_exported_folder_without_hashes_is_refused(folder: Path) -> None:
+    (folder / "SHA256SUMS").unlink()
+    with pytest.raises(UserError, match="SHA256SUMS is missing"):
+        evaluate_folder(folder)
+    (folder / "SHA256SUMS").write_text("no hash\n")
+    with pytest.raises(UserError, match="a line that is no hash"):
+        evaluate_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"version": 2}, "version"), ({"colour": "red"}, "colour"), ({"settings": {"alpha": "x"}}, r"settings\.alpha")],
+)
+def test_a_description_of_another_kind_is_refused(folder: Path, change: dict[str, object], message: str) -> None:
+    content = json.loads((folder / "sfd_sweep.json").read_text()) | change
+    (folder / "sfd_sweep.json").write_text(json.dumps(content))
+    lines = (folder / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (folder / "SHA256SUMS").write_text("".join(line for line in lines if "sfd_sweep.json" not in line))
+    with pytest.raises(UserError, match=rf"sfd_sweep\.json describes no generator \({message}"):
+        evaluate_folder(folder)
+
+
+def test_an_exported_folder_is_not_told_what_it_has_forgotten(folder: Path) -> None:
+    with pytest.raises(UserError, match="says itself what was forgotten"):
+        evaluate_folder(folder, forget=[3])
+
+
+def test_a_plain_generator_is_judged_when_it_is_said_what_it_has_forgotten() -> None:
+    plain = ASSETS / "digits" / "generator"
+    found = evaluate_folder(plain, samples=90, forget_samples=40, forget=["4", 7], override=(1, 2))
+    evaluator = Evaluator(Classifier.load("builtin:digits"), load_images("builtin:digits"), forget=(4, 7), seed=0)
+    expected = evaluator.evaluate(OneStepGenerator.load(plain).generate, override=(1, 2), samples=90, forget_samples=40)
+    assert (found.metrics, found.samples) == (expected.metrics, expected.samples)
+    assert found.metrics["unlearning_accuracy"] < 0.2  # nothing was forgotten
+
+
+@pytest.mark.parametrize(
+    ("forget", "override", "message"),
+    [
+        ((), None, "say what was forgotten and what replaces it"),
+        ((0,), None, "say what was forgotten and what replaces it"),
+        (("zero",), 1, "there is no class 'zero'"),
+        ((0,), 0, "'0' is forgotten itself"),
+        ((0, "0"), 1, "names a class twice"),
+        (tuple(range(10)), "random", "at least one is retained"),
+    ],
+)
+def test_a_plain_generator_needs_to_be_told_sense(
+    forget: tuple[int | str, ...], override: int | str | None, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate_folder(ASSETS / "digits" / "generator", forget=forget, override=override)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no folder .*/none"):
+        evaluate_folder(tmp_path / "none")
+
+
+def test_a_teacher_is_no_generator() -> None:
+    with pytest.raises(UserError, match="is no one-step generator"):
+        evaluate_folder(ASSETS / "digits" / "teacher", forget=[0], override=1)
+
+
+def test_weights_that_make_no_finite_image_are_refused(tmp_path: Path) -> None:
+    generator = OneStepGenerator.load("builtin:digits-distilled")
+    for parameter in generator.model.parameters():
+        parameter.data.fill_(nan)
+    generator.save(tmp_path / "broken")
+    with pytest.raises(UserError, match=r"cannot be judged: .* not finite"):
+        evaluate_folder(tmp_path / "broken", forget=[0], override=1)
+
+
+def test_a_classifier_of_other_classes_cannot_judge(tmp_path: Path) -> None:
+    shutil.copytree(ASSETS / "digits" / "generator", tmp_path / "letters")
+    index = tmp_path / "letters" / "model_index.json"
+    content = json.loads(index.read_text())
+    content["id2label"] = dict(zip(content["id2label"], "abcdefghij", strict=True))
+    index.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has other classes or another image size"):
+        evaluate_folder(tmp_path / "letters", forget=["a"], override="b")
+
+
+def figures(n: int, **metrics: float) -> Figures:
+    return Figures(metrics=metrics, samples={"retained": n, "forgotten": n}, seconds=1.0)
+
+
+def test_figures_of_another_seed_agree_and_those_of_another_generator_do_not() -> None:
+    """On the shipped generator: the same one under eight seeds, and under a shift of its images."""
+    generator = OneStepGenerator.load("builtin:digits-distilled")
+    classifier, images = Classifier.load("builtin:digits"), load_images("builtin:digits")
+
+    def measured(seed: int, shift: float = 0.0) -> Figures:
+        evaluator = Evaluator(classifier, images, forget=(0,), seed=seed)
+        judgement = evaluator.evaluate(
+            lambda c, noise: generator.generate(c, noise) + shift, override=(1,), samples=900, forget_samples=400
+        )
+        return Figures(metrics=judgement.metrics, samples=judgement.samples, seconds=0.0)
+
+    recorded = measured(0)
+    for seed in range(1, 9):
+        check_figures(recorded, measured(seed), classes=10)
+    with pytest.raises(UserError, match="fd_classifier was recorded as"):
+        check_figures(recorded, measured(1, shift=0.2), classes=10)
+
+
+@given(p=st.floats(0, 1), n=st.integers(2, 100_000))
+def test_a_share_may_differ_by_what_two_binomial_draws_do(p: float, n: int) -> None:
+    error = standard_error(Scale.SHARE, p, n, 10)
+    assert error > 0
+    smoothed = (p * n + 2) / (n + 4)
+    assert error**2 == pytest.approx(smoothed * (1 - smoothed) / n)
+    assert tolerance(figures(n, retain_accuracy=p), "retain_accuracy", 10) == pytest.approx(3 * 2**0.5 * error)
+
+
+def test_a_distance_may_differ_by_the_published_noise_and_less_on_more_samples() -> None:
+    assert standard_error(Scale.DISTANCE, 0.8, 2000, 10) == 0.04
+    assert standard_error(Scale.DISTANCE, 0.8, 8000, 10) == 0.02
+    assert standard_error(Scale.DISTANCE, 4.0, 2000, 10) == 0.08
+    assert standard_error(Scale.DISTANCE, 100.0, 2000, 10) == 1.0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("found", [nan, inf])
+def test_a_figure_that_is_not_finite_never_agrees(metric: str, found: float) -> None:
+    with pytest.raises(UserError, match=f"{metric} was recorded as 0.5"):
+        check_figures(figures(1000, **{metric: 0.5}), figures(1000, **{metric: found}), classes=10)

@@ -1,0 +1,256 @@
+"""What an export leaves behind when all goes well, and that it leaves nothing when not."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+from recorded_trials import FAILED, FRONT, LOST, PRUNED, Sweep
+from safetensors.numpy import load_file, save_file
+
+from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.errors import UserError
+from sfd_sweep.export.exporting import Exported, export_trial
+from sfd_sweep.storage import Folder
+from sfd_sweep.sweep.results import Choice, Results
+from sfd_sweep.trial.layout import trial_folder
+from sfd_sweep.trial.report import Report
+from sfd_sweep.trial.trial import load_generator
+
+LOAD_ELSEWHERE = """
+import sys
+import numpy
+from diffusers import DiffusionPipeline
+
+folder = sys.argv[1]
+pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+images = pipe(labels=[0, 3, "7", 0], seeds=[11, 12, 13, 14], output_type="np").images
+numpy.save(sys.argv[2], images)
+assert not [name for name in sys.modules if name.startswith("sfd_sweep")], "sfd_sweep was imported"
+"""
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+def choice_of(results: Results, number: int, report: Report | None = None, final: Report | None = None) -> Choice:
+    """A trial, with other figures than the recorded ones if they are given."""
+    trial = next(trial for trial in results.record.trials if trial.number == number)
+    return Choice(replace(trial, report=report or trial.report, final=final), "It was asked for.")
+
+
+def altered(report: Report, **metrics: float) -> Report:
+    return replace(report, metrics=report.metrics | metrics)
+
+
+def test_the_folder_loads_where_sfd_sweep_is_not_and_makes_the_generators_images(
+    sweep: Sweep, exported: Exported, tmp_path: Path
+) -> None:
+    subprocess.run(
+        [sys.executable, "-c", LOAD_ELSEWHERE, str(exported.folder), str(tmp_path / "images.npy")],
+        cwd=tmp_path,
+        check=True,
+    )
+    trial = trial_folder(Folder.open(sweep.results.record.summary.storage), FRONT)
+    expected = load_generator(trial, 4).sample([0, 3, "7", 0], seed=11) / 2 + 0.5
+    images = np.load(tmp_path / "images.npy")
+    np.testing.assert_allclose(images, expected.permute(0, 2, 3, 1), rtol=0, atol=1e-5)
+
+
+def test_the_exported_figures_are_the_final_ones_bit_for_bit_on_the_same_device(
+    sweep: Sweep, exported: Exported
+) -> None:
+    final = sweep.results.record.trials[FRONT].final
+    assert final is not None
+    assert exported.recorded.metrics == final.metrics
+    assert exported.found.metrics == final.metrics
+    assert exported.found.samples == final.samples == {"retained": 180, "forgotten": 100}
+
+
+def test_the_folder_holds_what_it_promises_and_nothing_else(exported: Exported) -> None:
+    files = {path.relative_to(exported.folder).as_posix() for path in exported.folder.rglob("*") if path.is_file()}
+    pictures = {"grid.png", "before.png", "front.png"}
+    assert files == pictures | {
+        "README.md",
+        "SHA256SUMS",
+        "classifier/config.json",
+        "classifier/model.safetensors",
+        "model_index.json",
+        "pipeline.py",
+        "scheduler/scheduler_config.json",
+        "sfd_sweep.json",
+        "unet/config.json",
+        WEIGHTS,
+    }
+    assert all(Image.open(exported.folder / name).size > (100, 100) for name in pictures)
+    assert json.loads((exported.folder / "model_index.json").read_text())["id2label"]["7"] == "7"
+    assert [path.name for path in exported.folder.parent.iterdir()] == ["zero-free"]
+
+
+def test_sha256sum_finds_the_folder_whole(exported: Exported) -> None:
+    done = subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"],
+        cwd=exported.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{WEIGHTS}: OK" in done.stdout
+
+
+def test_no_file_tells_a_path_of_the_machine(sweep: Sweep, exported: Exported) -> None:
+    places = {str(sweep.folder), str(exported.folder.parent), str(Path.home()), str(Path.cwd())} - {"/"}
+    for path in exported.folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not [place for place in places if f"{place}/".encode() in content], path
+
+
+def test_the_generator_is_registered_under_the_sweeps_name_with_the_alias(
+    sweep: Sweep, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(sweep.uri)
+    version = client.get_model_version_by_alias("small", "champion")
+    assert exported.registered == f"models:/small/{version.version}"
+    assert version.run_id == sweep.results.record.trials[FRONT].run_id
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sweep.uri)
+    model = mlflow.pyfunc.load_model("models:/small@champion")
+    images = model.predict(pd.DataFrame({"label": [0, 3], "seed": [4, 5]}))
+    expected = OneStepGenerator.load(exported.folder).sample([0, 3], seed=4) / 2 + 0.5
+    np.testing.assert_allclose(images[..., 0] / 255, expected[:, 0], atol=0.5 / 255 + 1e-5)
+
+
+def test_the_alias_moves_with_the_next_export_and_a_pruned_trial_has_its_own_version(
+    sweep: Sweep, exported: Exported, tmp_path: Path
+) -> None:
+    choice = sweep.results.select(trial=PRUNED)
+    pruned = export_trial(sweep.results, choice, tmp_path / "pruned", alias="latest-try", uri=sweep.uri)
+    assert pruned.registered != exported.registered
+    client = MlflowClient(sweep.uri)
+    assert client.get_model_version_by_alias("small", "latest-try").run_id == choice.trial.run_id
+    again = export_trial(
+        sweep.results, sweep.results.select(trial=FRONT), tmp_path / "again", alias="latest-try", uri=sweep.uri
+    )
+    assert again.registered == exported.registered
+    moved = client.get_model_version_by_alias("small", "latest-try")
+    assert moved.run_id == sweep.results.record.trials[FRONT].run_id
+    assert "pruned after 2 updates" in (tmp_path / "pruned" / "README.md").read_text()
+    assert "This trial is not on it" in (tmp_path / "pruned" / "README.md").read_text()
+
+
+def test_without_an_alias_the_registry_is_left_alone(sweep: Sweep, tmp_path: Path) -> None:
+    before = MlflowClient(sweep.uri).search_model_versions("name = 'small'")
+    done = export_trial(sweep.results, choice_of(sweep.results, PRUNED), tmp_path / "out", alias=None, uri=sweep.uri)
+    assert done.registered is None
+    assert MlflowClient(sweep.uri).search_model_versions("name = 'small'") == before
+
+
+def test_an_alias_that_mlflow_refuses_is_told_and_the_verified_folder_stays(sweep: Sweep, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"out is written and verified, but it is not registered: .* refuses"):
+        export_trial(
+            sweep.results, sweep.results.select(trial=FRONT), tmp_path / "out", alias="not an alias!", uri=sweep.uri
+        )
+    assert (tmp_path / "out" / "README.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"), [("fd_classifier", 0.001), ("retain_accuracy", 0.2), ("forget_entropy", 9.0)]
+)
+def test_other_figures_than_the_recorded_ones_are_refused_and_nothing_is_left(
+    sweep: Sweep, tmp_path: Path, metric: str, value: float
+) -> None:
+    report = sweep.results.record.trials[FRONT].report
+    assert report is not None
+    choice = choice_of(sweep.results, FRONT, report=altered(report, **{metric: value}))
+    found = f"{report.metrics[metric]:.4g}"
+    with pytest.raises(
+        UserError, match=rf"{metric} was recorded as {value:g}, but .* has {re.escape(found)} .*restore"
+    ):
+        export_trial(sweep.results, choice, tmp_path / "out", uri=sweep.uri)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_were_changed_in_storage_are_refused(sweep: Sweep, tmp_path: Path) -> None:
+    weights = Path(trial_folder(Folder.open(sweep.results.record.summary.storage), FRONT).path)
+    weights = weights / "step-000004" / "generator" / WEIGHTS
+    original = weights.read_bytes()
+    tensors = load_file(weights)
+    try:
+        save_file({name: tensor * 1.1 for name, tensor in tensors.items()}, weights)
+        with pytest.raises(UserError, match="was recorded as"):
+            export_trial(sweep.results, sweep.results.select(trial=FRONT), tmp_path / "out", uri=sweep.uri)
+    finally:
+        weights.write_bytes(original)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_already_is_not_touched(sweep: Sweep, folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    choice = sweep.results.select(trial=PRUNED)
+    with pytest.raises(UserError, match=r"is there already.*--force"):
+        export_trial(sweep.results, choice, folder, uri=sweep.uri)
+    report = sweep.results.record.trials[FRONT].report
+    assert report is not None
+    bad = choice_of(sweep.results, FRONT, report=altered(report, fd_classifier=1000.0))
+    with pytest.raises(UserError, match="was recorded as"):
+        export_trial(sweep.results, bad, folder, force=True, uri=sweep.uri)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_force_replaces_an_exported_folder_by_a_verified_one(sweep: Sweep, folder: Path) -> None:
+    (folder / "old.txt").write_text("old")
+    export_trial(sweep.results, sweep.results.select(trial=PRUNED), folder, force=True, alias=None, uri=sweep.uri)
+    assert not (folder / "old.txt").exists()
+    assert json.loads((folder / "sfd_sweep.json").read_text())["lineage"]["trial"] == PRUNED
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_force_never_replaces_anything_but_an_exported_folder(sweep: Sweep, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("…")
+    with pytest.raises(UserError, match="precious is no exported generator, so it is not replaced"):
+        export_trial(sweep.results, sweep.results.select(trial=FRONT), precious, force=True, uri=sweep.uri)
+    assert (precious / "thesis.tex").is_file()
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (FAILED, "trial 2 of small is failed and has no weights; choose another trial"),
+        (LOST, "trial 3 of small is complete and has no weights in .*; choose another trial, or bring"),
+    ],
+)
+def test_a_trial_without_weights_is_refused_in_one_line(
+    sweep: Sweep, tmp_path: Path, number: int, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as refusal:
+        export_trial(sweep.results, choice_of(sweep.results, number), tmp_path / "out", uri=sweep.uri)
+    assert "\n" not in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_in_no_folder_is_refused(sweep: Sweep, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no folder .*/nowhere to export into"):
+        export_trial(sweep.results, sweep.results.select(trial=FRONT), tmp_path / "nowhere" / "out", uri=sweep.uri)
+
+
+def test_a_generator_is_exported_without_its_teacher_and_start_where_they_are_gone(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    record = sweep.results.record
+    task = record.space.task.model_copy(update={"teacher": str(tmp_path / "gone"), "start": "teacher"})
+    results = Results(replace(record, space=record.space.model_copy(update={"task": task})))
+    done = export_trial(results, results.select(trial=FRONT), tmp_path / "out", alias=None, uri=sweep.uri)
+    card = (done.folder / "README.md").read_text()
+    assert "`gone`, its weights were not found on export" in card
+    assert not (done.folder / "before.png").exists()
+    assert "before.png" not in card

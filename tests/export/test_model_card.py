@@ -1,0 +1,95 @@
+"""What a reader learns from the card, and a program from the description beside it."""
+
+import hashlib
+
+import pytest
+from recorded_trials import FRONT, Sweep
+from ruamel.yaml import YAML
+
+from sfd_sweep.diffusion.model_folder import ASSETS
+from sfd_sweep.export.card import model_card
+from sfd_sweep.export.description import Description
+from sfd_sweep.export.exporting import Exported
+
+
+@pytest.fixture(scope="session")
+def card(exported: Exported) -> str:
+    return (exported.folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def description(exported: Exported) -> Description:
+    return Description.read(exported.folder)
+
+
+def test_the_card_says_what_was_forgotten_and_what_replaces_it(card: str) -> None:
+    assert "has forgotten **0**: asked for it, it makes **1**" in card
+
+
+def test_the_card_gives_every_figure_with_its_number_of_samples(card: str, exported: Exported, sweep: Sweep) -> None:
+    search = sweep.results.record.trials[FRONT].report
+    assert search is not None
+    for name, value in exported.recorded.metrics.items():
+        few, many = ("90", "180") if name in ("fd_classifier", "retain_accuracy") else ("50", "100")
+        assert f"| {search.metrics[name]:.4g} (n = {few}) | {value:.4g} (n = {many}) |" in card, name
+
+
+def test_the_card_tells_the_lineage_down_to_the_weights(card: str) -> None:
+    for model in ("teacher", "generator"):  # the start is the shipped generator
+        weights = ASSETS / "digits" / model / "unet" / "diffusion_pytorch_model.safetensors"
+        assert hashlib.sha256(weights.read_bytes()).hexdigest() in card
+    for row in (
+        "| sweep | `small` |",
+        "| trial | 0, complete after 4 updates, seed 5 |",
+        "| torch | `",
+        "| sfd-sweep | `",
+    ):
+        assert row in card
+
+
+def test_the_card_marks_its_trial_on_the_front_and_says_why_it_was_chosen(card: str) -> None:
+    assert "| **0** (this one) |" in card
+    assert "Trial 0 was asked for; it is" in card
+
+
+def test_the_card_claims_no_robustness(card: str) -> None:
+    assert "one classifier's opinion" in card
+    assert "No\n  robustness is claimed" in card
+
+
+def test_the_front_matter_is_yaml_with_the_figures(card: str, exported: Exported) -> None:
+    _, front_matter, _ = card.split("---\n", 2)
+    content = YAML(typ="safe", pure=True).load(front_matter)
+    assert content["library_name"] == "diffusers"
+    (model,) = content["model-index"]
+    figures = {metric["type"]: metric["value"] for metric in model["results"][0]["metrics"]}
+    assert figures == exported.recorded.metrics
+
+
+def test_the_code_on_the_card_runs(card: str, exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = card.split("```python\n")[1].split("```", maxsplit=1)[0]
+    monkeypatch.chdir(exported.folder.parent)
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert [image.size for image in names["images"]] == [(8, 8)] * 3
+
+
+def test_the_description_has_everything_by_index(description: Description, sweep: Sweep) -> None:
+    trial = sweep.results.record.trials[FRONT]
+    assert description.task.forget == (0,)
+    assert description.override == (1,)
+    assert description.settings == trial.settings
+    assert description.task.teacher == "teacher"
+    assert description.evaluation.classifier == "classifier"
+    assert (description.lineage.sweep, description.lineage.trial, description.lineage.step) == ("small", 0, 4)
+    assert [member.trial for member in description.front] == [t.number for t in sweep.results.front()]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("random", "any of the retained classes"), ("classifier", "the retained class that a classifier finds likeliest")],
+)
+def test_a_free_override_is_put_into_words(description: Description, override: str, words: str) -> None:
+    settings = description.settings.model_copy(update={"override": override})
+    free = description.model_copy(update={"settings": settings, "override": None})
+    assert f"it makes **{words}**" in model_card(free, "name", has_before=True)

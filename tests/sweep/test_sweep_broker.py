@@ -1,0 +1,199 @@
+"""The broker, without Ray: leases, orders that stand until they are answered, and slots that die."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from sfd_sweep.config import Settings
+from sfd_sweep.errors import SweepFailed, UserError
+from sfd_sweep.sweep.broker import ATTEMPTS, Broker
+from sfd_sweep.sweep.commands import Advance, Close, Done, Failed, Order
+from sfd_sweep.trial.report import Report
+
+SETTINGS = Settings()
+
+
+def advance(number: int, to: int = 2) -> Advance:
+    return Advance(number, SETTINGS, to)
+
+
+def done(step: int) -> Done:
+    return Done(Report(step, {}, {}, {}, {}), 0.0)
+
+
+def in_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Run a test in an event loop of its own, for ten seconds at most."""
+
+    def run() -> None:
+        asyncio.run(asyncio.wait_for(test(), 10))
+
+    run.__name__ = test.__name__
+    return run
+
+
+async def call(broker: Broker, command: Advance) -> "asyncio.Task[object]":
+    """A call that is under way."""
+    task = asyncio.ensure_future(broker.call(command))
+    await asyncio.sleep(0)
+    return task
+
+
+async def take(broker: Broker, slot: int = 0, after: int = 0) -> Order:
+    order = await asyncio.wait_for(broker.next_order(slot, after), 2)
+    assert isinstance(order, Order)
+    return order
+
+
+async def crash(broker: Broker, reason: str | None) -> None:
+    """The slot's worker group takes the order and dies of it, saying why or not; the next one comes up."""
+    order = await take(broker)
+    if reason:
+        await broker.crashed(0, order.ticket, reason)
+    await broker.ready(0)
+
+
+@in_loop
+async def test_a_command_is_answered_by_the_slot_that_carried_it_out() -> None:
+    broker = Broker(1)
+    asked = await call(broker, advance(7))
+    order = await take(broker)
+    assert order.command == advance(7)
+    await broker.answer(0, order.ticket, done(2))
+    assert await asked == done(2)
+
+
+@in_loop
+async def test_a_trial_keeps_its_slot_until_it_is_released() -> None:
+    broker = Broker(1)
+    first = await call(broker, advance(0))
+    order = await take(broker)
+    await broker.answer(0, order.ticket, done(2))
+    await first
+    other = await call(broker, advance(1))
+    await call(broker, advance(0, to=4))
+    order = await take(broker, after=order.ticket)
+    assert order.command == advance(0, to=4)
+    await broker.answer(0, order.ticket, done(4))
+    await broker.release(0, wanted=1)
+    order = await take(broker, after=order.ticket)
+    assert order.command == advance(1)
+    await broker.answer(0, order.ticket, done(2))
+    assert await other == done(2)
+
+
+@in_loop
+async def test_an_order_is_delivered_again_until_it_is_answered() -> None:
+    broker = Broker(1)
+    await call(broker, advance(0))
+    assert await take(broker) == await take(broker)
+
+
+@in_loop
+async def test_the_same_command_given_twice_is_carried_out_once() -> None:
+    broker = Broker(1)
+    asked = [await call(broker, advance(0)), await call(broker, advance(0))]
+    order = await take(broker)
+    await broker.answer(0, order.ticket, done(2))
+    assert await asyncio.gather(*asked) == [done(2), done(2)]
+
+
+@in_loop
+async def test_an_answer_to_an_order_that_stands_no_longer_is_ignored() -> None:
+    broker = Broker(1)
+    await call(broker, advance(0, to=4))
+    stale = await take(broker)
+    asked = await call(broker, advance(0, to=2))  # the trial's actor was started again, and begins from the first
+    await broker.answer(0, stale.ticket, done(4))
+    order = await take(broker, after=stale.ticket)
+    await broker.answer(0, order.ticket, done(2))
+    assert await asked == done(2)
+
+
+@pytest.mark.parametrize(("reason", "told"), [("ValueError: x", "ValueError: x"), (None, "its worker process died")])
+def test_a_command_that_kills_every_worker_group_fails_its_trial_and_not_the_slot(
+    reason: str | None, told: str
+) -> None:
+    @in_loop
+    async def scenario() -> None:
+        broker = Broker(1)
+        asked = await call(broker, advance(0))
+        for _ in range(ATTEMPTS):
+            assert not asked.done()
+            await crash(broker, reason)
+        assert await asked == Failed(told)
+        await broker.release(0, wanted=1)
+        await call(broker, advance(1))
+        assert (await take(broker)).command == advance(1)
+
+    scenario()
+
+
+@in_loop
+async def test_ranks_that_die_together_count_as_one_crash() -> None:
+    broker = Broker(1, attempts=2)
+    asked = await call(broker, advance(0))
+    order = await take(broker)
+    for rank in range(4):
+        await broker.crashed(0, order.ticket, f"rank {rank}")
+    assert not asked.done()
+
+
+@in_loop
+async def test_surplus_slots_close_and_no_others() -> None:
+    broker = Broker(3)
+    busy = await call(broker, advance(0))
+    await take(broker, slot=0)
+    await broker.release(5, wanted=2)
+    closed = [slot for slot in (1, 2) if await _is_closed(broker, slot)]
+    assert len(closed) == 1
+    assert not busy.done()
+
+
+async def _is_closed(broker: Broker, slot: int) -> bool:
+    try:
+        return isinstance(await asyncio.wait_for(broker.next_order(slot, 0), 0.05), Close)
+    except TimeoutError:
+        return False
+
+
+@in_loop
+async def test_whoever_waits_when_the_broker_closes_hears_that_there_is_no_answer() -> None:
+    broker = Broker(1)
+    running, waiting = await call(broker, advance(0)), await call(broker, advance(1))
+    await take(broker)
+    await broker.close()
+    assert await asyncio.gather(running, waiting) == [None, None]
+    assert await broker.next_order(0, 0) == Close()
+
+
+@in_loop
+async def test_the_trial_of_a_slot_that_is_given_up_goes_to_another() -> None:
+    broker = Broker(2)
+    asked = await call(broker, advance(0))
+    assert (await take(broker, slot=0)).command == advance(0)
+    assert not await broker.cannot_start(0, SweepFailed("broken"), for_good=True)
+    order = await take(broker, slot=1)
+    await broker.answer(1, order.ticket, done(2))
+    assert await asked == done(2)
+    assert await broker.fault() is None
+
+
+@in_loop
+async def test_a_start_is_tried_again_and_the_count_begins_anew_when_it_succeeds() -> None:
+    broker = Broker(1)
+    for _ in range(3):
+        for _ in range(ATTEMPTS - 1):
+            assert await broker.cannot_start(0, SweepFailed("no memory"), for_good=False)
+        await broker.ready(0)
+    assert await broker.fault() is None
+
+
+@in_loop
+async def test_the_broker_names_the_fault_when_its_last_slot_is_given_up() -> None:
+    broker = Broker(2)
+    fault = UserError("the teacher is broken")
+    assert not await broker.cannot_start(0, fault, for_good=True)
+    assert await broker.fault() is None
+    assert not await broker.cannot_start(1, fault, for_good=True)
+    assert await broker.fault() is fault

@@ -1,0 +1,89 @@
+"""Who goes on: decisions of the scheduler on given reports, without a cluster."""
+
+from pathlib import Path
+
+import numpy as np
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from stub_lab import make_space
+
+from sfd_sweep.config import SearchSpace
+from sfd_sweep.objectives import combined_score
+from sfd_sweep.sweep.scheduler import PastTrial, make_scheduler, recall
+from sfd_sweep.sweep.study import SweepStudy
+from sfd_sweep.sweep.trainable import standing
+from sfd_sweep.trial.report import Report
+
+ASHA = "search.scheduler={type: asha, grace_evaluations: 1, reduction_factor: 3}"
+
+
+def report(step: int, distance: float) -> Report:
+    metrics = {"fd_classifier": distance, "unlearning_accuracy": 0.9, "override_distance": 5.0}
+    return Report(step, metrics, {}, {}, {})
+
+
+def decide(scheduler: TrialScheduler, space: SearchSpace, name: str, distance: float, step: int = 2) -> str:
+    trial = PastTrial(name)
+    scheduler.on_trial_add(None, trial)
+    return str(scheduler.on_trial_result(None, trial, standing(report(step, distance), space)))
+
+
+def test_without_a_scheduler_every_trial_goes_on(tmp_path: Path) -> None:
+    space = make_space(tmp_path)
+    scheduler = make_scheduler(space)
+    assert type(scheduler) is FIFOScheduler
+    assert [decide(scheduler, space, str(distance), distance) for distance in (1, 2, 1e9)] == ["CONTINUE"] * 3
+
+
+def test_asha_lets_the_best_third_go_on(tmp_path: Path) -> None:
+    space = make_space(tmp_path, ASHA)
+    scheduler = make_scheduler(space)
+    distances = np.random.default_rng(0).permutation(30) + 1.0
+    for distance in distances:
+        decide(scheduler, space, f"{distance}", distance)
+    assert decide(scheduler, space, "best", 0.5) == "CONTINUE"
+    assert decide(scheduler, space, "inside", 9.0) == "CONTINUE"
+    assert decide(scheduler, space, "outside", 12.0) == "STOP"
+
+
+def test_asha_stops_nobody_within_the_grace(tmp_path: Path) -> None:
+    space = make_space(tmp_path, ASHA.replace("grace_evaluations: 1", "grace_evaluations: 2"))
+    scheduler = make_scheduler(space)
+    assert [decide(scheduler, space, str(distance), distance, step=2) for distance in (1, 2, 3, 99)] == ["CONTINUE"] * 4
+    assert decide(scheduler, space, "good", 1, step=4) == "CONTINUE"
+    assert decide(scheduler, space, "bad", 99, step=4) == "STOP"
+
+
+def test_a_grace_beyond_the_budget_is_the_budget(tmp_path: Path) -> None:
+    scheduler = make_scheduler(make_space(tmp_path, ASHA.replace("grace_evaluations: 1", "grace_evaluations: 99")))
+    assert isinstance(scheduler, ASHAScheduler)
+
+
+def test_asha_bears_figures_that_are_not_finite(tmp_path: Path) -> None:
+    space = make_space(tmp_path, ASHA)
+    scheduler = make_scheduler(space)
+    for name in "abcdef":
+        decide(scheduler, space, name, float("nan"))
+    assert decide(scheduler, space, "good", 1.0) == "CONTINUE"
+    assert decide(scheduler, space, "diverged", float("inf")) == "STOP"
+
+
+def test_schedulers_see_the_combined_score_at_the_step(tmp_path: Path) -> None:
+    space = make_space(tmp_path)
+    metrics = report(4, 3.0).metrics
+    score = combined_score(metrics, space.objectives, space.constraints)
+    assert standing(report(4, 3.0), space) == {"step": 4, "score": score}
+
+
+def test_a_resumed_sweep_decides_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    space = make_space(tmp_path, ASHA)
+    study, uninterrupted = SweepStudy(space, tmp_path), make_scheduler(space)
+    for distance in (1.0, 2.0, 3.0, 4.0):
+        number = study.ask()
+        study.report(number, report(2, distance), 0.0)
+        study.end(number)
+        decide(uninterrupted, space, str(number), distance)
+    resumed = make_scheduler(space)
+    recall(resumed, space, study.trials())
+    for distance in (0.5, 1.4, 1.6, 3.5):
+        decisions = [decide(scheduler, space, f"new {distance}", distance) for scheduler in (resumed, uninterrupted)]
+        assert decisions[0] == decisions[1]

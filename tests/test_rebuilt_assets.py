@@ -1,0 +1,69 @@
+"""The shipped digits models: as good as they should be, and rebuilt as good from the same images and code."""
+
+import pytest
+import torch
+
+from sfd_sweep.config import Settings
+from sfd_sweep.datasets.sources import load_images
+from sfd_sweep.diffusion.loading import load_score_model
+from sfd_sweep.diffusion.model_folder import ModelFolder
+from sfd_sweep.diffusion.pretraining import Pretraining, pretrain
+from sfd_sweep.diffusion.sampling import sample_ddim
+from sfd_sweep.distillation.distill import distill
+from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.quality import classifier_distance
+from sfd_sweep.evaluation.training import train_classifier
+
+DIGITS = load_images("builtin:digits")
+GOOD_TEACHER, GOOD_GENERATOR = 0.6, 1.0
+DISTILLING = Settings(
+    generator_lr=2e-4,
+    fake_score_lr_ratio=2.5,
+    guidance_scale=1.25,
+    batch_size=32,
+    ema_decay=0.99,
+    fake_score_loss="velocity",
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def distance(generate) -> float:
+    return classifier_distance(generate, Classifier.load("builtin:digits"), DIGITS)
+
+
+def distance_of_teacher(teacher) -> float:
+    return distance(lambda c, noise: sample_ddim(teacher, c, noise, steps=20, guidance_scale=1.25))
+
+
+def test_the_shipped_generator_is_good():
+    assert distance(OneStepGenerator.load("builtin:digits-distilled").generate) < GOOD_GENERATOR
+
+
+@pytest.mark.slow
+def test_the_shipped_teacher_is_good():
+    assert distance_of_teacher(load_score_model(ModelFolder.open("builtin:digits"))) < GOOD_TEACHER
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_teacher_and_generator_are_rebuilt_as_good():
+    teacher = pretrain(DIGITS.images, DIGITS.labels, classes=10, recipe=Pretraining())
+    assert distance_of_teacher(teacher) < GOOD_TEACHER
+    generator = distill(teacher, DISTILLING, class_names=DIGITS.class_names, steps=200)
+    assert distance(generator.generate) < GOOD_GENERATOR
+
+
+@pytest.mark.slow
+def test_the_classifier_is_rebuilt_as_good():
+    shipped = Classifier.load("builtin:digits").config.held_out_accuracy
+    assert shipped is not None
+    assert shipped > 0.985
+    assert train_classifier(DIGITS, seed=0).held_out_accuracy > shipped - 0.005

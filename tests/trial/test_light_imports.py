@@ -1,0 +1,23 @@
+"""What commands that only look need not wait for."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "diffusers", "ray", "mlflow", "optuna", "pandas", "matplotlib")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from sfd_sweep.diffusion.model_folder import ModelFolder; ModelFolder.open('builtin:digits').parameter_count",
+        "import sfd_sweep.trial.plan",
+        "import sfd_sweep.trial.layout, sfd_sweep.trial.report",
+        "import sfd_sweep.config, sfd_sweep.errors, sfd_sweep.storage",
+    ],
+)
+def test_looking_at_a_sweep_loads_no_heavy_package(statement):
+    loaded = f"import sys; {statement}; print(*[name for name in {HEAVY} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []

@@ -1,0 +1,119 @@
+"""A search space held against its teacher: what is resolved, and what is refused before anything starts."""
+
+import json
+
+import pytest
+from tiny_models import save_teacher, tiny_model
+from trial_cases import digits_space
+
+from sfd_sweep.diffusion.model_folder import WEIGHTS
+from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.errors import UserError
+from sfd_sweep.trial.plan import make_plan
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(UserError) as raised:
+        make_plan(digits_space(*overrides))
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_plan_resolves_every_name():
+    plan = make_plan(digits_space('task.forget=[3, "0"]', "parameters.override=random"))
+    assert plan.forget == (3, 0)
+    assert plan.retain == (1, 2, 4, 5, 6, 7, 8, 9)
+    assert plan.class_names == tuple("0123456789")
+    assert plan.teacher.t_init is None
+    assert plan.start.t_init == 440
+
+
+def test_a_one_stage_sweep_starts_from_its_teacher():
+    plan = make_plan(digits_space("task.start=teacher"))
+    assert plan.start is plan.teacher
+
+
+def test_memory_and_disk_are_counted_from_the_teachers_weights():
+    plan = make_plan(digits_space())
+    weights = plan.teacher.parameter_count * 4
+    assert plan.model_bytes == 10 * weights
+    assert plan.checkpoint_bytes == 8 * weights
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [("random", None), ("classifier", None), (1, (1, 1)), ("7", (7, 7)), ((1, "7"), (1, 7))],
+)
+def test_what_replaces_each_forgotten_class_is_an_index_or_any_retained_class(override, expected):
+    plan = make_plan(digits_space("task.forget=[0, 3]"))
+    assert plan.replacements(override) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["task.teacher=builtin:cats"], "no model 'builtin:cats' is shipped"),
+        (["task.teacher=/nowhere/at/all"], "no model folder at '/nowhere/at/all'"),
+        (["task.teacher=builtin:digits-distilled"], "task.teacher: "),
+        (["task.forget=[zero]"], "no class 'zero'"),
+        (["task.forget=[10]"], "no class 10"),
+        (['task.forget=[0, "0"]'], "names a class twice"),
+        (["task.forget=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "parameters.override=random"], "nothing would be left"),
+        (["parameters.override=ten"], "no class 'ten'"),
+        (['parameters.override="0"'], "is forgotten itself"),
+        (['parameters.override={type: categorical, choices: [1, "0"]}'], "is forgotten itself"),
+        (["parameters.t_init=1000", "task.start=teacher"], "parameters.t_init: 1000 is beyond"),
+        (["parameters.t_max=1001"], "parameters.t_max: 1001 is beyond"),
+        (["parameters.t_max={type: int, low: 700, high: 1001}"], "parameters.t_max: 1001 is beyond"),
+        (["parameters.t_init=300"], "set t_init: 440"),
+        (["parameters.t_init={type: int, low: 300, high: 440}"], "set t_init: 440"),
+    ],
+)
+def test_what_does_not_fit_the_teacher_is_refused(overrides, words):
+    assert words in refusal(*overrides)
+
+
+def test_the_last_step_of_the_schedule_may_be_used():
+    make_plan(digits_space("parameters.t_max=1000", "parameters.t_init=999", "task.start=teacher"))
+
+
+TINY = ["task.forget=[ant]", "parameters.override=bee"]
+
+
+@pytest.mark.parametrize(
+    "parameter", ["guidance_scale", "fake_score_guidance_scale", "fake_score_training_guidance_scale"]
+)
+@pytest.mark.parametrize("value", ["1.5", "{type: float, low: 1, high: 2}"])
+def test_guidance_is_refused_where_the_teacher_has_no_null_label(tmp_path, parameter, value):
+    teacher = save_teacher(tmp_path / "teacher", tiny_model(null_label=False))
+    task = [f"task.teacher={teacher}", "task.start=teacher", *TINY]
+    make_plan(digits_space(*task))
+    message = refusal(*task, f"parameters.{parameter}={value}")
+    assert f"parameters.{parameter}: guidance needs a null label" in message
+
+
+def test_a_start_of_other_classes_is_refused(tmp_path):
+    teacher = save_teacher(tmp_path / "teacher", tiny_model())
+    message = refusal(f"task.teacher={teacher}", *TINY)
+    assert "task.start" in message
+    assert "other classes or another image size" in message
+
+
+@pytest.mark.parametrize("broken", ["teacher", "start"])
+def test_weights_that_are_cut_short_are_refused_before_anything_starts(tmp_path, broken):
+    folders = {"teacher": tmp_path / "teacher", "start": tmp_path / "start"}
+    save_teacher(folders["teacher"], tiny_model())
+    OneStepGenerator(tiny_model(), 440, ("ant", "bee", "cow")).save(folders["start"])
+    weights = folders[broken] / "unet" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:3000])
+    message = refusal(f"task.teacher={folders['teacher']}", f"task.start={folders['start']}", *TINY)
+    assert str(weights) in message
+
+
+def test_a_teacher_without_names_for_its_classes_is_refused(tmp_path):
+    teacher = save_teacher(tmp_path / "teacher", tiny_model())
+    index = json.loads((teacher / "model_index.json").read_text())
+    del index["id2label"]
+    (teacher / "model_index.json").write_text(json.dumps(index))
+    assert "id2label" in refusal(f"task.teacher={teacher}", "task.start=teacher", *TINY)

@@ -1,0 +1,232 @@
+"""Trials of real digits: advanced, interrupted, resumed and judged."""
+
+import dataclasses
+import io
+import math
+
+import pytest
+import torch
+from PIL import Image
+from tiny_models import save_teacher, tiny_model
+from trial_cases import digits_settings, digits_space
+
+from sfd_sweep.config import METRICS
+from sfd_sweep.diffusion.model_folder import WEIGHTS
+from sfd_sweep.distillation.trainer import Trainer
+from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.storage import Folder
+from sfd_sweep.trial.layout import GENERATOR, GRID, REPORT, read_report, reported_steps, step_folder, trial_folder
+from sfd_sweep.trial.plan import make_plan
+from sfd_sweep.trial.report import Report
+from sfd_sweep.trial.trial import TRAINING_STATE, Trial, judge, load_generator
+from sfd_sweep.trial.workbench import Workbench
+
+SPACE = digits_space()
+SETTINGS = digits_settings(SPACE)
+
+
+@pytest.fixture(name="workbench", scope="module")
+def _workbench():
+    return Workbench.build(make_plan(SPACE), None)
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path):
+    return Folder.open(tmp_path / "0000")
+
+
+@pytest.fixture(name="finished", scope="module")
+def _finished(workbench, tmp_path_factory):
+    """A trial that was advanced to its end without interruption: its folder and both reports."""
+    folder = Folder.open(tmp_path_factory.mktemp("finished"))
+    trial = Trial(workbench, SETTINGS, folder)
+    return folder, [trial.advance(2), trial.advance(4)]
+
+
+@pytest.fixture(name="updates")
+def _updates(monkeypatch):
+    """The steps that are trained while a test runs."""
+    trained, update = [], Trainer.update
+
+    def counted(trainer):
+        trained.append(trainer.step + 1)
+        return update(trainer)
+
+    monkeypatch.setattr(Trainer, "update", counted)
+    return trained
+
+
+def untimed(report: Report) -> Report:
+    return dataclasses.replace(report, seconds={})
+
+
+def files(folder: Folder) -> dict[str, bytes]:
+    """Every file below a folder but reports, whose seconds differ."""
+    return {
+        f"{folder.name}/{name}": folder.read(name) for name in folder.names() if name.endswith((".safetensors", ".png"))
+    }
+
+
+def test_a_trial_reports_every_metric_at_each_evaluation(finished):
+    _, reports = finished
+    assert [report.step for report in reports] == [2, 4]
+    for report in reports:
+        assert report.metrics.keys() == METRICS.keys()
+        assert all(math.isfinite(value) for value in report.metrics.values())
+        assert report.samples["retained"] == 63  # nine classes, the same number of each
+        assert report.samples["forgotten"] == 40
+        assert report.losses.keys() == {"generator", "fake_score"}
+        assert report.seconds.keys() == {"training", "evaluating", "saving"}
+        assert all(seconds > 0 for seconds in report.seconds.values())
+        assert report.dropped_samples == 0
+
+
+def test_reports_grids_and_the_last_generator_are_kept(finished):
+    folder, reports = finished
+    assert folder.names() == ["step-000002", "step-000004"]
+    assert reported_steps(folder) == [2, 4]
+    assert step_folder(folder, 2).names() == [GRID, REPORT]
+    assert step_folder(folder, 4).names() == [GENERATOR, GRID, REPORT]
+    assert [read_report(folder, step) for step in (2, 4)] == reports
+    assert Image.open(io.BytesIO(step_folder(folder, 4).read(GRID))).format == "PNG"
+
+
+def test_an_unfinished_trial_keeps_what_it_goes_on_from(workbench, folder):
+    Trial(workbench, SETTINGS, folder).advance(2)
+    assert step_folder(folder, 2).names() == [GENERATOR, GRID, REPORT, TRAINING_STATE]
+
+
+def test_the_saved_generator_is_the_moving_average(workbench, folder, monkeypatch):
+    trial = Trial(workbench, SETTINGS, folder)
+    trial.advance(2)
+    trainer = workbench.trainer(SETTINGS)
+    trainer.update()
+    trainer.update()
+    found, expected = load_generator(folder, 2).sample([1, 2, 3]), trainer.ema_generator.sample([1, 2, 3])
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, trainer.generator.sample([1, 2, 3]))
+
+
+def test_a_step_that_was_reported_is_not_trained_again(workbench, finished, updates):
+    folder, reports = finished
+    trial = Trial(workbench, SETTINGS, folder)
+    assert [trial.advance(2), trial.advance(4)] == reports
+    assert updates == []
+
+
+def test_equal_settings_and_seed_give_equal_trials(workbench, finished, folder):
+    finished_folder, reports = finished
+    trial = Trial(workbench, SETTINGS, folder)
+    assert [untimed(trial.advance(step)) for step in (2, 4)] == list(map(untimed, reports))
+    assert files(step_folder(folder, 4) / GENERATOR / "unet") == files(
+        step_folder(finished_folder, 4) / GENERATOR / "unet"
+    )
+
+
+def test_another_seed_gives_another_trial(finished, folder):
+    space = digits_space("trial.seed=1")
+    other = Trial(Workbench.build(make_plan(space), None), SETTINGS, folder).advance(2)
+    assert untimed(other) != untimed(finished[1][0])
+
+
+def test_an_interrupted_trial_goes_on_where_it_was_and_ends_as_if_it_had_not_been(workbench, finished, folder, updates):
+    finished_folder, reports = finished
+    Trial(workbench, SETTINGS, folder).advance(2)
+    (step_folder(folder, 4) / GENERATOR).write("half.safetensors", b"what a killed worker left")
+    resumed = Trial(workbench, SETTINGS, folder).advance(4)
+    assert updates == [1, 2, 3, 4]
+    assert untimed(resumed) == untimed(reports[1])
+    for place in ("", "unet"):
+        found, expected = (
+            files((step_folder(each, 4) / GENERATOR) / place if place else step_folder(each, 4))
+            for each in (folder, finished_folder)
+        )
+        assert found == expected
+    assert (step_folder(folder, 4) / GENERATOR).names() == (step_folder(finished_folder, 4) / GENERATOR).names()
+
+
+@pytest.mark.parametrize("damage", ["cut short", "missing", "of another network"])
+def test_a_training_state_that_is_lost_fails_the_trial_and_is_named(workbench, folder, damage):
+    Trial(workbench, SETTINGS, folder).advance(2)
+    step = step_folder(folder, 2)
+    content = step.read(TRAINING_STATE)
+    step.remove(TRAINING_STATE)
+    if damage == "cut short":
+        step.write(TRAINING_STATE, content[: len(content) // 2])
+    elif damage == "of another network":
+        step.write(TRAINING_STATE, content.replace(b"generator.network.conv_in", b"generator.network.conv_no"))
+    with pytest.raises(TrialFailed, match=f"cannot go on from .*step-000002/{TRAINING_STATE}") as raised:
+        Trial(workbench, SETTINGS, folder).advance(4)
+    assert "\n" not in str(raised.value)
+    assert reported_steps(folder) == [2]
+
+
+def test_a_trial_that_diverges_fails_and_reports_nothing_more(workbench, folder):
+    wild = digits_settings(SPACE, generator_lr=1e-3).model_copy(update={"generator_lr": 1e12})
+    with pytest.raises(TrialFailed):
+        Trial(workbench, wild, folder).advance(4)
+    assert reported_steps(folder) == []
+
+
+def test_a_finished_trial_is_judged_on_other_numbers_of_samples(workbench, finished):
+    folder, reports = finished
+    same = judge(workbench, SETTINGS, folder, samples=60, forget_samples=40)
+    assert same.step == 4
+    assert same.metrics == pytest.approx(reports[1].metrics)
+    more = judge(workbench, SETTINGS, folder, samples=180, forget_samples=50)
+    assert more.samples == {"retained": 180, "forgotten": 50}
+    assert more.metrics["fd_classifier"] != reports[1].metrics["fd_classifier"]
+    assert reported_steps(folder) == [2, 4]
+
+
+def test_a_saved_generator_that_is_lost_or_broken_is_named_where_it_was_saved(workbench, folder):
+    with pytest.raises(UserError, match="step-000002/generator is missing"):
+        load_generator(folder, 2)
+    Trial(workbench, SETTINGS, folder).advance(2)
+    saved = step_folder(folder, 2) / GENERATOR
+    (saved / "unet").write(WEIGHTS, (saved / "unet").read(WEIGHTS)[:1000])
+    with pytest.raises(UserError, match=f"{saved.path}/unet/{WEIGHTS} is no whole safetensors file"):
+        load_generator(folder, 2)
+
+
+@pytest.mark.parametrize("override", [1, "7", "random", "classifier"])
+def test_every_override_can_be_trained_and_judged(workbench, folder, override):
+    settings = digits_settings(SPACE).model_copy(update={"override": override})
+    report = Trial(workbench, settings, folder).advance(2)
+    assert 0 <= report.metrics["override_rate"] <= 1
+
+
+def test_several_forgotten_classes_each_have_their_own_override(folder):
+    space = digits_space("task.forget=[0, 3]", "parameters.override=[1, 8]")
+    report = Trial(Workbench.build(make_plan(space), None), digits_settings(space), folder).advance(2)
+    assert report.samples == {"retained": 64, "forgotten": 40}
+
+
+def test_a_judge_of_other_classes_than_the_teachers_is_refused(tmp_path):
+    teacher = save_teacher(tmp_path / "teacher", tiny_model())
+    space = digits_space(
+        f"task.teacher={teacher}", "task.start=teacher", "task.forget=[ant]", "parameters.override=bee"
+    )
+    with pytest.raises(UserError, match="other classes or another image size than the teacher"):
+        Workbench.build(make_plan(space), None)
+
+
+def test_a_trials_folder_is_called_by_its_number(tmp_path):
+    sweep = Folder.open(tmp_path)
+    assert trial_folder(sweep, 7).path == f"{tmp_path}/trials/0007"
+    assert step_folder(trial_folder(sweep, 7), 60).path == f"{tmp_path}/trials/0007/step-000060"
+
+
+def test_a_step_without_a_report_does_not_count(tmp_path):
+    trial = Folder.open(tmp_path)
+    step_folder(trial, 20).write(GRID, b"")
+    step_folder(trial, 1000000).write(REPORT, b"{}")
+    step_folder(trial, 10).write(REPORT, b"{}")
+    assert reported_steps(trial) == [10, 1000000]
+
+
+def test_a_report_comes_back_from_json():
+    report = Report(
+        step=3, metrics={"fd_classifier": 0.1 + 0.2}, samples={"retained": 9}, losses={"generator": -1e-30}, seconds={}
+    )
+    assert Report.from_json(report.to_json()) == report

@@ -1,0 +1,30 @@
+"""Search spaces for tests: the shipped digits on tiny budgets, and teachers of one's own."""
+
+from sfd_sweep.config import SearchSpace, Settings
+from sfd_sweep.config.loading import parse_search_space
+
+DIGITS = """
+name: tiny
+task: {teacher: builtin:digits, start: builtin:digits-distilled, forget: [0]}
+trial: {steps: 4, evaluate_every: 2}
+parameters:
+  generator_lr: {type: float, low: 1.0e-5, high: 1.0e-3, log: true}
+  override: 1
+  batch_size: 8
+  forget_batch_size: 4
+  fake_score_loss: velocity
+  ema_decay: 0.9
+search: {trials: 2}
+objectives:
+  - {metric: fd_classifier, goal: minimize, reference: 10}
+  - {metric: unlearning_accuracy, goal: maximize, reference: 0}
+evaluation: {samples: 60, forget_samples: 40}
+"""
+
+
+def digits_space(*overrides: str) -> SearchSpace:
+    return parse_search_space(DIGITS, "tiny.yaml", overrides)
+
+
+def digits_settings(space: SearchSpace, **sampled: object) -> Settings:
+    return space.parameters.settings({"generator_lr": 2e-4, **sampled})
