@@ -128,7 +128,7 @@ class StubTrial:
 
 
 class Notebook:
-    """A recorder and an observer that keeps what it was told, in order, as tuples of the method's name and arguments."""
+    """A recorder and an observer that keeps what it was told, in order: tuples of the method's name and arguments."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
