@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 STATE_STYLES = {"complete": "green", "running": "cyan", "failed": "red", "pruned": "yellow", "stopped": "yellow"}
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 
 def watched_metrics(space: SearchSpace) -> list[str]:
@@ -102,7 +103,7 @@ def print_front(record: SweepRecord, choice: Choice | None, picture: Path | None
         return
     console.print(_trials_table(record, record.front))
     samples = " and ".join(f"{count:,} {name}" for name, count in _samples(record.front[0]).items())
-    console.print(f"\nfigures on {samples} samples; ◆ knee, ● best score")
+    console.print(f"\nfigures on {samples} samples; ◆ knee, ● best score; `show NAME --trial N` has the settings")
     if choice:
         console.print(choice.why)
     if picture:
@@ -200,16 +201,12 @@ def print_outcome(outcome: Outcome) -> None:
 
 def _trials_table(record: SweepRecord, trials: Sequence[TrialRecord]) -> Table:
     metrics = watched_metrics(record.space)
-    searched = list(record.space.parameters.searched())
-    table = new_table("trial", "", "state", "step", *metrics, "score", *searched, numeric=("trial", "step", *metrics))
+    table = new_table("trial", "", "state", "step", *metrics, "score", numeric=("trial", "step", *metrics, "score"))
     for trial in trials:
         metric_cells = [_metric(trial, name) for name in metrics]
-        settings = [figure(trial.searched.get(name, "")) for name in searched]
         step = str(trial.report.step) if trial.report else ""
         score = "" if trial.score is None else figure(trial.score)
-        table.add_row(
-            str(trial.number), _mark(record, trial), styled(trial.state), step, *metric_cells, score, *settings
-        )
+        table.add_row(str(trial.number), _mark(record, trial), styled(trial.state), step, *metric_cells, score)
     return table
 
 
