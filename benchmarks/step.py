@@ -171,7 +171,7 @@ def main() -> None:
     published, batched, smaller = (
         f"four passes, {equal} + {equal}",
         f"one batch, {equal} + {equal}",
-        (f"one batch, {equal} + {share}"),
+        f"one batch, {equal} + {share}",
     )
     ways: dict[str, Callable[[], object]] = {
         published: SeparatePasses(trainer(equal)).update,

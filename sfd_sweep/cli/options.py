@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from sfd_sweep.sweep.results import Choice, Results
 
 Address = Annotated[
-    str, typer.Option(help="Ray cluster: local (started for this sweep), auto (the one this machine is in), or ray://…")
+    str,
+    typer.Option(
+        help="Ray cluster: local (started for this sweep), auto (the one this machine is in), or its head's host:port"
+    ),
 ]
 Uri = Annotated[
     str | None, typer.Option(help="MLflow store; otherwise MLFLOW_TRACKING_URI, or sqlite:///mlflow.db", metavar="URI")

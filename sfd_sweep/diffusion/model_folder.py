@@ -111,7 +111,7 @@ class ModelFolder:
         if not isinstance(size, int):
             raise UserError(f"{self.path}/unet: sample_size must be one number, for square images, not {size}")
         labels = self.index.get("id2label")
-        if not isinstance(labels, dict) or sorted(labels, key=str) != sorted(map(str, range(len(labels)))):
+        if not isinstance(labels, dict) or not labels or set(labels) != set(map(str, range(len(labels)))):
             raise UserError(
                 f'{self.path}/model_index.json needs "id2label": {{"0": "first class", …}} with every index'
             )
@@ -123,6 +123,11 @@ class ModelFolder:
         if self.prediction_type not in PREDICTION_TYPES:
             known = ", ".join(PREDICTION_TYPES)
             raise UserError(f"{self.path}/scheduler: prediction_type {self.prediction_type!r} is none of {known}")
+        t_init, steps = self.index.get("t_init", 0), self.diffusion_steps
+        if not isinstance(t_init, int) or not 0 <= t_init < steps:
+            raise UserError(
+                f"{self.path}/model_index.json: t_init must be a step of the schedule, 0 to {steps - 1}, not {t_init!r}"
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -155,8 +160,7 @@ class ModelFolder:
     @property
     def t_init(self) -> int | None:
         """The step at which a one-step generator is evaluated; None for a teacher."""
-        value = self.index.get("t_init")
-        return None if value is None else int(value)
+        return self.index.get("t_init")
 
     @cached_property
     def parameter_count(self) -> int:

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,16 +34,19 @@ SWITCHES = {
 }
 """The driver's environment, read when a cluster, a Train run or a Tune run starts; what the user has set stays."""
 
+ANSWER_SECONDS = 5.0
+
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
     """Ray for the block: the cluster that this process has joined already, or else another, which is left at the end.
 
     Args:
-        address: None or "local" for a cluster of this machine's own, "auto" for the one that it is part of.
+        address: None or "local" for a cluster of this machine's own, "auto" for the one that it is part of, or the
+            head's `host:port`.
 
     Raises:
-        UserError: there is no cluster at the address.
+        UserError: there is no cluster at the address, or it does not let this process in.
     """
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)
@@ -50,16 +54,37 @@ def connected(address: str | None) -> Iterator[None]:
         yield
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
+    if address not in (None, "local", "auto"):
+        _check_answers(address)
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as error:
-        raise UserError(
-            f"no Ray cluster at {address!r} ({error}): start one with `ray start --head`, or leave the address out"
-        ) from error
+        raise _no_cluster(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Fail within seconds where Ray would try again for minutes."""
+    if address.startswith("ray://"):
+        raise UserError(
+            f"address {address}: through Ray Client, Tune would run somewhere in the cluster and not here; run this "
+            "command on a machine of the cluster with the address auto"
+        )
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str | None, error: Exception) -> UserError:
+    return UserError(
+        f"no Ray cluster to join at {address!r} ({error}): start one with `ray start --head`, set RAY_AUTH_MODE=token "
+        "if it asks for a token, or leave the address out"
+    )
 
 
 @dataclass(frozen=True)

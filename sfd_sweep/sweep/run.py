@@ -36,8 +36,8 @@ def run(
     """Run a sweep from its beginning to its end.
 
     Args:
-        address: Ray cluster: None or "local" starts one on this machine, "auto" joins the one that runs here. A process
-            that has joined one already stays there.
+        address: Ray cluster: None or "local" starts one on this machine, "auto" joins the one that this machine is part
+            of, and `host:port` the one with that head. A process that has joined one already stays there.
         observer: is told what happens while it happens.
         build: makes what a slot works with.
         open_recorder: opens the record that is kept of the sweep.

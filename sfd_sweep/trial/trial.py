@@ -85,17 +85,17 @@ class Trial:
         return read_report(self._folder, to)
 
     def _train_and_report(self, to: int) -> None:
-        if self._trainer is None:
-            self._trainer = self._resume()
+        # Whatever fails on the way, another attempt goes on from the last report, not from a half-done interval.
+        trainer, self._trainer = self._trainer or self._resume(), None
         interval = _Interval()
         with interval.timed("training"):
-            while self._trainer.step < to:
-                losses = self._trainer.update()
+            while trainer.step < to:
+                losses = trainer.update()
                 interval.fake_score_losses.append(losses.fake_score)
                 interval.generator_losses.append(losses.generator)
                 interval.dropped_samples += losses.dropped_samples
-        trained = self._trainer
-        on_first_worker(lambda: self._evaluate_and_save(trained, interval))
+        on_first_worker(lambda: self._evaluate_and_save(trainer, interval))
+        self._trainer = trainer
 
     def _resume(self) -> Trainer:
         trainer = self._workbench.trainer(self._settings)

@@ -105,8 +105,11 @@ def test_a_description_that_is_no_json_object_is_named(teacher, content):
         ("unet/config.json", {"num_class_embeds": 6}, "embeds 6"),
         ("unet/config.json", {"sample_size": [4, 8]}, "sample_size"),
         ("model_index.json", {"id2label": None}, "id2label"),
+        ("model_index.json", {"id2label": {}}, "id2label"),
         ("model_index.json", {"id2label": {"0": "ant", "2": "cow"}}, "every index"),
         ("model_index.json", {"id2label": ["ant", "bee", "cow"]}, "id2label"),
+        ("model_index.json", {"t_init": 1000}, "t_init must be a step of the schedule, 0 to 999, not 1000"),
+        ("model_index.json", {"t_init": "early"}, "not 'early'"),
         ("scheduler/scheduler_config.json", {"prediction_type": "score"}, "'score' is none of epsilon"),
     ],
 )

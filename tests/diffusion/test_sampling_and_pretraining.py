@@ -58,3 +58,17 @@ def test_pretraining_learns_and_is_repeatable():
         assert torch.equal(weight, second.state_dict()[name]), name
     assert [news[:2] for news in seen] == [(30, 30), (30, 30)]
     assert seen[0][2] == seen[1][2]
+
+
+@pytest.mark.parametrize(("label_dropout", "null_learns"), [(0.0, False), (1.0, True)])
+def test_dropped_labels_train_the_null_label_and_no_other(label_dropout, null_learns):
+    digits = load_images("builtin:digits")
+
+    def embeddings(**changes):
+        recipe = Pretraining(channels=(8, 8), norm_groups=4, steps=10, ema_decay=0.0, **changes)
+        model = pretrain(digits.images, digits.labels, classes=10, recipe=recipe)
+        return model.network.class_embedding.weight
+
+    moved = (embeddings(label_dropout=label_dropout) - embeddings(lr=1e-12)).abs().mean(1)
+    classes, null = float(moved[:10].min()), float(moved[10])
+    assert (null > 10 * classes) if null_learns else (classes > 10 * null)

@@ -117,7 +117,7 @@ class StubTrial:
             raise TrialFailed(f"trial {self.number} diverged")
         crashes = [note for note in notes(Path(self.lab.sweep.path)) if note["what"] == "crashing"]
         if to == 4 and len(crashes) < self.lab.build.crashes.get(self.number, 0):
-            self.lab.note("crashing", self.number)
+            self.lab.note("crashing", self.number, before=before, to=to)
             raise ValueError("a defect\nwith details")
         self.lab.note("trained", self.number, before=before, to=to)
         target = step_folder(self.folder, to)

@@ -51,8 +51,12 @@ def test_what_does_not_fit_is_refused_with_the_key_to_change(
         slot_count(resources, trials=100, cluster=cluster)
 
 
-@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "nonsense://here"])
-def test_a_cluster_that_is_not_there_is_the_users_mistake(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "nonsense://here"])
+def test_a_cluster_that_is_not_there_is_the_users_mistake(address: str) -> None:
     with pytest.raises(UserError, match="no Ray cluster"), connected(address):
+        pass
+
+
+def test_ray_client_is_refused_with_the_way_that_works() -> None:
+    with pytest.raises(UserError, match="on a machine of the cluster with the address auto"), connected("ray://a:1"):
         pass

@@ -61,10 +61,10 @@ def test_a_grace_beyond_the_budget_is_the_budget(tmp_path: Path) -> None:
 def test_asha_bears_figures_that_are_not_finite(tmp_path: Path) -> None:
     space = make_space(tmp_path, ASHA)
     scheduler = make_scheduler(space)
-    for name in "abcdef":
-        decide(scheduler, space, name, float("nan"))
+    for distance in (float("nan"), float("inf"), float("nan"), 1.0, 2.0, 3.0):
+        decide(scheduler, space, str(distance), distance)
     assert decide(scheduler, space, "good", 1.0) == "CONTINUE"
-    assert decide(scheduler, space, "diverged", float("inf")) == "STOP"
+    assert decide(scheduler, space, "diverged", float("nan")) == "STOP"
 
 
 def test_schedulers_see_the_combined_score_at_the_step(tmp_path: Path) -> None:

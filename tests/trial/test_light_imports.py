@@ -21,3 +21,9 @@ def test_looking_at_a_sweep_loads_no_heavy_package(statement):
     loaded = f"import sys; {statement}; print(*[name for name in {HEAVY} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+def test_the_driver_of_a_sweep_needs_no_torch():
+    statement = "import sys, sfd_sweep.sweep.run; print('torch' in sys.modules, 'diffusers' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "False"]

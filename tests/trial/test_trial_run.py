@@ -96,7 +96,7 @@ def test_an_unfinished_trial_keeps_what_it_goes_on_from(workbench, folder):
     assert step_folder(folder, 2).names() == [GENERATOR, GRID, REPORT, TRAINING_STATE]
 
 
-def test_the_saved_generator_is_the_moving_average(workbench, folder, monkeypatch):
+def test_the_saved_generator_is_the_moving_average(workbench, folder):
     trial = Trial(workbench, SETTINGS, folder)
     trial.advance(2)
     trainer = workbench.trainer(SETTINGS)
@@ -143,6 +143,17 @@ def test_an_interrupted_trial_goes_on_where_it_was_and_ends_as_if_it_had_not_bee
         )
         assert found == expected
     assert (step_folder(folder, 4) / GENERATOR).names() == (step_folder(finished_folder, 4) / GENERATOR).names()
+
+
+def test_an_evaluation_that_cannot_be_saved_is_done_again_from_the_last_report(workbench, finished, folder, updates):
+    trial = Trial(workbench, SETTINGS, folder)
+    trial.advance(2)
+    folder.write("step-000004", b"a file in the way of the folder")
+    with pytest.raises(OSError, match="step-000004"):
+        trial.advance(4)
+    folder.remove("step-000004")
+    assert untimed(trial.advance(4)) == untimed(finished[1][1])
+    assert updates == [1, 2, 3, 4, 3, 4]
 
 
 @pytest.mark.parametrize("damage", ["cut short", "missing", "of another network"])
