@@ -104,13 +104,13 @@ def test_the_digits_example_is_a_valid_search_space() -> None:
         "override",
     }
     assert set(space.search.first[0]) == set(space.parameters.searched())
-    assert space.trial.milestones() == (20, 40, 60)
+    assert space.trial.milestones() == (10, 20)
 
 
 def test_the_first_point_of_the_digits_example_makes_valid_settings() -> None:
     space = load_search_space(DIGITS)
     settings = space.parameters.settings(space.search.first[0])
-    assert (settings.override, settings.fake_score_loss, settings.batch_size) == (1, "velocity", 32)
+    assert (settings.override, settings.fake_score_loss, settings.batch_size) == (1, "velocity", 64)
 
 
 def test_an_override_replaces_a_value() -> None:

@@ -47,7 +47,7 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
         assert process.poll() is None
         try:
             urlopen(url, timeout=5).close()
-        except URLError:
+        except (URLError, TimeoutError):  # not up yet, or up but busy starting
             time.sleep(0.25)
         else:
             return
