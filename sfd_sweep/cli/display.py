@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Group
@@ -13,176 +13,198 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sfd_sweep.cli.tables import console, figure, new_table, print_outcome, styled, watched_metrics
+from sfd_sweep import objectives
+from sfd_sweep.cli.tables import clock, console, figure, in_words, new_table, styled, watched_metrics
 from sfd_sweep.config import SearchSpace, Settings
-from sfd_sweep.sweep.observer import Observer, Outcome, SweepPlan
+from sfd_sweep.sweep.observer import Observer, SweepPlan
 from sfd_sweep.trial.report import Report, TrialState
 
-ROWS = 12
+MOST_ROWS = 16
+LINES_BESIDE_ROWS = 7
 
 
 @contextmanager
-def display() -> Iterator[Observer]:
+def watching() -> Iterator[View]:
     """What shows a sweep here, for as long as it runs."""
     if not console.is_terminal:
         yield Lines()
         return
     table = LiveTable()
-    with Live(get_renderable=table.render, console=console, refresh_per_second=2, transient=True):
+    with Live(get_renderable=table.render, console=console, refresh_per_second=4):
         yield table
-    if table.outcome:
-        print_outcome(table.outcome)
 
 
-class Lines(Observer):
-    """A line an event, for logs."""
+class View(Observer):
+    """What a sweep that is shown has said about itself.
+
+    Before its first phase a resumed sweep tells once more what an earlier part of it has told: it is `in_retrospect`.
+    """
 
     def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._space: SearchSpace | None = None
+        self.began = time.monotonic()
+        self.in_retrospect = True
+        self._plan: SweepPlan | None = None
+
+    @property
+    def plan(self) -> SweepPlan:
+        """What is run; known once the sweep has started."""
+        if self._plan is None:
+            raise RuntimeError("the sweep has not started yet")
+        return self._plan
+
+    @property
+    def space(self) -> SearchSpace:
+        """The sweep's search space; known likewise."""
+        return self.plan.space
 
     def sweep_started(self, plan: SweepPlan) -> None:
-        """Say what is run."""
-        self._space = plan.space
-        space = plan.space
-        self._say(f"{space.name}: {space.search.trials} trials of {space.trial.steps} steps, {plan.slots} at a time")
+        """Take down what is run."""
+        self._plan = plan
+
+    def phase(self, text: str) -> None:  # noqa: ARG002
+        """Take down that the past is told."""
+        self.in_retrospect = False
+
+
+class Lines(View):
+    """A line an event, for logs."""
+
+    def sweep_started(self, plan: SweepPlan) -> None:
+        """Say what is run, and where."""
+        super().sweep_started(plan)
+        trials, steps = plan.space.search.trials, plan.space.trial.steps
+        self._say(f"{plan.space.name}: {trials} trials of {steps} steps, {plan.slots} at a time, in {plan.folder}")
         if plan.ended:
-            self._say(f"{plan.ended} trials have ended earlier")
+            self._say(f"{plan.ended} of the trials have ended earlier")
 
     def phase(self, text: str) -> None:
         """Say what is done now."""
+        super().phase(text)
         self._say(text)
 
     def trial_started(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:  # noqa: ARG002
         """Say with which values."""
-        self._say(f"trial {number} starts: {_pairs(searched)}")
+        self._event(f"trial {number} starts: {_listed(searched)}")
 
     def trial_reported(self, number: int, report: Report, waiting_seconds: float) -> None:  # noqa: ARG002
         """Say how good it is."""
-        self._say(f"trial {number} at step {report.step}: {self._metrics(report)}")
+        self._event(f"trial {number} at step {report.step}: {self._figures(report)}")
 
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
-        """Say how it ended."""
-        self._say(f"trial {number} is {state}{f': {reason}' if reason else ''}")
+        """Say how it has ended."""
+        self._event(f"trial {number} is {state}{f': {reason}' if reason else ''}")
 
     def front_changed(self, front: Sequence[int], hypervolume: float) -> None:
         """Say who is on it."""
-        members = ", ".join(map(str, front)) or "nobody"
-        self._say(f"on the front: {members}; hypervolume {figure(hypervolume)}")
+        members = ", ".join(map(str, front)) or "empty"
+        self._event(f"front: {members}; hypervolume {figure(hypervolume)}")
 
     def judged(self, number: int, report: Report) -> None:
         """Say the final figures."""
-        self._say(f"trial {number} on {report.samples['retained']:,} retained samples: {self._metrics(report)}")
+        self._event(f"trial {number} on {in_words(report.samples)}: {self._figures(report)}")
 
-    def sweep_finished(self, outcome: Outcome) -> None:
-        """Say the end."""
-        print_outcome(outcome)
+    def _figures(self, report: Report) -> str:
+        return _listed({name: report.metrics[name] for name in watched_metrics(self.space)})
 
-    def _metrics(self, report: Report) -> str:
-        names = watched_metrics(self._space) if self._space else list(report.metrics)
-        return _pairs({name: report.metrics[name] for name in names})
+    def _event(self, text: str) -> None:
+        if not self.in_retrospect:
+            self._say(text)
 
     def _say(self, text: str) -> None:
-        print(f"{time.monotonic() - self._started:7.1f} s  {text}", flush=True)
+        print(f"{time.monotonic() - self.began:8.1f} s  {text}", flush=True)
 
 
 @dataclass
-class _Row:
-    number: int
+class Row:
+    """A trial as the live table has it."""
+
     state: TrialState = TrialState.RUNNING
     report: Report | None = None
     reason: str | None = None
 
 
-@dataclass
-class LiveTable(Observer):
-    """The running and the last trials, and how far the sweep is."""
+class LiveTable(View):
+    """The running and the latest trials, and how far the sweep is."""
 
-    started: float = field(default_factory=time.monotonic)
-    space: SearchSpace | None = None
-    ended_before: int = 0
-    doing: str = "starting"
-    rows: dict[int, _Row] = field(default_factory=dict)
-    front: Sequence[int] = ()
-    hypervolume: float = 0.0
-    first_trial: float | None = None
-    outcome: Outcome | None = None
-
-    def sweep_started(self, plan: SweepPlan) -> None:
-        """Take down what is run."""
-        self.space = plan.space
-        self.ended_before = plan.ended
+    def __init__(self) -> None:
+        super().__init__()
+        self._doing = "starting"
+        self._rows: dict[int, Row] = {}
+        self._front: Sequence[int] = ()
+        self._first_trial_began: float | None = None
 
     def phase(self, text: str) -> None:
         """Take down what is done now."""
-        self.doing = text
+        super().phase(text)
+        self._doing = text
 
     def trial_started(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:  # noqa: ARG002
         """Add a row."""
-        self.first_trial = self.first_trial or time.monotonic()
-        self.doing = "training"
-        self.rows.setdefault(number, _Row(number))
+        self._rows.setdefault(number, Row())
+        if not self.in_retrospect:
+            self._doing = "training"
+            self._first_trial_began = self._first_trial_began or time.monotonic()
 
     def trial_reported(self, number: int, report: Report, waiting_seconds: float) -> None:  # noqa: ARG002
         """Fill it."""
-        self.rows.setdefault(number, _Row(number)).report = report
+        self._rows[number].report = report
 
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
         """Close it."""
-        row = self.rows.setdefault(number, _Row(number))
-        row.state, row.reason = state, reason
+        self._rows[number].state, self._rows[number].reason = state, reason
 
-    def front_changed(self, front: Sequence[int], hypervolume: float) -> None:
+    def front_changed(self, front: Sequence[int], hypervolume: float) -> None:  # noqa: ARG002
         """Take down the front."""
-        self.front, self.hypervolume = front, hypervolume
-
-    def sweep_finished(self, outcome: Outcome) -> None:
-        """Keep the outcome for the end."""
-        self.outcome = outcome
+        self._front = front
 
     def render(self) -> Group:
         """The screen as it is now."""
-        if self.space is None:
-            return Group(Text(f"{self.doing} …"))
-        return Group(self._table(self.space), Text(self._status(self.space)))
+        if self._plan is None:
+            return Group(Text(f"{self._doing} · {clock(time.monotonic() - self.began)}"))
+        return Group(Text(f"{self.space.name}: {self._doing}"), self._table(), Text(self._status()))
 
-    def _table(self, space: SearchSpace) -> Table:
-        metrics = watched_metrics(space)
-        table = new_table("trial", "", "step", *metrics, "state", numeric=("trial", "step", *metrics))
-        for row in sorted(self.rows.values(), key=lambda row: row.number)[-ROWS:]:
+    def _table(self) -> Table:
+        metrics, steps = watched_metrics(self.space), self.space.trial.steps
+        table = new_table(("trial", "step", *metrics, "front", "state"), words=("front", "state"))
+        for trial, row in sorted(self._shown().items()):
             figures = [figure(row.report.metrics[name]) if row.report else "" for name in metrics]
-            step = f"{row.report.step if row.report else 0}/{space.trial.steps}"
-            mark = "·" if row.number in self.front else ""
-            state = styled(row.state) + (f": {row.reason}" if row.reason else "")
-            table.add_row(str(row.number), mark, step, *figures, state)
+            state = styled(row.state).append(f": {row.reason}" if row.reason else "", style="default")
+            step = f"{row.report.step if row.report else 0}/{steps}"
+            table.add_row(str(trial), step, *figures, "yes" if trial in self._front else "", state)
         return table
 
-    def _status(self, space: SearchSpace) -> str:
-        ended = sum(row.state is not TrialState.RUNNING for row in self.rows.values())
+    def _shown(self) -> Mapping[int, Row]:
+        """The latest trials that the screen has room for, those that still run before all."""
+        room = max(1, min(MOST_ROWS, console.height - LINES_BESIDE_ROWS))
+        by_urgency = sorted(self._rows, key=lambda trial: (self._rows[trial].state is TrialState.RUNNING, trial))
+        return {trial: self._rows[trial] for trial in by_urgency[-room:]}
+
+    def _status(self) -> str:
+        ended = sum(row.state is not TrialState.RUNNING for row in self._rows.values())
         parts = [
-            f"{ended}/{space.search.trials} trials",
-            f"{len(self.front)} on the front",
-            f"hypervolume {figure(self.hypervolume)}",
-            f"{_clock(time.monotonic() - self.started)} passed",
-            self._left(space, ended),
-            self.doing,
+            f"{ended}/{self.space.search.trials} trials",
+            self._best_score(),
+            f"{len(self._front)} on the front",
+            f"{clock(time.monotonic() - self.began)} elapsed",
+            self._time_left(ended),
         ]
-        return "  ·  ".join(part for part in parts if part)
+        return " · ".join(filter(None, parts))
 
-    def _left(self, space: SearchSpace, ended: int) -> str:
-        """The time that the remaining trials take at the pace of those that have ended here."""
-        here = ended - self.ended_before
-        if here <= 0 or self.first_trial is None:
+    def _best_score(self) -> str:
+        scores = [
+            objectives.combined_score(row.report.metrics, self.space.objectives, self.space.constraints)
+            for row in self._rows.values()
+            if row.state is TrialState.COMPLETE and row.report
+        ]
+        return f"best score {figure(min(scores))}" if scores else ""
+
+    def _time_left(self, ended: int) -> str:
+        """What the remaining trials take at the pace of those that have ended in this part of the sweep."""
+        ended_here, left = ended - self.plan.ended, self.space.search.trials - ended
+        if self._first_trial_began is None or ended_here <= 0 or left <= 0:
             return ""
-        pace = (time.monotonic() - self.first_trial) / here
-        return f"about {_clock(pace * (space.search.trials - ended))} left"
+        return f"about {clock((time.monotonic() - self._first_trial_began) / ended_here * left)} left"
 
 
-def _pairs(values: dict[str, Any]) -> str:
+def _listed(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {figure(value)}" for name, value in values.items())
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,7 +1,10 @@
-"""Options that several commands share."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,44 +14,87 @@ from sfd_sweep.errors import UserError
 if TYPE_CHECKING:
     from sfd_sweep.sweep.results import Choice, Results
 
+Name = Annotated[str, typer.Argument(help="The sweep's name.", metavar="NAME")]
+Uri = Annotated[
+    str | None,
+    typer.Option(help="MLflow's store; otherwise MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.", metavar="URI"),
+]
 Address = Annotated[
     str,
     typer.Option(
-        help="Ray cluster: local (started for this sweep), auto (the one this machine is in), or its head's host:port"
+        help="Ray cluster: local starts one, auto joins this machine's, HOST:PORT the one with that head.",
+        metavar="ADDRESS",
     ),
 ]
-Uri = Annotated[
-    str | None, typer.Option(help="MLflow store; otherwise MLFLOW_TRACKING_URI, or sqlite:///mlflow.db", metavar="URI")
+Trial = Annotated[int | None, typer.Option("--trial", help="Choose this trial.", metavar="N")]
+Knee = Annotated[bool, typer.Option("--knee", help="Choose the trial where one more step stops paying.")]
+BestScore = Annotated[bool, typer.Option("--best-score", help="Choose the best combined score.")]
+AtMost = Annotated[
+    list[str] | None,
+    typer.Option("--max", help="Choose the best score with this metric at most; repeatable.", metavar="METRIC=VALUE"),
 ]
-Number = Annotated[int | None, typer.Option("--trial", help="choose this trial", metavar="N")]
-Knee = Annotated[bool, typer.Option("--knee", help="choose where giving way in one objective stops paying")]
-BestScore = Annotated[bool, typer.Option("--best-score", help="choose the best combined score")]
-Max = Annotated[list[str], typer.Option("--max", help="choose the best score with this metric at most", metavar="M=V")]
-Min = Annotated[list[str], typer.Option("--min", help="choose the best score with this metric at least", metavar="M=V")]
-Force = Annotated[bool, typer.Option("--force", help="replace what is there")]
+AtLeast = Annotated[
+    list[str] | None,
+    typer.Option("--min", help="Choose the best score with this metric at least; repeatable.", metavar="METRIC=VALUE"),
+]
+Out = Annotated[Path, typer.Option(help="The folder to make.", metavar="DIR")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
 
 
 def choose(
-    results: Results, *, trial: int | None, knee: bool, best_score: bool, most: list[str], least: list[str]
+    results: Results,
+    *,
+    trial: int | None,
+    knee: bool,
+    best_score: bool,
+    at_most: Sequence[str] | None,
+    at_least: Sequence[str] | None,
 ) -> Choice | None:
-    """The chosen trial; None if no choice was asked for.
+    """The chosen trial; None if no way of choosing was given.
 
     Raises:
-        UserError: more than one way was asked for, or the choice cannot be made.
+        UserError: more than one was given, or there is no such trial.
     """
+    most, least = _bounds("--max", at_most or ()), _bounds("--min", at_least or ())
     if trial is None and not (knee or best_score or most or least):
         return None
-    return results.select(
-        trial=trial, knee=knee, best_score=best_score, max=_bounds("--max", most), min=_bounds("--min", least)
-    )
+    return results.select(trial=trial, knee=knee, best_score=best_score, max=most, min=least)
 
 
-def _bounds(option: str, given: list[str]) -> dict[str, float]:
+def _bounds(option: str, given: Sequence[str]) -> dict[str, float]:
     bounds = {}
     for text in given:
         metric, _, value = text.partition("=")
         try:
             bounds[metric] = float(value)
         except ValueError as error:
-            raise UserError(f"{option} {text}: write metric=number, such as fd_classifier=1.5") from error
+            raise UserError(f"{option} {text}: write METRIC=NUMBER, such as fd_classifier=1.5") from error
     return bounds
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    from sfd_sweep.storage import Folder
+
+    path = path.expanduser()
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; name a file in it")
+    try:
+        Folder.open(path.absolute().parent).write(path.name, content)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def one_thread() -> None:
+    """Run small networks on one thread, which is faster than several; who has set OMP_NUM_THREADS knows better."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        torch.set_num_threads(1)

@@ -1,14 +1,16 @@
-"""What the commands print."""
+"""What commands print: tables of sweeps and trials."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sfd_sweep.config import SearchSpace
 
@@ -16,222 +18,220 @@ if TYPE_CHECKING:
     from sfd_sweep.sweep.observer import Outcome
     from sfd_sweep.sweep.results import Choice
     from sfd_sweep.tracking.records import SweepRecord, SweepSummary, TrialRecord
-    from sfd_sweep.trial.plan import Plan
+    from sfd_sweep.trial.report import Report
 
 STATE_STYLES = {"complete": "green", "running": "cyan", "failed": "red", "pruned": "yellow", "stopped": "yellow"}
+HEADER_WIDTH = 12
+FILE_WIDTH = 200  # of what is written into a file or a pipe, where no line need be cut
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+console = Console(
+    highlight=False, markup=False, emoji=False, soft_wrap=False, width=None if sys.stdout.isatty() else FILE_WIDTH
+)
 
 
 def watched_metrics(space: SearchSpace) -> list[str]:
     """The metrics that a sweep is about: those of its objectives, then those of its constraints."""
-    names = [each.metric for each in space.objectives] + [each.metric for each in space.constraints]
-    return list(dict.fromkeys(names))
+    axes = [objective.metric for objective in space.objectives]
+    return list(dict.fromkeys(axes + [constraint.metric for constraint in space.constraints]))
 
 
 def figure(value: object) -> str:
-    """A setting or a metric in four significant digits."""
+    """A setting or a figure, in four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def styled(state: str) -> str:
+def clock(seconds: float) -> str:
+    """`1:05`, or `2:01:05`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def styled(state: str) -> Text:
     """A state in its colour."""
-    style = STATE_STYLES.get(state)
-    return f"[{style}]{state}[/]" if style else state
+    return Text(state, STATE_STYLES.get(state, ""))
 
 
-def new_table(*columns: str, numeric: Iterable[str] = ()) -> Table:
-    """An empty table; numeric columns are set to the right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    right = set(numeric)
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+def in_words(samples: Mapping[str, int]) -> str:
+    """`2,007 retained and 1,000 forgotten samples`."""
+    return " and ".join(f"{count:,} {name}" for name, count in samples.items()) + " samples"
+
+
+def new_table(columns: Sequence[str], words: Iterable[str] = ()) -> Table:
+    """An empty table. Columns of words are set to the left, the others, of numbers, to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    left = set(words)
+    for name in columns:
+        table.add_column(_folded(name), justify="left" if name in left else "right", vertical="bottom", no_wrap=True)
     return table
 
 
-def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
+def pairs(values: Iterable[tuple[str, object]]) -> Table:
     """Names and values below one another."""
-    table = Table(box=None, pad_edge=False, show_header=False)
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in pairs:
+    for name, value in values:
         table.add_row(name, figure(value))
-    console.print(table)
+    return table
 
 
 def print_sweeps(sweeps: Sequence[SweepSummary]) -> None:
     """One line a sweep."""
     if not sweeps:
-        console.print("No sweep is recorded here.")
+        console.print("No sweep is recorded here yet: `sfd-sweep run FILE` runs one.")
         return
-    table = new_table("sweep", "state", "trials", "front", "hypervolume", "slot hours", "started")
+    columns = ("name", "state", "trials", "front", "hypervolume", "slot time", "started")
+    table = new_table(columns, words=("name", "state", "started"))
     for sweep in sweeps:
-        volume = "" if sweep.hypervolume is None else figure(sweep.hypervolume)
-        trials = f"{sweep.finished}/{sweep.planned}"
-        started = f"{sweep.started:%Y-%m-%d %H:%M}"
-        state = styled(sweep.state)
-        table.add_row(sweep.name, state, trials, str(sweep.front_size), volume, figure(sweep.slot_hours), started)
+        table.add_row(
+            sweep.name,
+            styled(sweep.state),
+            f"{sweep.finished}/{sweep.planned}",
+            str(sweep.front_size),
+            "" if sweep.hypervolume is None else figure(sweep.hypervolume),
+            clock(sweep.slot_hours * 3600),
+            f"{sweep.started.astimezone():%Y-%m-%d %H:%M}",
+        )
     console.print(table)
 
 
 def print_sweep(record: SweepRecord) -> None:
-    """A sweep's state, and its trials."""
+    """A sweep's settings and state, its front and all its trials."""
     summary, space = record.summary, record.space
-    counts: dict[str, int] = {}
-    for trial in record.trials:
-        counts[trial.state] = counts.get(trial.state, 0) + 1
-    states = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none yet"
-    print_pairs(
-        [
-            ("sweep", f"{summary.name} ({summary.state}{f': {summary.reason}' if summary.reason else ''})"),
-            ("task", f"{space.task.teacher}, forget {', '.join(map(str, space.task.forget))}"),
-            ("trials", f"{states}; {space.search.trials} planned, {space.trial.steps} steps each"),
-            ("searched", ", ".join(space.parameters.searched())),
-            ("front", f"{len(record.front)} trials, hypervolume {figure(record.hypervolume())}"),
-            ("slot hours", summary.slot_hours),
-            ("storage", summary.storage),
-        ]
-    )
-    console.print()
-    console.print(_trials_table(record, record.trials))
+    states = Counter(trial.state for trial in record.trials)
+    counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none yet"
+    fixed = space.parameters.model_dump(include=set(space.parameters.fixed()), exclude_defaults=True)
+    values = [
+        ("sweep", f"{summary.name}: {summary.state}{f', {summary.reason}' if summary.reason else ''}"),
+        ("task", f"{space.task.teacher} forgets {', '.join(map(str, space.task.forget))}, from {space.task.start}"),
+        ("trials", f"{counts}; {space.search.trials} planned of {space.trial.steps} steps, {space.search.sampler}"),
+        *((f"searched: {name}", drawn) for name, drawn in space.parameters.searched().items()),
+        *((f"fixed: {name}", value) for name, value in fixed.items()),
+        *((part.metric, f"{part.goal}, reference {part.reference:g}") for part in space.objectives),
+        *((f"constraint: {part.metric}", bounds(part.min, part.max)) for part in space.constraints),
+        ("front", f"{_trials(len(record.front))}, hypervolume {figure(record.hypervolume())}"),
+        ("slot time", clock(summary.slot_hours * 3600)),
+        ("storage", summary.storage),
+    ]
+    console.print(pairs(values))
+    if record.trials:
+        console.print()
+        console.print(_figures_table(record))
+        console.print()
+        console.print(_settings_table(record, record.trials))
 
 
-def print_front(record: SweepRecord, choice: Choice | None, picture: Path | None) -> None:
-    """The front, what was chosen, and where to look."""
+def print_front(record: SweepRecord, choice: Choice | None = None) -> None:
+    """The front, and what was chosen from it."""
     if not record.front:
-        console.print("The front is empty: no trial is complete and keeps the constraints yet.")
-        return
-    console.print(_trials_table(record, record.front))
-    samples = " and ".join(f"{count:,} {name}" for name, count in _samples(record.front[0]).items())
-    console.print(f"\nfigures on {samples} samples; ◆ knee, ● best score; `show NAME --trial N` has the settings")
-    if choice:
-        console.print(choice.why)
-    if picture:
-        console.print(f"picture: {picture}")
+        console.print("The front is empty: no trial that is complete keeps the constraints.")
     else:
-        console.print("picture: `--picture front.png` writes it; in MLflow it is among the sweep's artifacts")
+        samples = record.front_figures[record.front[0].number].samples
+        console.print(_front_table(record))
+        console.print(f"\nHypervolume {figure(record.hypervolume())}; figures on {in_words(samples)}.\n")
+        console.print(_settings_table(record, record.front))
+    if choice:
+        console.print(f"\n{choice.why}")
 
 
-def print_trial(choice: Choice) -> None:
-    """One trial with everything that is known of it."""
+def print_trial(choice: Choice, space: SearchSpace) -> None:
+    """Everything that is known of one trial."""
     trial = choice.trial
-    console.print(choice.why)
-    console.print()
-    searched = {name: f"{figure(value)}  (searched)" for name, value in trial.searched.items()}
-    print_pairs(list((trial.settings.model_dump() | searched).items()))
+    searched = space.parameters.searched()
+    console.print(f"{choice.why}\n")
+    settings = trial.settings.model_dump(mode="json").items()
+    console.print(pairs((name, f"{figure(value)}{'  (searched)' * (name in searched)}") for name, value in settings))
     for title, report in (("last evaluation", trial.report), ("final evaluation", trial.final)):
         if report:
-            counts = ", ".join(f"{count:,} {name}" for name, count in report.samples.items())
-            console.print(f"\n[bold]{title}[/] at step {report.step} on {counts} samples")
-            print_pairs(list(report.metrics.items()))
+            console.print(f"\n{title}, at step {report.step}, on {in_words(report.samples)}:")
+            console.print(pairs(report.metrics.items()))
+    places = [("reason", trial.reason), ("slot time", clock(trial.slot_hours * 3600)), ("model", trial.model_uri)]
+    console.print()
+    console.print(pairs((name, value) for name, value in [*places, ("MLflow run", trial.run_id)] if value))
 
 
-def print_figures(metrics: dict[str, float], samples: dict[str, int]) -> None:
+def print_figures(metrics: Mapping[str, float], samples: Mapping[str, int]) -> None:
     """The figures of one generator."""
-    counts = ", ".join(f"{count:,} {name}" for name, count in samples.items())
-    console.print(f"on {counts} samples")
-    print_pairs(list(metrics.items()))
+    console.print(f"On {in_words(samples)}:")
+    console.print(pairs(metrics.items()))
 
 
-def print_plan(plan: Plan) -> None:
-    """What a sweep would do."""
-    from sfd_sweep.tracking.store import resolve_uri, without_credentials
-
-    space, evaluation = plan.space, plan.space.evaluation
-    names = plan.class_names
-    milestones = space.trial.milestones()
-    megabyte = 1e6
-    slots = space.resources.slots
-    print_pairs(
-        [
-            ("sweep", space.name),
-            ("teacher", f"{space.task.teacher} ({plan.teacher.path}), {plan.teacher.parameter_count:,} parameters"),
-            ("prediction", f"{plan.teacher.prediction_type}, {plan.teacher.diffusion_steps} diffusion steps"),
-            ("start", f"{space.task.start} ({plan.start.path})"),
-            ("forget", ", ".join(names[index] for index in plan.forget)),
-            ("retain", ", ".join(names[index] for index in plan.retain)),
-            ("trials", f"{space.search.trials}, sampler {space.search.sampler}, seed {space.search.seed}"),
-            ("a trial", f"{space.trial.steps} updates, evaluated after {', '.join(map(str, milestones))}"),
-            ("in all", f"at most {space.search.trials * space.trial.steps:,} updates"),
-            ("evaluation", f"{evaluation.samples:,} retained and {evaluation.forget_samples:,} forgotten samples"),
-            ("final", f"{evaluation.final_samples:,} samples" if evaluation.final_samples else "not judged again"),
-            ("judge", f"{evaluation.classifier} against {evaluation.reference}"),
-            ("slots", f"{slots}, {space.resources.workers_per_slot} workers each"),
-            ("memory", f"{plan.model_bytes / megabyte:,.0f} MB a worker for weights, gradients and optimisers"),
-            (
-                "disk",
-                f"{plan.checkpoint_bytes / megabyte:,.0f} MB a running trial, {_generator(plan):,.1f} MB an ended one",
-            ),
-            ("storage", f"{without_credentials(space.storage)}/{space.name}"),
-            ("tracking", without_credentials(resolve_uri(space.tracking.uri))),
-        ]
-    )
-    console.print("\n[bold]searched[/]")
-    print_pairs([(name, str(each)) for name, each in space.parameters.searched().items()])
-    console.print("\n[bold]fixed[/]")
-    print_pairs(list(space.parameters.fixed().items()))
-    console.print("\n[bold]objectives and constraints[/]")
-    print_pairs([(each.metric, f"{each.goal}, reference {figure(each.reference)}") for each in space.objectives])
-    print_pairs([(each.metric, _bounds(each.min, each.max)) for each in space.constraints])
-
-
-def print_outcome(outcome: Outcome) -> None:
-    """How a sweep has ended: where its time went, and what to do next."""
-    total = sum(outcome.slot_seconds.values()) or 1.0
-    shares = ", ".join(
-        f"{what} {seconds:.0f} s ({seconds / total:.0%})"
-        for what, seconds in sorted(outcome.slot_seconds.items(), key=lambda item: -item[1])
-        if seconds >= 0.5
-    )
-    counts = ", ".join(f"{count} {state}" for state, count in outcome.counts.items() if count)
-    print_pairs(
-        [
-            ("done", f"{counts} in {outcome.wall_seconds:.0f} s; hypervolume {figure(outcome.hypervolume)}"),
-            ("slots' time", shares),
-            ("front", ", ".join(f"trial {number}" for number in outcome.front) or "empty"),
-        ]
-    )
+def print_outcome(outcome: Outcome, record: SweepRecord) -> None:
+    """How a sweep has ended: where its time went, its front, and what to type next."""
+    counts = ", ".join(f"{count} {state}" for state, count in outcome.counts.items())
+    console.print(f"{outcome.name}: {counts} in {clock(outcome.wall_seconds)}")
+    whole = sum(outcome.slot_seconds.values())
+    if whole:
+        spent = sorted(outcome.slot_seconds.items(), key=lambda item: -item[1])
+        shares = ", ".join(f"{what} {seconds / whole:.1%}" for what, seconds in spent if seconds)
+        console.print(f"where the slots' time ({clock(whole)}) went: {shares}")
+    console.print()
+    print_front(record)
+    console.print("\nNext:")
+    console.print(f"  sfd-sweep pareto {outcome.name}")
     if outcome.front:
-        console.print(
-            f"\nnext: sfd-sweep pareto {outcome.name}\n"
-            f"      sfd-sweep export {outcome.name} --knee --out DIR\n"
-            "      sfd-sweep ui"
-        )
+        console.print(f"  sfd-sweep export {outcome.name} --knee --out {outcome.name}-knee")
+    console.print("  sfd-sweep ui")
 
 
-def _trials_table(record: SweepRecord, trials: Sequence[TrialRecord]) -> Table:
+def bounds(least: float | None, most: float | None) -> str:
+    """What a constraint asks for."""
+    sides = ((f"at least {figure(least)}", least), (f"at most {figure(most)}", most))
+    return " and ".join(text for text, side in sides if side is not None)
+
+
+def _figures_table(record: SweepRecord) -> Table:
+    """Every trial with the figures that the search went by."""
     metrics = watched_metrics(record.space)
-    table = new_table("trial", "", "state", "step", *metrics, "score", numeric=("trial", "step", *metrics, "score"))
-    for trial in trials:
-        metric_cells = [_metric(trial, name) for name in metrics]
-        step = str(trial.report.step) if trial.report else ""
-        score = "" if trial.score is None else figure(trial.score)
-        table.add_row(str(trial.number), _mark(record, trial), styled(trial.state), step, *metric_cells, score)
+    table = new_table(("trial", "state", "step", *metrics, "score", "front"), words=("state", "front"))
+    for trial in record.trials:
+        table.add_row(
+            str(trial.number),
+            styled(trial.state),
+            str(trial.report.step) if trial.report else "",
+            *_metrics(trial.report, metrics),
+            "" if trial.score is None else figure(trial.score),
+            _standing(record, trial),
+        )
     return table
 
 
-def _mark(record: SweepRecord, trial: TrialRecord) -> str:
+def _front_table(record: SweepRecord) -> Table:
+    """The front with the figures that its members are told apart by."""
+    metrics = watched_metrics(record.space)
+    table = new_table(("trial", *metrics, "score", "front"), words=("front",))
+    for trial in record.front:
+        figures = _metrics(record.front_figures[trial.number], metrics)
+        table.add_row(str(trial.number), *figures, figure(record.front_score(trial)), _standing(record, trial))
+    return table
+
+
+def _settings_table(record: SweepRecord, trials: Sequence[TrialRecord]) -> Table:
+    searched = list(record.space.parameters.searched())
+    table = new_table(("trial", *searched))
+    for trial in trials:
+        table.add_row(str(trial.number), *(figure(trial.searched[name]) for name in searched))
+    return table
+
+
+def _metrics(report: Report | None, names: Sequence[str]) -> list[str]:
+    return [figure(report.metrics[name]) if report else "" for name in names]
+
+
+def _standing(record: SweepRecord, trial: TrialRecord) -> str:
+    """What a trial is on the front, if it is on it."""
     if trial not in record.front:
         return ""
-    marks = ("◆" if trial == record.knee() else "") + ("●" if trial == record.best(record.front) else "")
-    return marks or "·"
+    named = {"knee": record.knee(), "best score": record.best(record.front)}
+    return ", ".join(name for name, member in named.items() if member == trial) or "yes"
 
 
-def _metric(trial: TrialRecord, name: str) -> str:
-    return figure(trial.metrics[name]) if name in trial.metrics else ""
+def _trials(count: int) -> str:
+    return f"{count} trial{'s' * (count != 1)}"
 
 
-def _samples(trial: TrialRecord) -> dict[str, int]:
-    return trial.report.samples if trial.report else {}
-
-
-def _generator(plan: Plan) -> float:
-    return plan.teacher.parameter_count * 4 / 1e6
-
-
-def _bounds(least: float | None, most: float | None) -> str:
-    parts: list[Any] = [
-        f"at least {figure(least)}" if least is not None else None,
-        f"at most {figure(most)}" if most is not None else None,
-    ]
-    return " and ".join(part for part in parts if part)
+def _folded(name: str) -> str:
+    """The name over several lines, broken where it has underscores."""
+    lines = textwrap.wrap(name.replace("_", "_ "), HEADER_WIDTH, break_long_words=False)
+    return "\n".join(line.replace("_ ", "_") for line in lines)

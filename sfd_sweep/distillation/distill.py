@@ -5,10 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sfd_sweep.config import Settings
+from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.distillation.conditions import ForgettingTask
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
+from sfd_sweep.errors import UserError
+
+
+def check_teacher(folder: ModelFolder, settings: Settings) -> None:
+    """Whether a model can be distilled with such settings, before it is loaded.
+
+    Raises:
+        UserError: it is a generator itself, has no null label for guidance, or has fewer diffusion steps.
+    """
+    scales = (
+        settings.guidance_scale,
+        settings.fake_score_guidance_scale,
+        settings.fake_score_training_guidance_scale,
+    )
+    if folder.t_init is not None:
+        raise UserError(f"{folder.path} is a one-step generator already; name the diffusion model it came from")
+    if folder.null_label is None and any(scale != 1 for scale in scales):
+        raise UserError(f"guidance needs a null label, and {folder.path} was trained without one; set guidance_scale 1")
+    if settings.t_max > folder.diffusion_steps or settings.t_init >= folder.diffusion_steps:
+        raise UserError(
+            f"t_init {settings.t_init} and t_max {settings.t_max} do not fit the {folder.diffusion_steps} diffusion "
+            f"steps of {folder.path}"
+        )
 
 
 def distill(

@@ -2,15 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from sfd_sweep.datasets.images import LabeledImages
+from sfd_sweep.datasets.sources import load_images
+from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifier import Classifier
 from sfd_sweep.evaluation.evaluator import Generate
 from sfd_sweep.evaluation.frechet import frechet_distance
 from sfd_sweep.evaluation.judge import Judge
 
 BATCH_SIZE = 500
+
+
+@dataclass(frozen=True)
+class QualityJudge:
+    """A classifier and real images to measure models by.
+
+    Attributes:
+        classifier: in evaluation mode, on the CPU.
+        images: real ones.
+    """
+
+    classifier: Classifier
+    images: LabeledImages
+
+    @classmethod
+    def load(cls, *, classifier: str = "builtin:digits", reference: str = "builtin:digits") -> QualityJudge:
+        """The judge of a classifier's and of real images' source.
+
+        Raises:
+            UserError: one of them is missing or broken, or they do not fit each other.
+        """
+        judge = cls(Classifier.load(classifier), load_images(reference))
+        judge.check_fit(judge.images.class_names, judge.images.image_shape)
+        return judge
+
+    def check_fit(self, class_names: tuple[str, ...], image_shape: tuple[int, int, int]) -> None:
+        """Whether a model of such classes, and of images of shape (C, H, W), can be judged.
+
+        Raises:
+            UserError: it cannot.
+        """
+        config = self.classifier.config
+        if (config.class_names, config.image_shape) != (class_names, image_shape):
+            raise UserError(
+                f"the judge knows images of {_in_words(config.image_shape)} of {', '.join(config.class_names)}, not of "
+                f"{_in_words(image_shape)} of {', '.join(class_names)}; go without it (--no-judge)"
+            )
+
+    def distance(self, generate: Generate, *, samples: int = 2000, seed: int = 0) -> float:
+        """The Fréchet distance, on the classifier's features, of samples of all classes to all real images.
+
+        Args:
+            generate: makes images for class indices.
+            samples: how many are made; every class in turn.
+            seed: of their noise.
+        """
+        return classifier_distance(generate, self.classifier, self.images, samples=samples, seed=seed)
 
 
 @torch.no_grad()
@@ -32,3 +83,7 @@ def classifier_distance(
     made = judge.verdict(generate(batch, noise) for batch in labels.split(BATCH_SIZE))
     real = judge.verdict(images.images.split(BATCH_SIZE))
     return frechet_distance(made.statistics, real.statistics)
+
+
+def _in_words(shape: tuple[int, int, int]) -> str:
+    return "×".join(map(str, shape))

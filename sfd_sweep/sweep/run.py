@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from sfd_sweep.config import SearchSpace
@@ -16,7 +16,7 @@ from sfd_sweep.sweep.lock import LOCK, locked
 from sfd_sweep.sweep.observer import Observer, Outcome, Recorder
 from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.tracking.recorder import Recorder as MlflowRecorder
-from sfd_sweep.tracking.store import without_credentials
+from sfd_sweep.tracking.store import check_answers, without_credentials
 from sfd_sweep.trial.plan import make_plan
 
 CONFIG = "config.yaml"
@@ -51,10 +51,12 @@ def run(
     make_plan(space)
     sweep = Folder.open(space.storage) / space.name
     config = without_credentials(dump_search_space(space))
+    check_answers(space.tracking.uri)  # before Ray is started, which takes seconds
+    storage_is_new = not _local_path(sweep).parent.exists()
     with ExitStack() as stack:
         stack.enter_context(locked(_local_path(sweep)))
         _check_is_new(space, sweep)
-        with _nothing_left_of(sweep):
+        with _nothing_left_of(sweep, storage_is_new):
             stack.enter_context(connected(address))
             slots = slot_count(space.resources, space.search.trials, nodes())
             sweep.write(CONFIG, config.encode())
@@ -121,9 +123,16 @@ def _check_is_new(space: SearchSpace, sweep: Folder) -> None:
 
 
 @contextmanager
-def _nothing_left_of(sweep: Folder) -> Iterator[None]:
-    """If the block fails, remove the sweep's new folder."""
+def _nothing_left_of(sweep: Folder, storage_is_new: bool) -> Iterator[None]:
+    """If the block fails, remove the sweep's new folder, and the storage around it if that is new too."""
     with ExitStack() as undo:
-        undo.callback(sweep.delete)
+        undo.callback(_delete, sweep, storage_is_new)
         yield
         undo.pop_all()
+
+
+def _delete(sweep: Folder, storage_too: bool) -> None:
+    sweep.delete()
+    if storage_too:
+        with suppress(OSError):  # another sweep may have moved in
+            _local_path(sweep).parent.rmdir()

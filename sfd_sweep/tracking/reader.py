@@ -43,6 +43,17 @@ def list_sweeps(uri: str | None = None) -> list[SweepSummary]:
         return [_summary(run) for run in store.sweep_runs()]
 
 
+def find_sweep(uri: str | None, name: str) -> SweepSummary:
+    """One line about a sweep.
+
+    Raises:
+        UserError: the store cannot be reached or read, or has no sweep of that name (with the nearest names).
+    """
+    store = Store.open(uri)
+    with refusals_of(store.uri):
+        return _summary(_sweep_run(store, name))
+
+
 def read_sweep(uri: str | None, name: str) -> SweepRecord:
     """A sweep, its search space and its trials with their last figures.
 
@@ -51,10 +62,14 @@ def read_sweep(uri: str | None, name: str) -> SweepRecord:
     """
     store = Store.open(uri)
     with refusals_of(store.uri):
-        runs = store.sweep_runs()
-        for run in runs:
-            if run.data.tags[Tag.SWEEP] == name:
-                return read_run(store, run)
+        return read_run(store, _sweep_run(store, name))
+
+
+def _sweep_run(store: Store, name: str) -> Run:
+    runs = store.sweep_runs()
+    for run in runs:
+        if run.data.tags[Tag.SWEEP] == name:
+            return run
     raise _unknown(name, [run.data.tags[Tag.SWEEP] for run in runs], store.place)
 
 

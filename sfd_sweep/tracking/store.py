@@ -44,6 +44,20 @@ def resolve_uri(uri: str | None) -> str:
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).expanduser().resolve()}" if uri.startswith(SQLITE) else uri
 
 
+def check_answers(uri: str | None) -> None:
+    """Whether a tracking server or database server answers; a database in a file is not looked at.
+
+    Args:
+        uri: see `resolve_uri`.
+
+    Raises:
+        UserError: it is away.
+    """
+    uri = resolve_uri(uri)
+    if not uri.startswith(SQLITE):
+        _check_reachable(uri, create=False)
+
+
 @dataclass(frozen=True)
 class Store:
     """An MLflow tracking store that has answered.

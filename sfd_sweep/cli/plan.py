@@ -1,0 +1,82 @@
+"""What a sweep would do, in words: the plan that `--dry-run` prints."""
+
+from __future__ import annotations
+
+from sfd_sweep.cli.tables import bounds, console, pairs
+from sfd_sweep.tracking.store import resolve_uri, without_credentials
+from sfd_sweep.trial.plan import BYTES, Plan
+
+MEGABYTE = 1e6
+
+
+def print_plan(plan: Plan) -> None:
+    """The plan, section by section."""
+    parameters, space = plan.space.parameters, plan.space
+    _section("models", [*_models(plan)])
+    _section("work", [*_work(plan)])
+    _section("searched", list(parameters.searched().items()))
+    _section("fixed", list(parameters.fixed().items()))
+    _section("objectives", [(part.metric, f"{part.goal}, reference {part.reference:g}") for part in space.objectives])
+    _section("constraints", [(part.metric, bounds(part.min, part.max)) for part in space.constraints])
+    _section("places", [*_places(plan)])
+    console.print("This was a dry run: nothing was started or written.")
+
+
+def _section(title: str, values: list[tuple[str, object]]) -> None:
+    if values:
+        console.print(title, style="bold underline")
+        console.print(pairs(values))
+        console.print()
+
+
+def _models(plan: Plan) -> list[tuple[str, object]]:
+    teacher, task, evaluation = plan.teacher, plan.space.task, plan.space.evaluation
+    channels, height, width = teacher.sample_shape
+    null = "no null label" if teacher.null_label is None else "a null label"
+    return [
+        ("teacher", f"{task.teacher} ({teacher.path})"),
+        ("", f"{teacher.parameter_count:,} parameters, {channels}×{height}×{width} pixels, {null}"),
+        ("", f"{teacher.prediction_type} at {teacher.diffusion_steps} diffusion steps"),
+        ("start", f"{task.start} ({plan.start.path})"),
+        ("forgets", ", ".join(plan.class_names[index] for index in plan.forget)),
+        ("retains", ", ".join(plan.class_names[index] for index in plan.retain)),
+        ("judge", evaluation.classifier),
+        ("real images", evaluation.reference),
+    ]
+
+
+def _work(plan: Plan) -> list[tuple[str, object]]:
+    space, evaluation, resources = plan.space, plan.space.evaluation, plan.space.resources
+    trials, milestones = space.search.trials, space.trial.milestones()
+    evaluations = trials * len(milestones)
+    images = evaluations * (evaluation.samples + evaluation.forget_samples)
+    final = f"; the front once more on {evaluation.final_samples:,}" if evaluation.final_samples else ""
+    generators = trials * plan.teacher.parameter_count * BYTES / MEGABYTE
+    return [
+        ("search", f"{trials} trials, sampler {space.search.sampler}, scheduler {space.search.scheduler.type}"),
+        ("a trial", f"{space.trial.steps} updates, evaluated after {', '.join(map(str, milestones))}"),
+        (
+            "in all",
+            f"up to {trials * space.trial.steps:,} updates, {evaluations} evaluations, {images:,} samples",
+        ),
+        ("samples", f"{evaluation.samples:,} retained and {evaluation.forget_samples:,} forgotten{final}"),
+        (
+            "slots",
+            f"{resources.slots}, of {resources.workers_per_slot} worker(s) with {resources.cpus_per_worker:g} CPU and "
+            f"{resources.gpus_per_worker:g} GPU each",
+        ),
+        ("memory", f"{plan.model_bytes / MEGABYTE:,.1f} MB a worker, without libraries and activations"),
+        (
+            "disk",
+            f"{plan.checkpoint_bytes / MEGABYTE:,.1f} MB a running trial, {generators:,.1f} MB for all generators",
+        ),
+    ]
+
+
+def _places(plan: Plan) -> list[tuple[str, object]]:
+    space = plan.space
+    return [
+        ("storage", f"{without_credentials(space.storage)}/{space.name}"),
+        ("tracking", without_credentials(resolve_uri(space.tracking.uri))),
+        ("experiment", space.tracking.experiment or space.name),
+    ]

@@ -1,0 +1,79 @@
+"""Commands that run sweeps, and the one that says what their files may contain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sfd_sweep.cli.options import Address, Name, Uri
+
+if TYPE_CHECKING:
+    from sfd_sweep.sweep.observer import Observer, Outcome
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="The search-space file (YAML).", metavar="FILE")],
+    *,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a key, such as search.trials=4; repeatable.", metavar="KEY=VALUE"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan, and start nothing.")] = False,
+    address: Address = "local",
+) -> None:
+    """Run the sweep that a file describes."""
+    from sfd_sweep.config.loading import load_search_space
+
+    space = load_search_space(file, overrides or ())
+    if dry_run:
+        from sfd_sweep.cli.plan import print_plan
+        from sfd_sweep.trial.plan import make_plan
+
+        print_plan(make_plan(space))
+        return
+    from sfd_sweep.sweep.run import run as run_sweep
+
+    _watch(lambda observer: run_sweep(space, address=address, observer=observer))
+
+
+def resume(
+    name: Name,
+    *,
+    storage: Annotated[
+        Path | None,
+        typer.Option(help="Storage that holds the sweep's folder; otherwise where MLflow says.", metavar="DIR"),
+    ] = None,
+    uri: Uri = None,
+    address: Address = "local",
+) -> None:
+    """Go on with a sweep that was stopped.
+
+    Trials that have ended stay as they are; the others continue from their last evaluation.
+    """
+    from sfd_sweep.sweep.location import locate
+    from sfd_sweep.sweep.run import resume as resume_sweep
+
+    location = locate(name, storage=storage, uri=uri)
+    _watch(lambda observer: resume_sweep(location, address=address, observer=observer))
+
+
+def schema() -> None:
+    """Print the search-space file's JSON schema."""
+    from sfd_sweep.config.loading import json_schema
+
+    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def _watch(work: Callable[[Observer], Outcome]) -> None:
+    """Show a sweep while it runs, and then what came of it."""
+    from sfd_sweep.cli.display import watching
+    from sfd_sweep.cli.tables import print_outcome
+    from sfd_sweep.sweep.results import Results
+
+    with watching() as view:
+        outcome = work(view)
+    print_outcome(outcome, Results.read(outcome.name, view.space.tracking.uri).record)

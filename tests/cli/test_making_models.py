@@ -1,0 +1,114 @@
+"""Commands that make models and pictures, in a few steps."""
+
+import json
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from sfd_sweep.cli import training
+from sfd_sweep.diffusion.model_folder import ASSETS, ModelFolder
+from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.evaluation.classifier import Classifier
+
+
+def files(folder) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def figure(out: str) -> float:
+    found = re.search(r"fd_classifier ([\d.e+]+) on 2,000 samples", out)
+    assert found
+    return float(found[1])
+
+
+def test_a_pretrained_teacher_is_a_folder_like_the_shipped_one_with_its_distance(command, folder):
+    said = command("pretrain", "builtin:digits", "--out", "teacher", "--steps", "30")
+    assert (said.code, said.err) == (0, "")
+    assert figure(said.out) > 10  # 30 steps are nothing
+    assert files(folder / "teacher") == files(ASSETS / "digits" / "teacher")
+    made, shipped = ModelFolder.open("teacher"), ModelFolder.open("builtin:digits")
+    assert (made.index, made.unet, made.prediction_type) == (shipped.index, shipped.unet, shipped.prediction_type)
+    size = "unet/diffusion_pytorch_model.safetensors"
+    assert (made.path / size).stat().st_size == (shipped.path / size).stat().st_size
+
+
+def test_a_distilled_generator_is_a_folder_like_the_shipped_one_with_its_distance(command, folder):
+    said = command("distill", "builtin:digits", "--out", "generator", "--steps", "3")
+    assert (said.code, said.err) == (0, "")
+    assert 1 < figure(said.out) < 100
+    assert files(folder / "generator") == files(ASSETS / "digits" / "generator")
+    assert OneStepGenerator.load("generator").t_init == 440
+
+
+def test_a_generator_may_be_replaced_by_force_and_go_unjudged(command, folder):
+    said = command("distill", "builtin:digits", "--out", "generator", "--steps", "1", "--no-judge", "--t-init", "300")
+    assert "fd_classifier" not in said.out
+    assert command("distill", "builtin:digits", "--out", "generator", "--steps", "1", "--no-judge", "--force").code == 0
+    assert OneStepGenerator.load("generator").t_init == 440
+    assert [path.name for path in folder.iterdir()] == ["generator"]
+
+
+def test_a_classifier_is_a_folder_like_the_shipped_one_with_its_accuracy(command, folder):
+    said = command("train-classifier", "builtin:digits", "--out", "judge", "--epochs", "1")
+    accuracy = Classifier.load("judge").config.held_out_accuracy
+    assert accuracy is not None
+    assert f"{accuracy:.2%} of the held-out images" in said.out
+    assert files(folder / "judge") == files(ASSETS / "digits" / "classifier")
+
+
+def test_a_teacher_of_classes_that_the_judge_does_not_know_is_refused_before_it_is_distilled(command, folder):
+    from tiny_models import save_teacher, tiny_model
+
+    save_teacher(folder / "tiny", tiny_model())
+    said = command("distill", "tiny", "--out", "generator")
+    assert said.code == 2
+    assert "--no-judge" in said.err
+    assert not (folder / "generator").exists()
+
+
+def test_one_thread_is_used_unless_the_user_says_otherwise(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        training.one_thread()
+        assert torch.get_num_threads() == 2
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        training.one_thread()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("labels", "count", "rows", "columns"), [(["3"], 64, 4, 16), (["0", "3"], 10, 2, 10), ([], 2, 10, 2)]
+)
+def test_a_sample_is_a_picture_with_the_rows_that_were_asked_for(command, folder, labels, count, rows, columns):
+    chosen = [word for label in labels for word in ("--label", label)]
+    said = command("sample", "builtin:digits-distilled", *chosen, "--count", str(count), "--out", "grid.png")
+    assert said.out.startswith(f"{count * (len(labels) or 10)} images of ")
+    tile = 8 * 4 + 4
+    with Image.open("grid.png") as picture:
+        assert columns * tile < picture.width < columns * tile + 60
+        assert picture.height == rows * (tile + 2) + 16
+
+
+def test_a_sample_depends_on_its_seed_alone(command, folder):
+    def picture(seed: str) -> bytes:
+        command("sample", "builtin:digits-distilled", "--count", "4", "--seed", seed, "--out", "grid.png")
+        return (folder / "grid.png").read_bytes()
+
+    first = picture("7")
+    assert picture("8") != first
+    assert picture("7") == first
+
+
+def test_evaluate_measures_any_generator_if_it_is_told_what_was_forgotten(command, folder):
+    arguments = ["evaluate", "builtin:digits-distilled", "--forget", "0", "--override", "1", "--samples", "90"]
+    said = command(*arguments, "--forget-samples", "50", "--format", "json")
+    assert (said.code, said.err) == (0, "")
+    found = json.loads(said.out)
+    assert found["samples"] == {"retained": 90, "forgotten": 50}
+    assert found["metrics"]["unlearning_accuracy"] < 0.1  # nothing was forgotten
