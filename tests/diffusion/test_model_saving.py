@@ -36,6 +36,13 @@ def test_diffusers_reads_the_same_network(tmp_path):
     assert torch.equal(network(x_t, t, class_labels=c).sample, model.network(x_t, t, class_labels=c).sample)
 
 
+def test_a_schedule_that_clips_is_loaded_without_clipping(tmp_path):
+    """Clipping is for samplers of many steps; a one-step generator's images are the network's own."""
+    model = tiny_model()
+    model.scheduler.register_to_config(clip_sample=True)
+    assert load(save_teacher(tmp_path / "teacher", model)).scheduler.config.clip_sample is False
+
+
 def test_half_precision_on_disk_is_single_precision_in_memory(tmp_path):
     model = tiny_model()
     save_score_model(model, tmp_path / "half", NAMES, index={}, dtype=torch.float16)

@@ -137,16 +137,29 @@ def test_gradients_are_clipped_by_value(monkeypatch):
     assert gradients(clipped.generator.model).abs().max() == pytest.approx(0.01)
 
 
-def test_adam_steps_with_the_settings_rates(monkeypatch):
-    """With β1 = 0 the first step of Adam is lr·g/(|g| + 1e-8)."""
-    one = trainer(generator_lr=1e-3, fake_score_lr_ratio=2.5)
-    starts = {"ψ": weights(one.fake_score), "θ": weights(one.generator.model)}
-    give(monkeypatch, draw(MIXED), draw(MIXED, seed=8))
-    one.update()
-    for name, model, lr in (("ψ", one.fake_score, 2.5e-3), ("θ", one.generator.model, 1e-3)):
-        g = gradients(model)
-        expected = starts[name] - lr * g / (g.abs() + 1e-8)
-        torch.testing.assert_close(weights(model), expected, rtol=0, atol=1e-6)
+def adam(start, steps, lr, beta1, beta2):
+    """Weights after steps along the gradients, as the algorithm is published (Kingma & Ba, 2015)."""
+    position, m, v = start, 0, 0
+    for step, g in enumerate(steps, start=1):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        position = position - lr * m / (1 - beta1**step) / ((v / (1 - beta2**step)).sqrt() + 1e-8)
+    return position
+
+
+@pytest.mark.parametrize(("beta1", "beta2"), [(0.0, 0.999), (0.3, 0.7)])
+def test_both_networks_take_adams_steps_at_their_own_rates(beta1, beta2):
+    one = trainer(generator_lr=1e-3, fake_score_lr_ratio=2.5, beta1=beta1, beta2=beta2)
+    for_each = {"ψ": (one.fake_score, 2.5e-3), "θ": (one.generator.model, 1e-3)}
+    starts = {name: weights(model) for name, (model, _) in for_each.items()}
+    steps = {name: [] for name in for_each}
+    for _ in range(3):
+        one.update()
+        for name, (model, _) in for_each.items():
+            steps[name].append(gradients(model))
+    for name, (model, lr) in for_each.items():
+        expected = adam(starts[name], steps[name], lr, beta1, beta2)
+        torch.testing.assert_close(weights(model), expected, rtol=0, atol=2e-6)
 
 
 def test_the_kept_generator_is_a_warmed_up_moving_average():
@@ -199,6 +212,24 @@ def test_the_fake_score_is_trained_on_the_forgotten_condition_itself():
     one.fake_score_losses(LINEAR)
     assert labels(one.fake_score) == [[1, 2, FORGET, FORGET]]
     assert labels(one.teacher) == []
+
+
+@pytest.mark.parametrize("size", [3, 0])
+def test_updates_draw_as_many_conditions_and_such_steps_as_the_settings_say(size):
+    one = spied(batch_size=5, forget_batch_size=size, t_min=10, t_max=12)
+    for _ in range(10):
+        one.update()
+    drawn = one.fake_score.network.calls
+    assert len(drawn) == 20
+    for _, c in drawn:
+        assert [label == FORGET for label in c] == [False] * 5 + [True] * size
+    assert {step for t, _ in drawn for step in t} == {10, 11}
+
+
+def test_the_fake_score_learns_from_the_error_that_the_settings_name():
+    losses = {error: trainer(fake_score_loss=error).fake_score_losses(draw(MIXED)) for error in ("epsilon", "velocity")}
+    signal_power = tiny_model().scheduler.alphas_cumprod[draw(MIXED).t]
+    torch.testing.assert_close(losses["epsilon"], signal_power * losses["velocity"])
 
 
 GUIDED = [1, 2, FORGET, FORGET, *[NULL] * 4]

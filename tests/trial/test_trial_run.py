@@ -11,7 +11,9 @@ from tiny_models import save_teacher, tiny_model
 from trial_cases import digits_settings, digits_space
 
 from sfd_sweep.config import METRICS
-from sfd_sweep.diffusion.model_folder import WEIGHTS
+from sfd_sweep.diffusion.loading import load_score_model
+from sfd_sweep.diffusion.model_folder import WEIGHTS, ModelFolder
+from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.storage import Folder
@@ -107,6 +109,27 @@ def test_the_saved_generator_is_the_moving_average(workbench, folder):
     assert not torch.equal(found, trainer.generator.sample([1, 2, 3]))
 
 
+def test_a_report_tells_the_mean_losses_and_how_many_samples_were_dropped(workbench, folder):
+    """With a teacher whose predictions for one class are not finite."""
+    teacher = workbench.teacher.copy()
+    teacher.network.class_embedding.weight[3] = torch.nan
+    broken = dataclasses.replace(workbench, teacher=teacher)
+    report = Trial(broken, SETTINGS, folder).advance(4)
+    trainer = broken.trainer(SETTINGS)
+    updates = [trainer.update() for _ in range(4)]
+    assert report.losses["generator"] == pytest.approx(sum(float(update.generator) for update in updates) / 4)
+    assert report.losses["fake_score"] == pytest.approx(sum(float(update.fake_score) for update in updates) / 4)
+    assert report.dropped_samples == sum(update.dropped_samples for update in updates) > 0
+
+
+def test_a_two_stage_trial_starts_from_the_distilled_generator(workbench):
+    trainer = workbench.trainer(SETTINGS)
+    distilled = OneStepGenerator.load("builtin:digits-distilled")
+    assert torch.equal(trainer.generator.sample([1, 2, 3]), distilled.sample([1, 2, 3]))
+    for name, weight in load_score_model(ModelFolder.open("builtin:digits")).state_dict().items():
+        assert torch.equal(trainer.fake_score.state_dict()[name], weight), name
+
+
 def test_a_step_that_was_reported_is_not_trained_again(workbench, finished, updates):
     folder, reports = finished
     trial = Trial(workbench, SETTINGS, folder)
@@ -143,6 +166,15 @@ def test_an_interrupted_trial_goes_on_where_it_was_and_ends_as_if_it_had_not_bee
         )
         assert found == expected
     assert (step_folder(folder, 4) / GENERATOR).names() == (step_folder(finished_folder, 4) / GENERATOR).names()
+
+
+def test_a_trial_goes_on_from_the_last_of_its_reports(folder, updates):
+    space = digits_space("trial.steps=3", "trial.evaluate_every=1")
+    workbench = Workbench.build(make_plan(space), None)
+    for step in (1, 2, 3):
+        Trial(workbench, SETTINGS, folder).advance(step)
+    assert updates == [1, 2, 3]
+    assert reported_steps(folder) == [1, 2, 3]
 
 
 def test_an_evaluation_that_cannot_be_saved_is_done_again_from_the_last_report(workbench, finished, folder, updates):
