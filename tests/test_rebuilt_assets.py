@@ -55,7 +55,7 @@ def test_the_shipped_teacher_is_good():
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_teacher_and_generator_are_rebuilt_as_good():
-    teacher = pretrain(DIGITS.images, DIGITS.labels, classes=10, recipe=Pretraining())
+    teacher = pretrain(DIGITS, recipe=Pretraining())
     assert distance_of_teacher(teacher) < GOOD_TEACHER
     generator = distill(teacher, DISTILLING, class_names=DIGITS.class_names, steps=200)
     assert distance(generator.generate) < GOOD_GENERATOR

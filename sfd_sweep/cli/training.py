@@ -61,9 +61,7 @@ def pretrain(
     recipe = Pretraining(steps=steps, batch_size=batch_size, lr=lr, label_dropout=label_dropout, seed=seed)
     with _progress("pretraining", steps) as advance:
         model = pretrain_teacher(
-            images.images,
-            images.labels,
-            classes=len(images.class_names),
+            images,
             recipe=recipe,
             progress=lambda step, _steps, _loss: advance(step),
         )

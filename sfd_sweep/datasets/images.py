@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,37 +24,49 @@ class LabeledImages:
     """Images and their classes.
 
     Attributes:
-        images: (n, C, H, W), float32 in [-1, 1].
+        pixels: (n, C, H, W), uint8 from 0 to `levels` - 1; as numbers in [-1, 1] they would take four times as much.
         labels: (n,), int64, indices into `class_names`.
         class_names: by index.
-        levels: how many evenly spaced values a pixel can have, from -1 to 1 (256 for 8-bit images).
+        levels: how many values a pixel can have (256 for 8-bit images).
     """
 
-    images: Tensor
+    pixels: Tensor
     labels: Tensor
     class_names: tuple[str, ...]
     levels: int = 256
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"{tuple(self.images.shape)} images do not go with {tuple(self.labels.shape)} labels")
-        if self.images.dtype != torch.float32 or self.labels.dtype != torch.int64:
-            raise ValueError(
-                f"images and labels are {self.images.dtype} and {self.labels.dtype}, not float32 and int64"
-            )
+        if self.pixels.ndim != 4 or self.labels.shape != self.pixels.shape[:1]:
+            raise ValueError(f"{tuple(self.pixels.shape)} pixels do not go with {tuple(self.labels.shape)} labels")
+        if self.pixels.dtype != torch.uint8 or self.labels.dtype != torch.int64:
+            raise ValueError(f"pixels and labels are {self.pixels.dtype} and {self.labels.dtype}, not uint8 and int64")
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.pixels)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
-        channels, height, width = self.images.shape[1:]
+        channels, height, width = self.pixels.shape[1:]
         return channels, height, width
+
+    @property
+    def images(self) -> Tensor:
+        """All images, (n, C, H, W), float32 in [-1, 1]."""
+        return self.at(slice(None))
+
+    def at(self, rows: Tensor | slice) -> Tensor:
+        """Some of the images, float32 in [-1, 1]."""
+        return self.pixels[rows].float() / ((self.levels - 1) / 2) - 1
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """All images in order, (at most `size`, C, H, W), float32 in [-1, 1]."""
+        for start in range(0, len(self), size):
+            yield self.at(slice(start, start + size))
 
     def take(self, which: Tensor) -> LabeledImages:
         """Some of the images: those at the given indices (int64), or where a mask (bool, shape (n,)) is true."""
-        return replace(self, images=self.images[which], labels=self.labels[which])
+        return replace(self, pixels=self.pixels[which], labels=self.labels[which])
 
     def of_classes(self, classes: Sequence[int]) -> LabeledImages:
         """The images of the given classes, in their present order; the names of all classes are kept."""

@@ -20,7 +20,7 @@ def _load_digits(_source: str) -> LabeledImages:
 
     digits = load_digits()
     return LabeledImages(
-        images=torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1,
+        pixels=torch.tensor(digits.images, dtype=torch.uint8).unsqueeze(1),
         labels=torch.tensor(digits.target, dtype=torch.int64),
         class_names=tuple(str(name) for name in digits.target_names),
         levels=17,

@@ -158,6 +158,11 @@ class ModelFolder:
         return int(self.unet["in_channels"]), size, size
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.sample_shape
+
+    @property
     def t_init(self) -> int | None:
         """The step at which a one-step generator is evaluated; None for a teacher."""
         return self.index.get("t_init")

@@ -11,6 +11,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.diffusion.score_model import ScoreModel
 
 Progress = Callable[[int, int, float], None]
@@ -43,24 +44,21 @@ class Pretraining:
     seed: int = 0
 
 
-def pretrain(
-    images: Tensor, labels: Tensor, *, classes: int, recipe: Pretraining, progress: Progress | None = None
-) -> ScoreModel:
+def pretrain(images: LabeledImages, *, recipe: Pretraining, progress: Progress | None = None) -> ScoreModel:
     """Train a v-prediction teacher with a null label.
 
     The loss is the plain ‖v̂ - v‖², t uniform. On a variance-preserving schedule that is EDM's preconditioning and loss
     weight at σ_data = 1 (Karras et al., NeurIPS 2022), so that a plain diffusers folder holds the result.
 
     Args:
-        images: (n, C, H, W) in [-1, 1], square.
-        labels: (n,) in 0 … classes - 1.
-        classes: how many classes there are; the null label is the index after the last.
+        images: square ones; the null label is the index after their last class.
         recipe: sizes and rates.
         progress: called as progress(step, steps, loss) now and then.
     """
+    classes = len(images.class_names)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = _network(recipe, channels=images.shape[1], size=images.shape[2], classes=classes)
+        network = _network(recipe, channels=images.image_shape[0], size=images.image_shape[1], classes=classes)
     scheduler = DDPMScheduler(
         num_train_timesteps=1000, beta_schedule="linear", beta_start=1e-4, beta_end=0.02, prediction_type="v_prediction"
     )
@@ -72,8 +70,8 @@ def pretrain(
     for step in range(1, recipe.steps + 1):
         rows = torch.randint(len(images), (recipe.batch_size,), generator=generator)
         dropped = torch.rand(recipe.batch_size, generator=generator) < recipe.label_dropout
-        c = labels[rows].masked_fill(dropped, classes)
-        loss = _denoising_loss(model, images[rows], c, generator)
+        c = images.labels[rows].masked_fill(dropped, classes)
+        loss = _denoising_loss(model, images.at(rows), c, generator)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

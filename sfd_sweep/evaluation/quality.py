@@ -81,7 +81,7 @@ def classifier_distance(
     labels = torch.arange(samples) % len(images.class_names)
     noise = torch.Generator().manual_seed(seed)
     made = judge.verdict(generate(batch, noise) for batch in labels.split(BATCH_SIZE))
-    real = judge.verdict(images.images.split(BATCH_SIZE))
+    real = judge.verdict(images.batches(BATCH_SIZE))
     return frechet_distance(made.statistics, real.statistics)
 
 

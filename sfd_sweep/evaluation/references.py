@@ -71,12 +71,12 @@ class References:
         return statistics
 
     def _compute(self, images: LabeledImages) -> Statistics:
-        return self._judge.verdict(images.images.split(BATCH_SIZE)).statistics
+        return self._judge.verdict(images.batches(BATCH_SIZE)).statistics
 
     def _key(self, images: LabeledImages) -> str:
         content = hashlib.sha256(self._judge.classifier.content_hash().encode())
-        content.update(f"{self._judge.levels} {tuple(images.images.shape)}".encode())
-        content.update(images.images.numpy().tobytes())
+        content.update(f"{self._judge.levels} {tuple(images.pixels.shape)}".encode())
+        content.update(images.pixels.numpy().tobytes())
         return content.hexdigest()
 
 

@@ -115,7 +115,8 @@ def _fit(
 
 def _loss(classifier: Classifier, batch: LabeledImages, recipe: TrainingRecipe) -> Tensor:
     device = classifier.head.weight.device
-    noisy = batch.images + recipe.noise * torch.randn_like(batch.images)
+    images = batch.images
+    noisy = images + recipe.noise * torch.randn_like(images)
     logits = classifier(noisy.to(device))
     return F.cross_entropy(logits, batch.labels.to(device), label_smoothing=recipe.label_smoothing)
 
@@ -123,5 +124,5 @@ def _loss(classifier: Classifier, batch: LabeledImages, recipe: TrainingRecipe) 
 @torch.no_grad()
 def _accuracy(classifier: Classifier, images: LabeledImages) -> float:
     device = classifier.head.weight.device
-    called = torch.cat([classifier(batch.to(device)).argmax(1).cpu() for batch in images.images.split(1000)])
+    called = torch.cat([classifier(batch.to(device)).argmax(1).cpu() for batch in images.batches(1000)])
     return float((called == images.labels).double().mean())

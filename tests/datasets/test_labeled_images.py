@@ -4,10 +4,12 @@ import torch
 
 from sfd_sweep.datasets.images import LabeledImages, quantize
 
+PIXELS = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
+
 
 @pytest.fixture
 def images() -> LabeledImages:
-    pixels = torch.linspace(-1, 1, 90).view(90, 1, 1, 1).expand(90, 1, 2, 2)
+    pixels = torch.arange(90, dtype=torch.uint8).view(90, 1, 1, 1).expand(90, 1, 2, 2)
     return LabeledImages(pixels, torch.arange(90) % 3, ("a", "b", "c"))
 
 
@@ -30,10 +32,10 @@ def test_a_split_has_every_image_once_and_is_the_same_for_the_same_seed(images: 
 @pytest.mark.parametrize(
     ("pixels", "labels"),
     [
-        (torch.zeros(3, 1, 2, 2), torch.zeros(2, dtype=torch.int64)),
-        (torch.zeros(3, 2, 2), torch.zeros(3, dtype=torch.int64)),
-        (torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)),
-        (torch.zeros(3, 1, 2, 2), torch.zeros(3)),
+        (PIXELS, torch.zeros(2, dtype=torch.int64)),
+        (PIXELS[:, 0], torch.zeros(3, dtype=torch.int64)),
+        (PIXELS.float(), torch.zeros(3, dtype=torch.int64)),
+        (PIXELS, torch.zeros(3)),
     ],
     ids=["counts", "dimensions", "image type", "label type"],
 )

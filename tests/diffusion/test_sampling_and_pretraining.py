@@ -42,14 +42,9 @@ def test_pretraining_learns_and_is_repeatable():
             prediction = model.forward(model.schedule.diffuse(x_0, t, epsilon), t, c)
         return float(prediction.denoising_error(x_0, epsilon, "velocity").square().mean())
 
-    untrained = pretrain(
-        digits.images, digits.labels, classes=10, recipe=Pretraining(channels=(8, 8), norm_groups=4, steps=2, lr=1e-12)
-    )
+    untrained = pretrain(digits, recipe=Pretraining(channels=(8, 8), norm_groups=4, steps=2, lr=1e-12))
     seen = []
-    first, second = (
-        pretrain(digits.images, digits.labels, classes=10, recipe=RECIPE, progress=lambda *news: seen.append(news))
-        for _ in range(2)
-    )
+    first, second = (pretrain(digits, recipe=RECIPE, progress=lambda *news: seen.append(news)) for _ in range(2))
     assert denoising_error(first) < 0.7 * denoising_error(untrained)
     assert first.null_label == 10
     assert first.prediction_type == "v_prediction"
@@ -66,7 +61,7 @@ def test_dropped_labels_train_the_null_label_and_no_other(label_dropout, null_le
 
     def embeddings(**changes):
         recipe = Pretraining(channels=(8, 8), norm_groups=4, steps=10, ema_decay=0.0, **changes)
-        model = pretrain(digits.images, digits.labels, classes=10, recipe=recipe)
+        model = pretrain(digits, recipe=recipe)
         return model.network.class_embedding.weight
 
     moved = (embeddings(label_dropout=label_dropout) - embeddings(lr=1e-12)).abs().mean(1)

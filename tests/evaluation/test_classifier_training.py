@@ -43,7 +43,7 @@ def test_held_out_images_do_not_touch_the_weights(digits: LabeledImages) -> None
     spoilt[order[-len(held_out) :]] = 0
     plain = train_classifier(digits, seed=0, recipe=SHORT)
     with_spoilt = train_classifier(
-        LabeledImages(digits.images, spoilt, digits.class_names, digits.levels), seed=0, recipe=SHORT
+        LabeledImages(digits.pixels, spoilt, digits.class_names, digits.levels), seed=0, recipe=SHORT
     )
     assert plain.classifier.content_hash() == with_spoilt.classifier.content_hash()
     assert with_spoilt.held_out_accuracy < 0.5 < plain.held_out_accuracy

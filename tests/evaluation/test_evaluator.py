@@ -183,7 +183,7 @@ def test_reference_images_that_the_classifier_was_not_made_for_are_refused(
     renamed = replace(digits, class_names=("zero", *digits.class_names[1:]))
     with pytest.raises(UserError, match="reference images are of zero, 1"):
         Evaluator(classifier, renamed, forget=(0,), seed=0)
-    cropped = replace(digits, images=digits.images[..., :4, :4])
+    cropped = replace(digits, pixels=digits.pixels[..., :4, :4])
     with pytest.raises(UserError, match=r"shape \(1, 8, 8\), but the reference images are of \(1, 4, 4\)"):
         Evaluator(classifier, cropped, forget=(0,), seed=0)
 
