@@ -116,15 +116,26 @@ def evaluate(
     override: Annotated[
         str | None, typer.Option(help="What replaces it (a class or random), if the folder was not exported.")
     ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Where the reference images are here; otherwise as recorded.", metavar="SOURCE")
+    ] = None,
+    inception: Annotated[
+        str | None, typer.Option(help="Inception's weights, if the figures need them.", metavar="FILE")
+    ] = None,
     layout: Annotated[Layout, typer.Option("--format", help="How the figures are written.")] = Layout.TABLE,
 ) -> None:
     """Measure a generator anew."""
     from sfd_sweep.cli.tables import print_figures
-    from sfd_sweep.export.verification import evaluate_folder
+    from sfd_sweep.export.verification import Places, evaluate_folder
 
     one_thread()
     found = evaluate_folder(
-        folder, samples=samples, forget_samples=forget_samples, forget=forget or (), override=override
+        folder,
+        samples=samples,
+        forget_samples=forget_samples,
+        forget=forget or (),
+        override=override,
+        places=Places(reference=reference, inception=inception),
     )
     if layout is Layout.JSON:
         print(json.dumps({"metrics": found.metrics, "samples": found.samples}, indent=2))

@@ -1,7 +1,7 @@
 """The search-space file: what it may say, how it is read, and the words for its mistakes."""
 
 from sfd_sweep.config.loading import dump_search_space, json_schema, load_search_space, parse_search_space
-from sfd_sweep.config.metrics import METRICS, Goal, Metric, Scale
+from sfd_sweep.config.metrics import METRICS, Goal, Metric, ReferenceKind, Scale, reported
 from sfd_sweep.config.parameters import (
     CategoricalDistribution,
     Distribution,
@@ -13,12 +13,14 @@ from sfd_sweep.config.search_space import (
     AshaScheduler,
     Constraint,
     Evaluation,
+    Inception,
     NoScheduler,
     Objective,
     Resources,
     Search,
     SearchSpace,
     Task,
+    TeacherSamples,
     Tracking,
     TrialBudget,
 )
@@ -33,22 +35,26 @@ __all__ = [
     "Evaluation",
     "FloatDistribution",
     "Goal",
+    "Inception",
     "IntDistribution",
     "Metric",
     "NoScheduler",
     "Objective",
     "Override",
     "Parameters",
+    "ReferenceKind",
     "Resources",
     "Scale",
     "Search",
     "SearchSpace",
     "Settings",
     "Task",
+    "TeacherSamples",
     "Tracking",
     "TrialBudget",
     "dump_search_space",
     "json_schema",
     "load_search_space",
     "parse_search_space",
+    "reported",
 ]

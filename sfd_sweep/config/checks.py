@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sfd_sweep.config.metrics import METRICS, ReferenceKind
 from sfd_sweep.config.mistakes import KeyPath, Mistake, advice
 from sfd_sweep.config.parameters import Distribution, Parameters
 
@@ -41,6 +42,24 @@ def impossible_override(parameters: Parameters, forget: Sequence[int | str]) -> 
             forgotten = name in (override if isinstance(override, tuple) else (override,))
         if forgotten:
             yield Mistake(path, f"{name!r} is forgotten, so it cannot be what replaces it; choose another class")
+
+
+def metrics_without_reference(metrics: Sequence[tuple[KeyPath, str]], reference: ReferenceKind) -> Iterator[Mistake]:
+    """Metrics that need real images where the teacher stands in for them, or the other way round."""
+    for path, name in metrics:
+        if METRICS[name].reference not in (None, reference):
+            other = _COUNTERPARTS.get(name)
+            instead = f"use {other}, or " if other else ""
+            wanted = "name real images" if reference is ReferenceKind.TEACHER else "write `teacher`"
+            yield Mistake(path, f"{name} does not go with this reference; {instead}{wanted} in evaluation.reference")
+
+
+_COUNTERPARTS = {
+    "fid": "fid_teacher",
+    "fid_teacher": "fid",
+    "fd_classifier": "fd_classifier_teacher",
+    "fd_classifier_teacher": "fd_classifier",
+}
 
 
 def repeated(names: Sequence[int | str], section: KeyPath, key: KeyPath = ()) -> Iterator[Mistake]:

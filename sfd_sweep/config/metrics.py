@@ -5,11 +5,12 @@ from enum import StrEnum
 
 
 class Scale(StrEnum):
-    """What the numbers of a metric are: a distance in [0, ∞), a share in [0, 1], or nats in [0, ∞)."""
+    """What the numbers of a metric are: a distance in [0, ∞), a share in [0, 1], nats in [0, ∞), a score in [1, ∞)."""
 
     DISTANCE = "distance"
     SHARE = "share"
     NATS = "nats"
+    SCORE = "score"
 
 
 class Goal(StrEnum):
@@ -19,20 +20,42 @@ class Goal(StrEnum):
     MAXIMIZE = "maximize"
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One figure that an evaluation reports. `goal` is None where neither direction is better by itself.
+class ReferenceKind(StrEnum):
+    """What generated images are compared with: real images, or the teacher's own samples."""
 
-    Only a share can be maximised: the combined score measures every metric from its best value, which must exist.
+    REAL = "real"
+    TEACHER = "teacher"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One figure that an evaluation reports.
+
+    Only a share can be maximised in a search: the combined score measures every metric from its best value, which must
+    exist.
+
+    Attributes:
+        name: in search-space files, reports and MLflow.
+        scale: what its numbers are.
+        goal: which way is better; None where neither is better by itself.
+        description: one sentence.
+        forgotten: whether it rests on samples of the forgotten conditions, and not of the retained.
+        inception: whether it is measured on Inception-V3's features.
+        reference: the only kind of reference that it is defined for; None: any, or none is needed.
+        final: whether it is left to the final evaluation of the front, so that it cannot steer a search.
     """
 
     name: str
     scale: Scale
     goal: Goal | None
     description: str
+    forgotten: bool = False
+    inception: bool = False
+    reference: ReferenceKind | None = None
+    final: bool = False
 
     def __post_init__(self) -> None:
-        if self.goal is Goal.MAXIMIZE and self.scale is not Scale.SHARE:
+        if self.goal is Goal.MAXIMIZE and self.scale is not Scale.SHARE and not self.final:
             raise ValueError(f"{self.name} has no upper end, so it cannot be maximised")
 
     @property
@@ -45,41 +68,133 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric(
-            "fd_classifier",
-            Scale.DISTANCE,
-            Goal.MINIMIZE,
-            "Fréchet distance, on the classifier's features, of samples of the retained classes to real images of them",
+            name="fid",
+            scale=Scale.DISTANCE,
+            goal=Goal.MINIMIZE,
+            description="Fréchet distance, on Inception-V3's features, of samples of the retained classes to real "
+            "images of them",
+            inception=True,
+            reference=ReferenceKind.REAL,
         ),
         Metric(
-            "unlearning_accuracy",
-            Scale.SHARE,
-            Goal.MAXIMIZE,
-            "share of the samples of the forgotten condition that the classifier does not call forgotten",
+            name="fid_teacher",
+            scale=Scale.DISTANCE,
+            goal=Goal.MINIMIZE,
+            description="Fréchet distance, on Inception-V3's features, of samples of the retained classes to the "
+            "teacher's own samples of them",
+            inception=True,
+            reference=ReferenceKind.TEACHER,
         ),
         Metric(
-            "override_distance",
-            Scale.DISTANCE,
-            Goal.MINIMIZE,
-            "Fréchet distance of the samples of the forgotten condition to the override's real images",
+            name="fd_classifier",
+            scale=Scale.DISTANCE,
+            goal=Goal.MINIMIZE,
+            description="Fréchet distance, on the classifier's features, of samples of the retained classes to real "
+            "images of them",
+            reference=ReferenceKind.REAL,
         ),
         Metric(
-            "override_rate",
-            Scale.SHARE,
-            Goal.MAXIMIZE,
-            "share of the samples of the forgotten condition that the classifier calls the override",
+            name="fd_classifier_teacher",
+            scale=Scale.DISTANCE,
+            goal=Goal.MINIMIZE,
+            description="Fréchet distance, on the classifier's features, of samples of the retained classes to the "
+            "teacher's own samples of them",
+            reference=ReferenceKind.TEACHER,
         ),
         Metric(
-            "retain_accuracy",
-            Scale.SHARE,
-            Goal.MAXIMIZE,
-            "share of the samples of the retained classes that the classifier calls by their own class",
+            name="unlearning_accuracy",
+            scale=Scale.SHARE,
+            goal=Goal.MAXIMIZE,
+            description="share of the samples of the forgotten condition that the classifier does not call forgotten",
+            forgotten=True,
         ),
         Metric(
-            "forget_probability",
-            Scale.SHARE,
-            None,
-            "mean probability of the forgotten class on its samples",
+            name="override_distance",
+            scale=Scale.DISTANCE,
+            goal=Goal.MINIMIZE,
+            description="Fréchet distance, on the classifier's features, of the samples of the forgotten condition to "
+            "the override's reference images",
+            forgotten=True,
         ),
-        Metric("forget_entropy", Scale.NATS, None, "mean entropy of the classifier on forgotten samples"),
+        Metric(
+            name="override_rate",
+            scale=Scale.SHARE,
+            goal=Goal.MAXIMIZE,
+            description="share of the samples of the forgotten condition that the classifier calls the override",
+            forgotten=True,
+        ),
+        Metric(
+            name="retain_accuracy",
+            scale=Scale.SHARE,
+            goal=Goal.MAXIMIZE,
+            description="share of the samples of the retained classes that the classifier calls by their own class",
+        ),
+        Metric(
+            name="forget_probability",
+            scale=Scale.SHARE,
+            goal=None,
+            description="mean probability of the forgotten class on its samples",
+            forgotten=True,
+        ),
+        Metric(
+            name="forget_entropy",
+            scale=Scale.NATS,
+            goal=None,
+            description="mean entropy of the classifier on forgotten samples",
+            forgotten=True,
+        ),
+        Metric(
+            name="kid",
+            scale=Scale.DISTANCE,
+            goal=Goal.MINIMIZE,
+            description="kernel distance, on Inception-V3's features, of samples of the retained classes to real "
+            "images of them; it is unbiased, so that it may fall below 0",
+            inception=True,
+            reference=ReferenceKind.REAL,
+            final=True,
+        ),
+        Metric(
+            name="inception_score",
+            scale=Scale.SCORE,
+            goal=Goal.MAXIMIZE,
+            description="how sure Inception-V3 is of each sample of the retained classes, and how varied they are",
+            inception=True,
+            final=True,
+        ),
+        Metric(
+            name="precision",
+            scale=Scale.SHARE,
+            goal=Goal.MAXIMIZE,
+            description="share of the samples of the retained classes that lie among the real images of them, by "
+            "Inception-V3's features",
+            inception=True,
+            reference=ReferenceKind.REAL,
+            final=True,
+        ),
+        Metric(
+            name="recall",
+            scale=Scale.SHARE,
+            goal=Goal.MAXIMIZE,
+            description="share of the real images of the retained classes that lie among the samples of them, by "
+            "Inception-V3's features",
+            inception=True,
+            reference=ReferenceKind.REAL,
+            final=True,
+        ),
     )
 }
+
+
+def reported(*, inception: bool, reference: ReferenceKind, final: bool) -> frozenset[str]:
+    """The names of the metrics that an evaluation reports.
+
+    Args:
+        inception: whether the judge has Inception-V3.
+        reference: what it compares with.
+        final: whether the evaluation is a final one.
+    """
+    return frozenset(
+        metric.name
+        for metric in METRICS.values()
+        if metric.reference in (None, reference) and (inception or not metric.inception) and (final or not metric.final)
+    )

@@ -5,9 +5,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from sfd_sweep.config.checks import bad_first_points, impossible_override, nothing_searched, repeated
-from sfd_sweep.config.metrics import METRICS, Goal, Scale
-from sfd_sweep.config.mistakes import Mistake, advice, refuse
+from sfd_sweep.config.checks import (
+    bad_first_points,
+    impossible_override,
+    metrics_without_reference,
+    nothing_searched,
+    repeated,
+)
+from sfd_sweep.config.metrics import METRICS, Goal, ReferenceKind, Scale
+from sfd_sweep.config.mistakes import KeyPath, Mistake, advice, refuse
 from sfd_sweep.config.parameters import Parameters
 
 
@@ -122,7 +128,9 @@ class Constraint(_Section):
 
 def _objective_mistakes(objective: Objective) -> Iterator[Mistake]:
     name, reference, metric = objective.metric, objective.reference, METRICS[objective.metric]
-    if metric.goal is None:
+    if metric.final:
+        yield Mistake(("metric",), f"{name} is measured at the end, on the front alone, so it cannot steer a search")
+    elif metric.goal is None:
         yield Mistake(("metric",), f"neither direction of {name} is better, so it can only be a constraint")
     elif objective.goal is not metric.goal:
         yield Mistake(("goal",), f"{name} is better when it is {_BETTER[metric.goal]}; write {metric.goal}")
@@ -136,11 +144,38 @@ _BETTER = {Goal.MINIMIZE: "low", Goal.MAXIMIZE: "high"}
 
 
 def _bound_mistakes(constraint: Constraint) -> Iterator[Mistake]:
+    if METRICS[constraint.metric].final:
+        yield Mistake(
+            ("metric",),
+            f"{constraint.metric} is measured at the end, on the front alone: too late to bound a trial",
+        )
     greatest = 1.0 if METRICS[constraint.metric].scale is Scale.SHARE else float("inf")
     kind = "a share, from 0 to 1" if greatest == 1 else "never below 0"
     for side, bound in (("min", constraint.min), ("max", constraint.max)):
         if bound is not None and not 0 <= bound <= greatest:
             yield Mistake((side,), f"cannot be {bound:g}: {constraint.metric} is {kind}")
+
+
+class Inception(_Section):
+    """Inception-V3, on whose features `fid`, `kid`, `precision` and `recall` are measured."""
+
+    weights: str | None = Field(
+        None,
+        description="inception-2015-12-05.pt: a file, a folder that holds it, or a mirror's URL; null: fetched once "
+        "from where clean-fid has it",
+    )
+    mode: Literal["clean", "legacy_tensorflow"] = Field(
+        "clean",
+        description="how images reach 299×299 pixels: antialiased (Parmar et al., CVPR 2022), or as in older papers",
+    )
+
+
+class TeacherSamples(_Section):
+    """The teacher's own samples, where they stand in for real images (`reference: teacher`)."""
+
+    samples: int = Field(10_000, gt=1, description="of all classes together, the same number of each")
+    steps: int = Field(50, gt=0, description="steps of DDIM")
+    guidance_scale: float = Field(1.0, ge=0, description="guidance; 1 is none")
 
 
 class Evaluation(_Section):
@@ -152,8 +187,20 @@ class Evaluation(_Section):
         None, gt=1, description="samples of the retained classes when the front is judged once more at the end"
     )
     seed: Seed = Field(0, description="seed of the noise that the samples are made of")
+    batch_size: int = Field(500, gt=0, description="most images that are made and judged at a time")
     classifier: str = Field("builtin:digits", description="judge: `builtin:digits` or a folder")
-    reference: str = Field("builtin:digits", description="real images, for judging alone: `builtin:digits`")
+    reference: str = Field(
+        "builtin:digits",
+        description="real images, for judging alone: `builtin:digits`; or `teacher`, to compare with its own samples",
+    )
+    teacher_samples: TeacherSamples = TeacherSamples()
+    inception: Inception = Inception()
+    metrics: tuple[MetricName, ...] = Field((), description="what is reported besides objectives and constraints")
+
+    @property
+    def reference_kind(self) -> ReferenceKind:
+        """What generated images are compared with."""
+        return ReferenceKind.TEACHER if self.reference == "teacher" else ReferenceKind.REAL
 
 
 class Resources(_Section):
@@ -198,8 +245,22 @@ class SearchSpace(_Section):
             [
                 *bad_first_points(self.search.first, self.parameters),
                 *impossible_override(self.parameters, self.task.forget),
+                *metrics_without_reference(self._metric_paths(), self.evaluation.reference_kind),
                 *repeated(self.task.forget, ("task", "forget")),
                 *repeated([objective.metric for objective in self.objectives], ("objectives",), ("metric",)),
             ]
         )
         return self
+
+    @property
+    def wants_inception(self) -> bool:
+        """Whether any metric that is asked for is measured on Inception-V3's features."""
+        return any(METRICS[name].inception for _, name in self._metric_paths())
+
+    def _metric_paths(self) -> list[tuple[KeyPath, str]]:
+        """Every metric that is asked for, by its place in the file."""
+        return [
+            *((("objectives", index, "metric"), part.metric) for index, part in enumerate(self.objectives)),
+            *((("constraints", index, "metric"), part.metric) for index, part in enumerate(self.constraints)),
+            *((("evaluation", "metrics", index), name) for index, name in enumerate(self.evaluation.metrics)),
+        ]

@@ -31,7 +31,7 @@ SOURCES: dict[str, Callable[[str], LabeledImages]] = {"builtin:digits": _load_di
 """What loads a source, by the pattern (of shell wildcards) that its name matches; the first match loads it."""
 
 
-def load_images(source: str) -> LabeledImages:
+def load_images(source: str, *, class_names: tuple[str, ...] | None = None, size: int | None = None) -> LabeledImages:
     """The real images of a source.
 
     Raises:

@@ -31,6 +31,11 @@ class OneStepGenerator:
         self.t_init = t_init
         self.class_names = tuple(class_names)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self.model.sample_shape
+
     def __call__(self, z: Tensor, c: Tensor) -> Tensor:
         """Images of shape (n, C, H, W), about [-1, 1], from noise of that shape and class indices of shape (n,)."""
         t = torch.full((len(z),), self.t_init, device=z.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -58,16 +59,23 @@ class Statistics:
             raise ValueError(f"a covariance needs two features or more, not {count}")
         return cls(mean.cpu(), (scatter / (count - 1)).cpu(), count)
 
+    @cached_property
+    def root(self) -> Tensor:
+        """The covariance's symmetric root, (d, d). It is computed once, however many distances it serves."""
+        eigenvalues, eigenvectors = torch.linalg.eigh(self.covariance)
+        root: Tensor = eigenvectors * eigenvalues.clamp(min=0).sqrt() @ eigenvectors.T
+        return root
 
-def frechet_distance(a: Statistics, b: Statistics) -> float:
+
+def frechet_distance(samples: Statistics, reference: Statistics) -> float:
     """The squared Fréchet distance of the Gaussians with these statistics (Dowson & Landau, 1982); never negative.
 
-    `|m_a - m_b|² + tr(C_a + C_b - 2·(C_a C_b)^½)`. The product of covariances has the eigenvalues of the symmetric
-    `C_a^½ C_b C_a^½`, whose roots' sum is the trace: it takes no root of an asymmetric matrix, and singular
-    covariances are as good as others.
+    `|m_s - m_r|² + tr(C_s + C_r - 2·(C_s C_r)^½)`. The product of covariances has the eigenvalues of the symmetric
+    `C_r^½ C_s C_r^½`, whose roots' sum is the trace: it takes no root of an asymmetric matrix, and singular
+    covariances are as good as others. It is symmetric in its arguments; the reference is the one whose root is kept.
     """
-    eigenvalues, eigenvectors = torch.linalg.eigh(a.covariance)
-    root = eigenvectors * eigenvalues.clamp(min=0).sqrt() @ eigenvectors.T
-    trace_of_root = torch.linalg.eigvalsh(root @ b.covariance @ root).clamp(min=0).sqrt().sum()
-    distance = (a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace() - 2 * trace_of_root
+    eigenvalues = torch.linalg.eigvalsh(reference.root @ samples.covariance @ reference.root)
+    trace_of_root = eigenvalues.clamp(min=0).sqrt().sum()
+    traces = samples.covariance.trace() + reference.covariance.trace()
+    distance = (samples.mean - reference.mean).square().sum() + traces - 2 * trace_of_root
     return max(float(distance), 0.0)

@@ -1,20 +1,41 @@
-"""Statistics of real images, computed once for all trials and sweeps that need them."""
+"""Reference statistics, computed once for all trials and sweeps that need them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 
+import torch
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load, save
+from torch import Tensor
 
-from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.frechet import Statistics
-from sfd_sweep.evaluation.judge import Judge
+from sfd_sweep.evaluation.judge import Extractor, Judge
+from sfd_sweep.evaluation.reference_images import ReferenceImages
 from sfd_sweep.storage import Folder
 
 BATCH_SIZE = 500
+KEPT = 10_000
+"""Features that are kept one by one, drawn evenly: what kernel distance, precision and recall are measured on."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A group of classes, as an extractor sees their reference images.
+
+    Attributes:
+        statistics: of all images' features.
+        features: of some of them, float32 of shape (at most 10,000, d) on the CPU.
+    """
+
+    statistics: Statistics
+    features: Tensor
 
 
 class _Record(BaseModel):
@@ -28,60 +49,87 @@ class _Record(BaseModel):
 
 
 class References:
-    """Reference statistics of groups of classes, as a judge sees their real images.
+    """References for groups of classes, as a judge's networks see them.
 
-    In the cache a group is a pair of files named by a hash of its images and of the judge, so sweeps share them, and a
-    changed classifier or dataset finds none. A broken or half-written pair is computed and written again.
+    In the cache a group is a pair of files named by a hash of its images and of the network, so sweeps share them, and
+    a changed classifier or dataset finds none. A broken or half-written pair is computed and written again.
 
     Args:
-        judge: whose features the statistics are of.
-        images: real ones of all classes.
+        judge: how images are looked at.
+        images: of all classes.
+        class_names: by index.
         cache: the folder that statistics are kept in between processes; None keeps them in this one alone.
     """
 
-    def __init__(self, judge: Judge, images: LabeledImages, cache: Folder | None) -> None:
+    def __init__(self, judge: Judge, images: ReferenceImages, class_names: Sequence[str], cache: Folder | None) -> None:
         self._judge = judge
         self._images = images
+        self._class_names = class_names
         self._cache = cache
-        self._known: dict[tuple[int, ...], Statistics] = {}
+        self._known: dict[tuple[str, tuple[int, ...]], Reference] = {}
 
-    def of_classes(self, classes: Sequence[int]) -> Statistics:
-        """The statistics of all real images of some classes.
+    def of_classes(self, extractor: Extractor, classes: Sequence[int]) -> Reference:
+        """The reference of all images of some classes.
 
         Raises:
-            UserError: there are fewer than two such images.
+            UserError: there are too few such images for a distance on so many features.
         """
         group = tuple(sorted(set(classes)))
-        if group not in self._known:
-            self._known[group] = self._find(group)
-        return self._known[group]
+        key = (extractor.content_hash(), group)
+        if key not in self._known:
+            self._known[key] = self._checked(self._find(extractor, group), group)
+        return self._known[key]
 
-    def _find(self, group: tuple[int, ...]) -> Statistics:
-        images = self._images.of_classes(group)
-        names = tuple(images.class_names[index] for index in group)
-        if len(images) < 2:
-            raise UserError(f"{len(images)} reference images of class {', '.join(names)}: a distance needs two or more")
+    def _find(self, extractor: Extractor, group: tuple[int, ...]) -> Reference:
+        count = self._images.count(group)
+        if count < 2:
+            raise UserError(f"{count} reference images of class {self._names(group)}: a distance needs two or more")
         if self._cache is None:
-            return self._compute(images)
-        key = self._key(images)
-        statistics = _read(self._cache, key)
-        if statistics is None:
-            statistics = self._compute(images)
-            _write(self._cache, key, statistics, names)
-        return statistics
+            return self._compute(extractor, group)
+        key = hashlib.sha256(f"{extractor.content_hash()} {self._images.content_hash(group)}".encode()).hexdigest()
+        with _alone(self._cache, key):  # slots that start together need the same
+            reference = _read(self._cache, key)
+            if reference is None:
+                reference = self._compute(extractor, group)
+                _write(self._cache, key, reference, tuple(self._class_names[index] for index in group))
+        return reference
 
-    def _compute(self, images: LabeledImages) -> Statistics:
-        return self._judge.verdict(images.batches(BATCH_SIZE)).statistics
+    @torch.no_grad()
+    def _compute(self, extractor: Extractor, group: tuple[int, ...]) -> Reference:
+        features = [extractor.features(self._judge.seen(batch)) for batch in self._images.batches(group, BATCH_SIZE)]
+        return Reference(Statistics.over(features), evenly_drawn(torch.cat(features)).float().cpu())
 
-    def _key(self, images: LabeledImages) -> str:
-        content = hashlib.sha256(self._judge.classifier.content_hash().encode())
-        content.update(f"{self._judge.levels} {tuple(images.pixels.shape)}".encode())
-        content.update(images.pixels.numpy().tobytes())
-        return content.hexdigest()
+    def _checked(self, reference: Reference, group: tuple[int, ...]) -> Reference:
+        count, size = reference.statistics.count, len(reference.statistics.mean)
+        if count <= size:
+            raise UserError(
+                f"{count} reference images of class {self._names(group)}, but a Fréchet distance on {size} features is "
+                f"undefined with fewer than {size + 1}; give more images, or choose metrics that need none: "
+                "unlearning_accuracy, retain_accuracy, override_rate, or fd_classifier on a classifier with fewer"
+            )
+        return reference
+
+    def _names(self, group: tuple[int, ...]) -> str:
+        return ", ".join(self._class_names[index] for index in group)
 
 
-def _read(cache: Folder, key: str) -> Statistics | None:
-    """The statistics of a key, or None if the cache has no whole pair of files for it."""
+def evenly_drawn(features: Tensor) -> Tensor:
+    """At most 10,000 of the features (n, d), every one with the same chance, always the same ones."""
+    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
+    return features[order[:KEPT].to(features.device)]
+
+
+@contextmanager
+def _alone(cache: Folder, key: str) -> Iterator[None]:
+    """One process of those that share a disk at a time; on an object store the last one's equal file stays."""
+    if cache.is_local:
+        Path(cache.path).mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{cache.path}/{key}.lock") if cache.is_local else nullcontext():
+        yield
+
+
+def _read(cache: Folder, key: str) -> Reference | None:
+    """The reference of a key, or None if the cache has no whole pair of files for it."""
     try:
         record = _Record.model_validate_json(cache.read(f"{key}.json"))
         content = cache.read(f"{key}.safetensors")
@@ -90,11 +138,13 @@ def _read(cache: Folder, key: str) -> Statistics | None:
     if hashlib.sha256(content).hexdigest() != record.sha256:
         return None
     tensors = load(content)
-    return Statistics(tensors["mean"], tensors["covariance"], record.count)
+    return Reference(Statistics(tensors["mean"], tensors["covariance"], record.count), tensors["features"])
 
 
-def _write(cache: Folder, key: str, statistics: Statistics, classes: tuple[str, ...]) -> None:
-    content = save({"mean": statistics.mean, "covariance": statistics.covariance})
+def _write(cache: Folder, key: str, reference: Reference, classes: tuple[str, ...]) -> None:
+    statistics = reference.statistics
+    tensors = {"mean": statistics.mean, "covariance": statistics.covariance, "features": reference.features}
+    content = save(tensors)
     record = _Record(classes=classes, count=statistics.count, sha256=hashlib.sha256(content).hexdigest())
     cache.write(f"{key}.safetensors", content)
     cache.write(f"{key}.json", (record.model_dump_json(indent=1) + "\n").encode())

@@ -7,6 +7,7 @@ from sfd_sweep.errors import UserError
 from sfd_sweep.export.description import Figures
 
 STANDARD_ERRORS = 3
+INCEPTION_CLASSES = 1008
 
 
 def check_figures(recorded: Figures, found: Figures, *, classes: int) -> None:
@@ -47,7 +48,8 @@ def standard_error(scale: Scale, value: float, n: int, classes: int) -> float:
       & Coull, 1998). A mean probability spreads less than that.
     - A Fréchet distance d on digits was measured at n = 2,000 over twelve seeds of each of seven generators: 0.04 for
       d ≤ 1, 0.04·√d for d to 5 (as the delta method has it), and up to 0.01·d for d of 70 to 200.
-    - An entropy lies in [0, ln(classes)], so it spreads by half of that at most (Popoviciu).
+    - An entropy lies in [0, ln(classes)], so it spreads by half of that at most (Popoviciu); so does the logarithm of
+      an Inception score, with the classes of Inception-V3.
     """
     match scale:
         case Scale.SHARE:
@@ -57,3 +59,5 @@ def standard_error(scale: Scale, value: float, n: int, classes: int) -> float:
             return 0.04 * max(1.0, sqrt(value), value / 4) * sqrt(2000 / n)
         case Scale.NATS:
             return log(classes) / 2 / sqrt(n)
+        case Scale.SCORE:
+            return value * log(INCEPTION_CLASSES) / 2 / sqrt(n)

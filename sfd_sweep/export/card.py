@@ -6,8 +6,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from sfd_sweep.config import METRICS, Constraint, Goal
-from sfd_sweep.export.description import DESCRIPTION, Description, FrontMember, Origin
+from sfd_sweep.config import METRICS, Constraint, Goal, ReferenceKind
+from sfd_sweep.export.description import DESCRIPTION, Description, Figures, FrontMember, Origin
 
 CARD = "README.md"
 GRID, BEFORE, FRONT = "grid.png", "before.png", "front.png"
@@ -18,7 +18,7 @@ LIMITS = """\
 - What a share says ends with its n: not one hit in n samples still allows a rate of about 3/n.
 - It has the faults and biases of its teacher, and the licence of the teacher's weights is to be heeded.
 - The figures hold for the judge named above alone; `fd_classifier` cannot be compared with an FID on Inception
-  features."""
+  features, and an FID at one number of samples not with one at another."""
 
 
 def model_card(description: Description, name: str, *, has_before: bool) -> str:
@@ -123,18 +123,28 @@ def _figures(description: Description) -> str:
     judged = {"search": description.search} | ({"final": description.final} if description.final else {})
     header = ["metric", "better", *judged, "what it is"]
     rows = []
-    for name in description.search.metrics:
+    for name in description.figures.metrics:
         metric = METRICS[name]
         better = {Goal.MINIMIZE: "low", Goal.MAXIMIZE: "high", None: ""}[metric.goal]
-        values = [f"{figures.metrics[name]:.4g} (n = {figures.count(name):,})" for figures in judged.values()]
+        values = [_value(figures, name) for figures in judged.values()]
         rows.append([f"`{name}`", better, *values, metric.description])
     evaluation = description.evaluation
     return (
         f"{_table(header, rows)}\n\nn is the number of samples that a figure rests on; figures at different n are not "
-        f"comparable. Judged by the classifier `{evaluation.classifier}` against real images of "
-        f"`{evaluation.reference}`, with seed {evaluation.seed} on {description.device}; measured again on this folder "
-        "after it was written, and equal within the noise of an evaluation."
+        f"comparable. Judged by the classifier `{evaluation.classifier}` against "
+        f"{_reference(description)}, with seed {evaluation.seed} on {description.device}; measured again on this "
+        "folder after it was written, and equal within the noise of an evaluation."
     )
+
+
+def _value(figures: Figures, name: str) -> str:
+    return f"{figures.metrics[name]:.4g} (n = {figures.count(name):,})" if name in figures.metrics else ""
+
+
+def _reference(description: Description) -> str:
+    if description.evaluation.reference_kind is ReferenceKind.TEACHER:
+        return "the teacher's own samples"
+    return f"real images of `{description.evaluation.reference}`"
 
 
 def _front(description: Description) -> str:

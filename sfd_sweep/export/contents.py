@@ -9,12 +9,10 @@ from sfd_sweep.config import Evaluation
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.distillation.generator import PIPELINE
-from sfd_sweep.evaluation.classifier import CONFIG, WEIGHTS, Classifier
 from sfd_sweep.export.card import BEFORE, CARD, FRONT, GRID, model_card
 from sfd_sweep.export.description import Description, Figures, FrontMember, Lineage
 from sfd_sweep.export.origins import Origins, portable
-from sfd_sweep.export.verification import SHIPPED, Judging
-from sfd_sweep.storage import Folder
+from sfd_sweep.export.verification import Judging
 from sfd_sweep.sweep.results import Choice
 from sfd_sweep.tracking.plots import front_png
 from sfd_sweep.tracking.records import SweepRecord, TrialRecord
@@ -112,12 +110,14 @@ def _lineage(record: SweepRecord, trial: TrialRecord, origins: Origins, versions
 
 
 def _with_judge(folder: Path, evaluation: Evaluation) -> Evaluation:
-    """The same evaluation with a classifier that goes wherever the folder goes."""
-    source = evaluation.classifier
-    if source.startswith(SHIPPED):
-        return evaluation
-    Classifier.load(source)  # says in one line what is wrong with it
-    here = Folder.open(folder / CLASSIFIER)
-    for name in (CONFIG, WEIGHTS):
-        here.write(name, Folder.open(source).read(name))
-    return evaluation.model_copy(update={"classifier": CLASSIFIER, "reference": portable(evaluation.reference)})
+    """The same evaluation without a path of this machine: a classifier's folder goes wherever the generator's goes."""
+    source = Path(evaluation.classifier).expanduser()
+    if source.is_dir():
+        shutil.copytree(source, folder / CLASSIFIER)
+    return evaluation.model_copy(
+        update={
+            "classifier": CLASSIFIER if source.is_dir() else evaluation.classifier,
+            "reference": portable(evaluation.reference),
+            "inception": evaluation.inception.model_copy(update={"weights": None}),
+        }
+    )

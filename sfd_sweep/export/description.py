@@ -5,12 +5,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sfd_sweep.config import Constraint, Evaluation, Objective, Settings, Task
+from sfd_sweep.config import METRICS, Constraint, Evaluation, Objective, Settings, Task
 from sfd_sweep.errors import UserError
 from sfd_sweep.trial.report import Report, TrialState
 
 DESCRIPTION = "sfd_sweep.json"
-ON_RETAINED = ("fd_classifier", "retain_accuracy")  # every other metric rests on samples of the forgotten classes
 
 
 class _Part(BaseModel):
@@ -37,7 +36,7 @@ class Figures(_Part):
 
     def count(self, metric: str) -> int:
         """The number of samples that one of the metrics rests on."""
-        return self.samples["retained" if metric in ON_RETAINED else "forgotten"]
+        return self.samples["forgotten" if METRICS[metric].forgotten else "retained"]
 
 
 class Origin(_Part):

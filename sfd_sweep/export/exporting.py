@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import UserError
 from sfd_sweep.export.checksums import write_checksums
 from sfd_sweep.export.contents import describe, lay_beside
 from sfd_sweep.export.description import Figures, is_exported
 from sfd_sweep.export.origins import Origins
-from sfd_sweep.export.verification import Judging, verify
+from sfd_sweep.export.verification import Judging, Places, verify
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.results import Choice, Results
 from sfd_sweep.tracking.models import log_generator, register
@@ -74,12 +75,18 @@ def export_trial(
         generator.download(folder)
         origins = Origins.find(results.record.space.task)
         description = describe(results.record, choice, folder, origins, versions)
-        judging = Judging.of_exported(folder, description)
+        judging = Judging.of_exported(folder, description, _places(results.record.space))
         lay_beside(folder, target.name, results.record, description, judging, origins)
         write_checksums(folder)
         found = verify(folder, description, judging)
     registered = None if alias is None else _register(store, results, choice.trial, target, alias)
     return Exported(target, description.figures, found, registered)
+
+
+def _places(space: SearchSpace) -> Places:
+    """Where the sweep had what its judge needs."""
+    evaluation = space.evaluation
+    return Places(evaluation.reference, evaluation.inception.weights, space.task.teacher)
 
 
 def _check_target(target: Path, force: bool) -> None:

@@ -11,22 +11,48 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 
-from sfd_sweep.config import Evaluation, Override
+from sfd_sweep.config import METRICS, Evaluation, Override, ReferenceKind
 from sfd_sweep.datasets.labels import class_index
-from sfd_sweep.datasets.sources import load_images
+from sfd_sweep.diffusion.loading import load_score_model
+from sfd_sweep.diffusion.model_folder import ModelFolder
+from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import TrialFailed, UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.building import build_evaluator
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.export.agreement import check_figures
 from sfd_sweep.export.checksums import check_checksums
 from sfd_sweep.export.description import Description, Figures, is_exported
 from sfd_sweep.trial.plan import replacements
 
-SHIPPED = "builtin:"
 COMPARED_IMAGES = 16
 SAME_IMAGE = 1e-4
 """Of a pixel in [0, 1]: the pipeline orders its arithmetic otherwise, which rounding shows; a grey level is 4e-3."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are on this machine that a description knows by name alone; None: where it says.
+
+    Attributes:
+        reference: the reference images.
+        inception: Inception-V3's weights.
+        teacher: the teacher, if its samples are the reference.
+    """
+
+    reference: str | None = None
+    inception: str | None = None
+    teacher: str | None = None
+
+    def applied_to(self, evaluation: Evaluation) -> Evaluation:
+        """The evaluation with these places."""
+        weights = self.inception or evaluation.inception.weights
+        return evaluation.model_copy(
+            update={
+                "reference": self.reference or evaluation.reference,
+                "inception": evaluation.inception.model_copy(update={"weights": weights}),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -38,27 +64,38 @@ class Judging:
         evaluator: the judge.
         override: index of what replaces each forgotten class; None where any retained class may.
         samples: numbers of `retained` and `forgotten` samples.
+        final: whether the metrics of a final evaluation are measured too.
     """
 
     generator: OneStepGenerator
     evaluator: Evaluator
     override: tuple[int, ...] | None
     samples: dict[str, int]
+    final: bool = False
 
     @classmethod
-    def of_exported(cls, folder: Path, description: Description) -> Judging:
+    def of_exported(cls, folder: Path, description: Description, places: Places) -> Judging:
         """As the sweep judged it: same judge, seed and numbers of samples, and the same kind of device if there is one.
 
         Raises:
-            UserError: generator or judge are missing or broken.
+            UserError: generator, judge or reference are missing or broken.
         """
         device = description.device if torch.cuda.is_available() else "cpu"
         generator = OneStepGenerator.load(folder, device)
-        evaluator = _evaluator(generator, description.evaluation, description.forget, folder)
-        return cls(generator, evaluator, description.override, description.figures.samples)
+        metrics = description.figures.metrics
+        evaluator = _evaluator(
+            generator,
+            places.applied_to(description.evaluation),
+            description.forget,
+            folder,
+            inception=any(METRICS[name].inception for name in metrics),
+            teacher=places.teacher or description.task.teacher,
+        )
+        final = any(METRICS[name].final for name in metrics)
+        return cls(generator, evaluator, description.override, description.figures.samples, final)
 
     @classmethod
-    def of_plain(cls, folder: Path, forget: Sequence[int | str], override: Override) -> Judging:
+    def of_plain(cls, folder: Path, forget: Sequence[int | str], override: Override, places: Places) -> Judging:
         """By the defaults of a search-space file.
 
         Raises:
@@ -66,7 +103,7 @@ class Judging:
         """
         generator = OneStepGenerator.load(folder, "cuda" if torch.cuda.is_available() else "cpu")
         indices = tuple(class_index(generator.class_names, name) for name in forget)
-        evaluation = Evaluation()
+        evaluation = places.applied_to(Evaluation())
         samples = {"retained": evaluation.samples, "forgotten": evaluation.forget_samples}
         evaluator = _evaluator(generator, evaluation, indices, folder)
         return cls(generator, evaluator, replacements(override, indices, generator.class_names), samples)
@@ -88,6 +125,7 @@ class Judging:
                 override=self.override,
                 samples=samples or self.samples["retained"],
                 forget_samples=forget_samples or self.samples["forgotten"],
+                final=self.final,
             )
         except TrialFailed as error:
             raise UserError(f"the generator cannot be judged: {error}; export another trial") from error
@@ -101,6 +139,7 @@ def evaluate_folder(
     forget_samples: int | None = None,
     forget: Sequence[int | str] = (),
     override: Override | None = None,
+    places: Places = Places(),
 ) -> Figures:
     """Measure the generator in a folder.
 
@@ -111,6 +150,7 @@ def evaluate_folder(
         forget_samples: of the forgotten classes, likewise.
         forget: the forgotten classes, by index or name. An exported folder knows them.
         override: what replaces them: a class, one for each, `random` or `classifier`. An exported folder knows it.
+        places: where the reference is on this machine.
 
     Raises:
         UserError: there is no generator, it was changed since it was exported, it is not known (or known already) what
@@ -120,9 +160,9 @@ def evaluate_folder(
         if forget or override is not None:
             raise UserError(f"{folder} says itself what was forgotten and what replaces it; leave both out")
         check_checksums(folder)
-        judging = Judging.of_exported(folder, Description.read(folder))
+        judging = Judging.of_exported(folder, Description.read(folder), places)
     elif forget and override is not None:
-        judging = Judging.of_plain(folder, forget, override)
+        judging = Judging.of_plain(folder, forget, override, places)
     elif not folder.is_dir():
         raise UserError(f"there is no folder {folder}; give one that `sfd-sweep export` wrote")
     else:
@@ -146,23 +186,36 @@ def verify(folder: Path, description: Description, judging: Judging) -> Figures:
     return found
 
 
-def _evaluator(generator: OneStepGenerator, evaluation: Evaluation, forget: tuple[int, ...], folder: Path) -> Evaluator:
-    source = evaluation.classifier if evaluation.classifier.startswith(SHIPPED) else folder / evaluation.classifier
-    classifier = Classifier.load(source)
-    if (classifier.class_names, classifier.config.image_shape) != (generator.class_names, generator.model.sample_shape):
-        raise UserError(
-            f"the classifier {source} has other classes or another image size than the generator in {folder}, so it "
-            "cannot judge it"
-        )
+def _evaluator(
+    generator: OneStepGenerator,
+    evaluation: Evaluation,
+    forget: tuple[int, ...],
+    folder: Path,
+    *,
+    inception: bool = False,
+    teacher: str = "",
+) -> Evaluator:
+    """The judge of a generator; the teacher is loaded if its samples are the reference."""
     if len(set(forget)) < len(forget) or len(forget) == len(generator.class_names):
         raise UserError("forget: names a class twice, or every class; at least one is retained")
-    return Evaluator(
-        classifier,
-        load_images(evaluation.reference),
+    beside = folder / evaluation.classifier
+    device = next(generator.model.parameters()).device
+    return build_evaluator(
+        evaluation.model_copy(update={"classifier": str(beside)}) if beside.is_dir() else evaluation,
+        class_names=generator.class_names,
+        image_shape=generator.image_shape,
         forget=forget,
-        seed=evaluation.seed,
-        device=next(generator.model.parameters()).device,
+        inception=inception,
+        teacher=_teacher(teacher, device) if evaluation.reference_kind is ReferenceKind.TEACHER else None,
+        device=device,
     )
+
+
+def _teacher(source: str, device: torch.device) -> ScoreModel:
+    try:
+        return load_score_model(ModelFolder.open(source), device)
+    except UserError as error:
+        raise UserError(f"the teacher, whose samples are the reference, is missing: {error}") from error
 
 
 def _check_pipeline(folder: Path) -> None:

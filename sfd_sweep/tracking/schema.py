@@ -93,6 +93,7 @@ def report_to_metrics(report: Report) -> dict[str, float]:
         **{f"samples/{name}": float(count) for name, count in report.samples.items()},
         **{f"loss/{name}": value for name, value in report.losses.items()},
         **{f"seconds/{name}": value for name, value in report.seconds.items()},
+        **{f"evaluation_seconds/{name}": value for name, value in report.evaluation_seconds.items()},
     }
 
 
@@ -107,6 +108,7 @@ def metrics_to_report(metrics: Mapping[str, float]) -> Report | None:
         samples={name: int(value) for name, value in below(metrics, "samples/").items()},
         losses=below(metrics, "loss/"),
         seconds=below(metrics, "seconds/"),
+        evaluation_seconds=below(metrics, "evaluation_seconds/"),
         dropped_samples=int(metrics["dropped_samples"]),
     )
 

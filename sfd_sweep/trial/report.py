@@ -1,7 +1,7 @@
 """What a trial says of itself at an evaluation. Plain data: it travels between processes and imports no torch."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -27,6 +27,7 @@ class Report:
         losses: mean over the steps since the last evaluation: `generator` and `fake_score`.
         seconds: spent since the last evaluation: `training`, `evaluating`, `saving`.
         dropped_samples: samples left out of an update since the last evaluation because their loss was not finite.
+        evaluation_seconds: where those of `evaluating` went: `sampling`, `judging`, `comparing`; the grid has the rest.
     """
 
     step: int
@@ -35,6 +36,7 @@ class Report:
     losses: dict[str, float]
     seconds: dict[str, float]
     dropped_samples: int = 0
+    evaluation_seconds: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The report as a JSON object."""

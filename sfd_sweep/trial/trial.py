@@ -52,6 +52,7 @@ class _Interval:
             samples=judgement.samples,
             losses={name: float(torch.stack(values).mean()) for name, values in losses.items()},
             seconds=self.seconds,
+            evaluation_seconds=judgement.seconds,
             dropped_samples=self.dropped_samples,
         )
 
@@ -109,7 +110,12 @@ class Trial:
         generator = trainer.ema_generator
         with interval.timed("evaluating"):
             judgement = _judgement(
-                self._workbench, generator, self._settings, evaluation.samples, evaluation.forget_samples
+                self._workbench,
+                generator,
+                self._settings,
+                samples=evaluation.samples,
+                forget_samples=evaluation.forget_samples,
+                final=False,
             )
             grid = self._workbench.evaluator.grid(generator.generate)
         target = step_folder(self._folder, trainer.step)
@@ -131,7 +137,7 @@ class Trial:
 
 
 def judge(workbench: Workbench, settings: Settings, folder: Folder, *, samples: int, forget_samples: int) -> Report:
-    """Evaluate the generator that a trial saved last, on other numbers of samples than its own reports.
+    """Evaluate the generator that a trial saved last once more: on its own numbers of samples, and in all metrics.
 
     Args:
         workbench: what the trials of the sweep share.
@@ -144,8 +150,17 @@ def judge(workbench: Workbench, settings: Settings, folder: Folder, *, samples: 
     step = reported_steps(folder)[-1]
     with interval.timed("evaluating"):
         generator = load_generator(folder, step, device=workbench.evaluator.device)
-        judgement = _judgement(workbench, generator, settings, samples, forget_samples)
-    return Report(step=step, metrics=judgement.metrics, samples=judgement.samples, losses={}, seconds=interval.seconds)
+        judgement = _judgement(
+            workbench, generator, settings, samples=samples, forget_samples=forget_samples, final=True
+        )
+    return Report(
+        step=step,
+        metrics=judgement.metrics,
+        samples=judgement.samples,
+        losses={},
+        seconds=interval.seconds,
+        evaluation_seconds=judgement.seconds,
+    )
 
 
 def load_generator(folder: Folder, step: int, device: torch.device | str = "cpu") -> OneStepGenerator:
@@ -169,13 +184,20 @@ def load_generator(folder: Folder, step: int, device: torch.device | str = "cpu"
 
 
 def _judgement(
-    workbench: Workbench, generator: OneStepGenerator, settings: Settings, samples: int, forget_samples: int
+    workbench: Workbench,
+    generator: OneStepGenerator,
+    settings: Settings,
+    *,
+    samples: int,
+    forget_samples: int,
+    final: bool,
 ) -> Judgement:
     return workbench.evaluator.evaluate(
         generator.generate,
         override=workbench.plan.replacements(settings.override),
         samples=samples,
         forget_samples=forget_samples,
+        final=final,
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 
 from sfd_sweep.config import Settings
-from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.diffusion.loading import load_score_model
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.distillation.conditions import (
@@ -18,8 +17,7 @@ from sfd_sweep.distillation.conditions import (
     RandomOverride,
 )
 from sfd_sweep.distillation.trainer import Trainer
-from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.building import build_evaluator
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.plan import Plan
@@ -33,14 +31,12 @@ class Workbench:
         plan: the sweep's plan.
         teacher: φ, frozen.
         start: what θ starts from.
-        classifier: the judge's network, which an override may ask too.
         evaluator: the judge.
     """
 
     plan: Plan
     teacher: ScoreModel
     start: ScoreModel
-    classifier: Classifier
     evaluator: Evaluator
 
     @classmethod
@@ -55,20 +51,19 @@ class Workbench:
         Raises:
             UserError: weights are broken, or the judge does not fit the teacher.
         """
-        evaluation = plan.space.evaluation
         teacher = load_score_model(plan.teacher, device)
-        classifier = Classifier.load(evaluation.classifier)
-        evaluator = Evaluator(
-            classifier,
-            load_images(evaluation.reference),
+        evaluator = build_evaluator(
+            plan.space.evaluation,
+            class_names=plan.class_names,
+            image_shape=plan.teacher.image_shape,
             forget=plan.forget,
-            seed=evaluation.seed,
+            inception=plan.space.wants_inception,
+            teacher=teacher,
             device=device,
             cache=references,
         )
-        _check_judge(plan, classifier)
         start = teacher if plan.start == plan.teacher else load_score_model(plan.start, device)
-        return cls(plan=plan, teacher=teacher, start=start, classifier=classifier, evaluator=evaluator)
+        return cls(plan=plan, teacher=teacher, start=start, evaluator=evaluator)
 
     def trainer(self, settings: Settings) -> Trainer:
         """A fresh trainer for one trial."""
@@ -85,15 +80,6 @@ class Workbench:
         replacements = self.plan.replacements(settings.override)
         if replacements is not None:
             return FixedOverride(dict(zip(self.plan.forget, replacements, strict=True)))
-        return (
-            RandomOverride() if settings.override == "random" else ClassifierOverride(self.classifier, self.plan.forget)
-        )
-
-
-def _check_judge(plan: Plan, classifier: Classifier) -> None:
-    teacher = plan.teacher
-    if (classifier.class_names, classifier.config.image_shape) != (teacher.class_names, teacher.sample_shape):
-        raise UserError(
-            f"evaluation.classifier: {plan.space.evaluation.classifier} has other classes or another image size than "
-            f"the teacher {teacher.path}; train a classifier on the teacher's classes"
-        )
+        if settings.override == "random":
+            return RandomOverride()
+        return ClassifierOverride(self.evaluator.classifier, self.plan.forget)

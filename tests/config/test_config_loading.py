@@ -228,9 +228,17 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("objectives=[]", "objectives: must be a list with at least 1 in it, not []"),
         ("objectives.0.metric=fd_clasifier", "objectives.0.metric: no metric is called 'fd_clasifier'; did you mean "
          "fd_classifier?"),
-        ("objectives.0.metric=fid", "objectives.0.metric: no metric is called 'fid'; use fd_classifier, "
-         "unlearning_accuracy, override_distance, override_rate, retain_accuracy, forget_probability or "
-         "forget_entropy"),
+        ("objectives.0.metric=beauty", "objectives.0.metric: no metric is called 'beauty'; use fid, fid_teacher, "
+         "fd_classifier, fd_classifier_teacher, unlearning_accuracy, override_distance, override_rate, "
+         "retain_accuracy, forget_probability, forget_entropy, kid, inception_score, precision or recall"),
+        ("objectives.0.metric=kid", "objectives.0.metric: kid is measured at the end, on the front alone, so it cannot "
+         "steer a search"),
+        ("constraints.0.metric=kid", "constraints.0.metric: kid is measured at the end, on the front alone: too "
+         "late to bound a trial"),
+        ("objectives.0.metric=fid_teacher", "objectives.0.metric: fid_teacher does not go with this reference; use "
+         "fid, or write `teacher` in evaluation.reference"),
+        ("evaluation.metrics=[fid_teacher]", "evaluation.metrics.0: fid_teacher does not go with this reference; use "
+         "fid, or write `teacher` in evaluation.reference"),
         ("objectives.0.metric=forget_entropy", "objectives.0.metric: neither direction of forget_entropy is better, so "
          "it can only be a constraint"),
         ("objectives.0.goal=maximize", "objectives.0.goal: fd_classifier is better when it is low; write minimize"),
@@ -261,6 +269,13 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
 )  # fmt: skip
 def test_a_mistake_on_the_command_line_is_named_with_its_override(override: str, message: str) -> None:
     assert message_of(TEXT, override) == f"--set {override}: {message}"
+
+
+def test_a_metric_that_needs_real_images_is_refused_where_the_teacher_stands_in_for_them() -> None:
+    assert message_of(TEXT, "evaluation.reference=teacher").endswith(
+        "objectives.0.metric: fd_classifier does not go with this reference; use fd_classifier_teacher, or name real "
+        "images in evaluation.reference"
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,4 +17,4 @@ def test_the_best_value_is_at_the_end_that_the_goal_points_to() -> None:
 @pytest.mark.parametrize("scale", [Scale.DISTANCE, Scale.NATS])
 def test_what_has_no_upper_end_cannot_be_maximised(scale: Scale) -> None:
     with pytest.raises(ValueError, match="no upper end"):
-        Metric("spread", scale, Goal.MAXIMIZE, "spread of the samples")
+        Metric(name="spread", scale=scale, goal=Goal.MAXIMIZE, description="spread of the samples")

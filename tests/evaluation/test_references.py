@@ -12,6 +12,7 @@ from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifier import Classifier
 from sfd_sweep.evaluation.frechet import Statistics
 from sfd_sweep.evaluation.judge import Judge
+from sfd_sweep.evaluation.reference_images import RealImages
 from sfd_sweep.evaluation.references import References
 from sfd_sweep.storage import Folder
 
@@ -26,6 +27,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "references"
 
 
+def _references(judge: Judge, digits: LabeledImages, cache: Folder | None) -> References:
+    return References(judge, RealImages(digits), digits.class_names, cache)
+
+
+def _statistics(judge: Judge, digits: LabeledImages, cache: Folder | None, *classes: int) -> Statistics:
+    return _references(judge, digits, cache).of_classes(judge.classifier, classes).statistics
+
+
 def _equal(a: Statistics, b: Statistics) -> bool:
     return a.count == b.count and torch.equal(a.mean, b.mean) and torch.equal(a.covariance, b.covariance)
 
@@ -33,19 +42,19 @@ def _equal(a: Statistics, b: Statistics) -> bool:
 def test_a_reference_is_of_the_features_of_all_images_of_its_classes(judge: Judge, digits: LabeledImages) -> None:
     chosen = (digits.labels == 3) | (digits.labels == 5)
     features = judge.classifier.features(digits.images[chosen]).double().numpy()
-    statistics = References(judge, digits, None).of_classes([5, 3])
+    statistics = _statistics(judge, digits, None, 5, 3)
     assert statistics.count == int(chosen.sum())
     np.testing.assert_allclose(statistics.mean.numpy(), features.mean(0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(statistics.covariance.numpy(), np.cov(features.T), rtol=1e-4, atol=1e-5)
 
 
 def test_a_cached_reference_is_read_and_not_computed(judge: Judge, digits: LabeledImages, folder: Path) -> None:
-    written = References(judge, digits, Folder.open(folder)).of_classes([1])
+    written = _statistics(judge, digits, Folder.open(folder), 1)
     (data,) = folder.glob("*.safetensors")
     (record,) = folder.glob("*.json")
     # Nobody computes a count of 12345: who finds it has read the file.
     record.write_text(json.dumps({**json.loads(record.read_text()), "count": 12345}))
-    read = References(judge, digits, Folder.open(folder)).of_classes([1])
+    read = _statistics(judge, digits, Folder.open(folder), 1)
     assert read.count == 12345
     assert torch.equal(read.covariance, written.covariance)
     assert data.stem == record.stem
@@ -82,10 +91,10 @@ def _cut_the_record(folder: Path) -> None:
 def test_a_broken_cache_is_computed_and_written_again(
     judge: Judge, digits: LabeledImages, folder: Path, break_it: Callable[[Path], None]
 ) -> None:
-    written = References(judge, digits, Folder.open(folder)).of_classes([1])
+    written = _statistics(judge, digits, Folder.open(folder), 1)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     break_it(folder)
-    assert _equal(References(judge, digits, Folder.open(folder)).of_classes([1]), written)
+    assert _equal(_statistics(judge, digits, Folder.open(folder), 1), written)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
 
 
@@ -93,16 +102,16 @@ def test_other_images_classes_levels_or_weights_have_files_of_their_own(
     judge: Judge, digits: LabeledImages, folder: Path
 ) -> None:
     cache = Folder.open(folder)
-    References(judge, digits, cache).of_classes([1])
-    References(judge, digits, cache).of_classes([1, 2])
-    References(judge, digits.take(torch.arange(1000)), cache).of_classes([1])
-    References(replace(judge, levels=256), digits, cache).of_classes([1])
+    _statistics(judge, digits, cache, 1)
+    _statistics(judge, digits, cache, 1, 2)
+    _statistics(judge, digits.take(torch.arange(1000)), cache, 1)
+    _statistics(judge, replace(digits, levels=256), cache, 1)
     judge.classifier.head.bias.data += 1
-    References(judge, digits, cache).of_classes([1])
+    _statistics(judge, digits, cache, 1)
     assert len(list(folder.glob("*.json"))) == 5
 
 
 def test_one_image_is_no_reference(judge: Judge, digits: LabeledImages) -> None:
     ones = digits.of_classes([1]).take(torch.tensor([0]))
     with pytest.raises(UserError, match="1 reference images of class 1: a distance needs two or more"):
-        References(judge, ones, None).of_classes([1])
+        _statistics(judge, ones, None, 1)

@@ -17,6 +17,7 @@ from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifier import Classifier
 from sfd_sweep.evaluation.evaluator import Evaluator
+from sfd_sweep.evaluation.reference_images import RealImages
 from sfd_sweep.export.agreement import check_figures, standard_error, tolerance
 from sfd_sweep.export.description import Figures
 from sfd_sweep.export.exporting import Exported
@@ -82,7 +83,9 @@ def test_an_exported_folder_is_not_told_what_it_has_forgotten(folder: Path) -> N
 def test_a_plain_generator_is_judged_when_it_is_said_what_it_has_forgotten() -> None:
     plain = ASSETS / "digits" / "generator"
     found = evaluate_folder(plain, samples=90, forget_samples=40, forget=["4", 7], override=(1, 2))
-    evaluator = Evaluator(Classifier.load("builtin:digits"), load_images("builtin:digits"), forget=(4, 7), seed=0)
+    evaluator = Evaluator(
+        Classifier.load("builtin:digits"), RealImages(load_images("builtin:digits")), forget=(4, 7), seed=0
+    )
     expected = evaluator.evaluate(OneStepGenerator.load(plain).generate, override=(1, 2), samples=90, forget_samples=40)
     assert (found.metrics, found.samples) == (expected.metrics, expected.samples)
     assert found.metrics["unlearning_accuracy"] < 0.2  # nothing was forgotten
@@ -145,7 +148,7 @@ def test_figures_of_another_seed_agree_and_those_of_another_generator_do_not() -
     classifier, images = Classifier.load("builtin:digits"), load_images("builtin:digits")
 
     def measured(seed: int, shift: float = 0.0) -> Figures:
-        evaluator = Evaluator(classifier, images, forget=(0,), seed=seed)
+        evaluator = Evaluator(classifier, RealImages(images), forget=(0,), seed=seed)
         judgement = evaluator.evaluate(
             lambda c, noise: generator.generate(c, noise) + shift, override=(1,), samples=900, forget_samples=400
         )

@@ -42,7 +42,9 @@ def test_settings_are_read_back_from_parameters(override: object) -> None:
 
 
 def test_a_report_is_read_back_from_metrics() -> None:
-    report = Report(20, {"fd_classifier": 1.5}, {"retained": 200}, {"generator": 0.1}, {"training": 2.0}, 3)
+    report = Report(
+        20, {"fd_classifier": 1.5}, {"retained": 200}, {"generator": 0.1}, {"training": 2.0}, 3, {"sampling": 0.5}
+    )
     assert metrics_to_report(report_to_metrics(report)) == report
 
 

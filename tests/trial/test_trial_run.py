@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_models import save_teacher, tiny_model
 from trial_cases import digits_settings, digits_space
 
-from sfd_sweep.config import METRICS
+from sfd_sweep.config import ReferenceKind, reported
 from sfd_sweep.diffusion.loading import load_score_model
 from sfd_sweep.diffusion.model_folder import WEIGHTS, ModelFolder
 from sfd_sweep.distillation.generator import OneStepGenerator
@@ -59,7 +59,7 @@ def _updates(monkeypatch):
 
 
 def untimed(report: Report) -> Report:
-    return dataclasses.replace(report, seconds={})
+    return dataclasses.replace(report, seconds={}, evaluation_seconds={})
 
 
 def files(folder: Folder) -> dict[str, bytes]:
@@ -73,11 +73,13 @@ def test_a_trial_reports_every_metric_at_each_evaluation(finished):
     _, reports = finished
     assert [report.step for report in reports] == [2, 4]
     for report in reports:
-        assert report.metrics.keys() == METRICS.keys()
+        assert report.metrics.keys() == reported(inception=False, reference=ReferenceKind.REAL, final=False)
         assert all(math.isfinite(value) for value in report.metrics.values())
         assert report.samples["retained"] == 63  # nine classes, the same number of each
         assert report.samples["forgotten"] == 40
         assert report.losses.keys() == {"generator", "fake_score"}
+        assert report.evaluation_seconds.keys() == {"sampling", "judging", "comparing"}
+        assert sum(report.evaluation_seconds.values()) < report.seconds["evaluating"]
         assert report.seconds.keys() == {"training", "evaluating", "saving"}
         assert all(seconds > 0 for seconds in report.seconds.values())
         assert report.dropped_samples == 0
@@ -250,7 +252,7 @@ def test_a_judge_of_other_classes_than_the_teachers_is_refused(tmp_path):
     space = digits_space(
         f"task.teacher={teacher}", "task.start=teacher", "task.forget=[ant]", "parameters.override=bee"
     )
-    with pytest.raises(UserError, match="other classes or another image size than the teacher"):
+    with pytest.raises(UserError, match="other classes or another image size"):
         Workbench.build(make_plan(space), None)
 
 

@@ -1,0 +1,158 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from stand_in_inception import write_stand_in
+from torch import Tensor
+
+from sfd_sweep.config import ReferenceKind, TeacherSamples, reported
+from sfd_sweep.datasets.images import LabeledImages
+from sfd_sweep.diffusion.loading import load_score_model
+from sfd_sweep.diffusion.model_folder import ModelFolder
+from sfd_sweep.diffusion.sampling import sample_ddim
+from sfd_sweep.diffusion.score_model import ScoreModel
+from sfd_sweep.errors import UserError
+from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.evaluator import Evaluator, Generate
+from sfd_sweep.evaluation.frechet import Statistics, frechet_distance
+from sfd_sweep.evaluation.inception import Inception
+from sfd_sweep.evaluation.reference_images import RealImages, TeacherImages
+from sfd_sweep.storage import Folder
+
+RECIPE = TeacherSamples(samples=1000, steps=8)
+
+
+@pytest.fixture(scope="session")
+def teacher() -> ScoreModel:
+    return load_score_model(ModelFolder.open("builtin:digits"))
+
+
+@pytest.fixture
+def samples(teacher: ScoreModel) -> TeacherImages:
+    return TeacherImages(teacher, classes=10, recipe=RECIPE, seed=0)
+
+
+def test_a_teachers_samples_are_the_same_whenever_they_are_asked_for(samples: TeacherImages) -> None:
+    first, again = (torch.cat(list(samples.batches([3, 1], 64))) for _ in range(2))
+    assert torch.equal(first, again)
+    assert len(first) == samples.count([3, 1]) == 200
+    assert torch.equal(torch.cat(list(samples.batches([3], 64))), first[100:])
+
+
+def test_the_hash_of_a_teachers_samples_is_of_everything_that_they_depend_on(teacher: ScoreModel) -> None:
+    other = teacher.copy()
+    next(other.parameters()).data += 1e-3
+    kinds = [
+        TeacherImages(teacher, classes=10, recipe=RECIPE, seed=0).content_hash([1, 2]),
+        TeacherImages(teacher, classes=10, recipe=RECIPE, seed=0).content_hash([1]),
+        TeacherImages(teacher, classes=10, recipe=RECIPE, seed=1).content_hash([1, 2]),
+        TeacherImages(teacher, classes=10, recipe=TeacherSamples(samples=1000, steps=9), seed=0).content_hash([1, 2]),
+        TeacherImages(other, classes=10, recipe=RECIPE, seed=0).content_hash([1, 2]),
+    ]
+    assert len(set(kinds)) == len(kinds)
+    assert TeacherImages(teacher.copy(), classes=10, recipe=RECIPE, seed=0).content_hash([2, 1]) == kinds[0]
+
+
+def test_against_its_own_samples_a_teacher_is_near_and_noise_is_far(
+    teacher: ScoreModel, samples: TeacherImages, classifier: Classifier
+) -> None:
+    def generate(c: Tensor, noise: torch.Generator) -> Tensor:
+        return sample_ddim(teacher, c, noise, steps=8)
+
+    def random(c: Tensor, noise: torch.Generator) -> Tensor:
+        return torch.randn(len(c), 1, 8, 8, generator=noise)
+
+    evaluator = Evaluator(classifier, samples, forget=(0,), seed=5)
+    near = evaluator.evaluate(generate, override=(1,), samples=900, forget_samples=100).metrics
+    assert near.keys() == reported(inception=False, reference=ReferenceKind.TEACHER, final=False)
+    assert near["fd_classifier_teacher"] < 0.5
+    far = evaluator.evaluate(random, override=(1,), samples=900, forget_samples=100).metrics
+    assert far["fd_classifier_teacher"] > 50
+
+
+def _digits(pool: LabeledImages) -> Generate:
+    def generate(c: Tensor, noise: torch.Generator) -> Tensor:
+        drawn = torch.rand(len(c), generator=noise)
+        of_class = {label: pool.of_classes([label]).images for label in c.unique().tolist()}
+        return torch.stack(
+            [of_class[k][int(u * len(of_class[k]))] for k, u in zip(c.tolist(), drawn.tolist(), strict=True)]
+        )
+
+    return generate
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inception:
+    return Inception(write_stand_in(tmp_path / "weights", monkeypatch), "clean")
+
+
+class Narrow:
+    """The stand-in, with the first 40 features alone: small data sets have a covariance of those."""
+
+    def __init__(self, inception: Inception) -> None:
+        self._inception = inception
+        self.content_hash = inception.content_hash
+        self.probabilities = inception.probabilities
+
+    def features(self, images: Tensor) -> Tensor:
+        return self._inception.features(images)[:, :40]
+
+
+def test_inception_adds_its_metrics_and_a_final_evaluation_all_of_them(
+    classifier: Classifier, digits: LabeledImages, stand_in: Inception
+) -> None:
+    evaluator = Evaluator(classifier, RealImages(digits), forget=(0,), seed=0, inception=Narrow(stand_in))
+    figures = evaluator.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20, final=True).metrics
+    assert figures.keys() == reported(inception=True, reference=ReferenceKind.REAL, final=True)
+    early = evaluator.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20)
+    assert early.metrics.keys() == reported(inception=True, reference=ReferenceKind.REAL, final=False)
+    assert early.metrics.items() <= figures.items()
+    assert figures["precision"] == figures["recall"] > 0.3 or figures["precision"] > 0.95
+    assert abs(figures["kid"]) < 1e-2
+
+
+def test_fid_is_the_distance_of_inceptions_features_of_retained_samples(
+    classifier: Classifier, digits: LabeledImages, stand_in: Inception
+) -> None:
+    seen: list[Tensor] = []
+    draw = _digits(digits)
+
+    def generate(c: Tensor, noise: torch.Generator) -> Tensor:
+        images = draw(c, noise)
+        if 0 not in c:
+            seen.append(images)
+        return images
+
+    narrow = Narrow(stand_in)
+    evaluator = Evaluator(classifier, RealImages(digits), forget=(0,), seed=0, inception=narrow)
+    figures = evaluator.evaluate(generate, override=(1,), samples=900, forget_samples=20).metrics
+    retained = digits.of_classes(range(1, 10)).images
+    expected = frechet_distance(
+        Statistics.of(narrow.features(torch.cat(seen))), Statistics.of(narrow.features(retained))
+    )
+    assert figures["fid"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_fewer_reference_images_than_features_are_refused_with_what_is_defined_instead(
+    classifier: Classifier, digits: LabeledImages, stand_in: Inception
+) -> None:
+    evaluator = Evaluator(classifier, RealImages(digits), forget=(0,), seed=0, inception=stand_in)
+    with pytest.raises(UserError, match="1619 reference images .* on 2048 features is undefined .* fd_classifier on"):
+        evaluator.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20)
+
+
+def test_slots_that_start_together_compute_a_reference_once(
+    classifier: Classifier, digits: LabeledImages, tmp_path: Path
+) -> None:
+    cache = Folder.open(tmp_path)
+    first = Evaluator(classifier, RealImages(digits), forget=(0,), seed=0, cache=cache)
+    figures = first.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20)
+
+    def must_not(*_: object) -> Callable[..., Tensor]:
+        raise AssertionError("computed again")
+
+    real = RealImages(digits)
+    real.batches = must_not  # type: ignore[method-assign, assignment]
+    again = Evaluator(classifier, real, forget=(0,), seed=0, cache=cache)
+    assert again.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20) == figures
