@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from sfd_sweep.cli import models, results, sweeps, training
+from sfd_sweep.cli import importing, models, results, sweeps, training
 from sfd_sweep.errors import UserError
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ app.command()(models.evaluate)
 app.command()(training.pretrain)
 app.command()(training.distill)
 app.command()(training.train_classifier)
+app.command()(importing.import_checkpoint)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -41,6 +41,8 @@ Out = Annotated[Path, typer.Option(help="The folder to make.", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
 
+DESCRIPTIONS = ("model_index.json", "config.json")  # a folder with one of them holds a model
+
 
 def choose(
     results: Results,
@@ -90,6 +92,23 @@ def write_file(path: Path, content: bytes) -> None:
         Folder.open(path.absolute().parent).write(path.name, content)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_target(out: Path, force: bool) -> None:
+    """Whether a model may be written there; better found out before it is trained.
+
+    Raises:
+        UserError: something is there already that is not to be replaced, or the place cannot be written.
+    """
+    out = out.expanduser().absolute()
+    if out.exists():
+        if not force:
+            raise UserError(f"{out} is there already; choose another folder, or --force to replace it")
+        if not any((out / name).is_file() for name in DESCRIPTIONS):
+            raise UserError(f"{out} holds no model, so it is not replaced; choose another folder")
+    above = next(folder for folder in out.parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise UserError(f"{out} cannot be made, as {above} is no folder that can be written; choose another")
 
 
 def one_thread() -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfd_sweep.cli.options import Force, Out, Seed, one_thread
+from sfd_sweep.cli.options import Force, Out, Seed, check_target, one_thread
 from sfd_sweep.errors import TrialFailed, UserError
 
 if TYPE_CHECKING:
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from sfd_sweep.diffusion.model_folder import ModelFolder
     from sfd_sweep.evaluation.quality import QualityJudge
 
-DESCRIPTIONS = ("model_index.json", "config.json")  # a folder with one of them holds a model
 GUIDANCE = 1.25
 
 Images = Annotated[str, typer.Argument(help="Real images: builtin:digits.", metavar="SOURCE")]
@@ -44,7 +41,7 @@ def pretrain(
     force: Force = False,
 ) -> None:
     """Pretrain a small teacher."""
-    _check_target(out, force)
+    check_target(out, force)
     import torch
 
     from sfd_sweep.datasets.sources import load_images
@@ -94,7 +91,7 @@ def distill(
 
     It has forgotten nothing: sweeps can start from it (task.start). The defaults are for the shipped digits.
     """
-    _check_target(out, force)
+    check_target(out, force)
     settings = _settings(
         batch_size=batch_size,
         generator_lr=generator_lr,
@@ -141,7 +138,7 @@ def train_classifier(
     force: Force = False,
 ) -> None:
     """Train the classifier that judges generators."""
-    _check_target(out, force)
+    check_target(out, force)
     from sfd_sweep.datasets.sources import load_images
     from sfd_sweep.evaluation.training import TrainingRecipe
     from sfd_sweep.evaluation.training import train_classifier as train
@@ -186,23 +183,6 @@ def _settings(**options: object) -> Settings:
         option = "--" + "-".join(map(str, first["loc"])).replace("_", "-")
         message = first["msg"].removeprefix("Input ")
         raise UserError(f"{option} {message}, not {first['input']}") from error
-
-
-def _check_target(out: Path, force: bool) -> None:
-    """Whether a model may be written there; better found out before it is trained.
-
-    Raises:
-        UserError: something is there already that is not to be replaced, or the place cannot be written.
-    """
-    out = out.expanduser().absolute()
-    if out.exists():
-        if not force:
-            raise UserError(f"{out} is there already; choose another folder, or --force to replace it")
-        if not any((out / name).is_file() for name in DESCRIPTIONS):
-            raise UserError(f"{out} holds no model, so it is not replaced; choose another folder")
-    above = next(folder for folder in out.parents if folder.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise UserError(f"{out} cannot be made, as {above} is no folder that can be written; choose another")
 
 
 @contextmanager

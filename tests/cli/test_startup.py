@@ -8,7 +8,7 @@ import pytest
 
 COMMANDS = [
     *("run", "resume", "schema", "list", "show", "pareto", "ui"),
-    *("export", "sample", "evaluate", "pretrain", "distill", "train-classifier"),
+    *("export", "sample", "evaluate", "pretrain", "distill", "train-classifier", "import-checkpoint"),
 ]
 HEAVY = (
     "torch",
