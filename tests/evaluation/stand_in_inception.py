@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sfd_sweep.evaluation import inception
+from sfd_sweep.evaluation import inception_weights
 
 
 class _Layers(nn.Module):
@@ -44,6 +44,6 @@ def write_stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         torch.manual_seed(0)
         network = torch.jit.script(_Network().eval())
     folder.mkdir(parents=True, exist_ok=True)
-    torch.jit.save(network, folder / inception.WEIGHTS)
-    monkeypatch.setattr(inception, "SHA256", inception._sha256(folder / inception.WEIGHTS))
+    torch.jit.save(network, folder / inception_weights.WEIGHTS)
+    monkeypatch.setattr(inception_weights, "SHA256", inception_weights._sha256(folder / inception_weights.WEIGHTS))
     return folder
