@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from sfd_sweep.cli.tables import bounds, console, pairs
+from sfd_sweep.config import ReferenceKind
+from sfd_sweep.datasets.finding import describe
+from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.tracking.store import resolve_uri, without_credentials
 from sfd_sweep.trial.plan import BYTES, Plan
 
@@ -41,15 +44,31 @@ def _models(plan: Plan) -> list[tuple[str, object]]:
         ("forgets", ", ".join(plan.class_names[index] for index in plan.forget)),
         ("retains", ", ".join(plan.class_names[index] for index in plan.retain)),
         ("judge", evaluation.classifier),
-        ("real images", evaluation.reference),
+        *_reference(plan),
     ]
+
+
+def _reference(plan: Plan) -> list[tuple[str, object]]:
+    """What generated images are compared with, and on whose features."""
+    evaluation = plan.space.evaluation
+    recipe = evaluation.teacher_samples
+    rows: list[tuple[str, object]] = []
+    if evaluation.reference_kind is ReferenceKind.TEACHER:
+        made = f"{recipe.steps} steps of DDIM, guidance {recipe.guidance_scale:g}"
+        rows.append(("reference", f"{recipe.samples:,} samples of the teacher, {made}; no real image is read"))
+    else:
+        rows.append(("real images", describe(evaluation.reference)))
+    if plan.space.wants_inception:
+        rows.append(("Inception-V3", f"{describe_weights(evaluation.inception.weights)}, {evaluation.inception.mode}"))
+    return rows
 
 
 def _work(plan: Plan) -> list[tuple[str, object]]:
     space, evaluation, resources = plan.space, plan.space.evaluation, plan.space.resources
     trials, milestones = space.search.trials, space.trial.milestones()
     evaluations = trials * len(milestones)
-    images = evaluations * (evaluation.samples + evaluation.forget_samples)
+    each = evaluation.samples + evaluation.forget_samples
+    networks = "the judge and Inception-V3" if space.wants_inception else "the judge"
     final = f"; the front once more on {evaluation.final_samples:,}" if evaluation.final_samples else ""
     generators = trials * plan.teacher.parameter_count * BYTES / MEGABYTE
     return [
@@ -57,8 +76,9 @@ def _work(plan: Plan) -> list[tuple[str, object]]:
         ("a trial", f"{space.trial.steps} updates, evaluated after {', '.join(map(str, milestones))}"),
         (
             "in all",
-            f"up to {trials * space.trial.steps:,} updates, {evaluations} evaluations, {images:,} samples",
+            f"up to {trials * space.trial.steps:,} updates, {evaluations} evaluations, {evaluations * each:,} samples",
         ),
+        ("an evaluation", f"{each:,} images through the generator, and as many through {networks}"),
         ("samples", f"{evaluation.samples:,} retained and {evaluation.forget_samples:,} forgotten{final}"),
         (
             "slots",

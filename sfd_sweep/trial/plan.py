@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sfd_sweep.config import CategoricalDistribution, Override, SearchSpace
+from sfd_sweep.config import CategoricalDistribution, Override, ReferenceKind, SearchSpace
+from sfd_sweep.datasets.finding import find_images
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.errors import UserError
+from sfd_sweep.evaluation.inception_weights import describe_weights
 
 GUIDANCE = ("guidance_scale", "fake_score_guidance_scale", "fake_score_training_guidance_scale")
 BYTES = 4  # a float32
@@ -96,6 +98,7 @@ def make_plan(space: SearchSpace) -> Plan:
     _check_diffusion_steps(plan)
     _check_guidance(plan)
     _check_start(plan)
+    _check_reference(plan)
     for model in {teacher.path: teacher, start.path: start}.values():
         _ = model.parameter_count  # refuses weights that are missing or cut short
     return plan
@@ -142,6 +145,20 @@ def _check_guidance(plan: Plan) -> None:
                 f"parameters.{name}: guidance needs a null label, and {plan.teacher.path} was trained without one "
                 "(its network embeds no class beyond id2label); fix it at 1"
             )
+
+
+def _check_reference(plan: Plan) -> None:
+    """Whether what images are compared with is there, as far as files tell."""
+    evaluation = plan.space.evaluation
+    if evaluation.reference_kind is ReferenceKind.REAL:
+        find_images(evaluation.reference)
+    elif evaluation.teacher_samples.guidance_scale != 1 and plan.teacher.null_label is None:
+        raise UserError(
+            f"evaluation.teacher_samples.guidance_scale: guidance needs a null label, and {plan.teacher.path} was "
+            "trained without one; set it to 1"
+        )
+    if plan.space.wants_inception:
+        describe_weights(evaluation.inception.weights)
 
 
 def _check_start(plan: Plan) -> None:
