@@ -20,7 +20,7 @@ def photographs(folder: Path, *, count: int = 200, size: int = 32, seed: int = 0
 
     Args:
         folder: of the two files; made if it is not there.
-        count: patches to train on, half of them of each class; half as many again are there to test on.
+        count: patches to train on, half of them of each class; half as many more are there to test on.
         size: of a patch, in pixels.
         seed: of where they lie. None lies upon another as long as both photographs (427×640) have room.
 

@@ -153,7 +153,12 @@ class Evaluation(_Section):
     )
     seed: Seed = Field(0, description="seed of the noise that the samples are made of")
     classifier: str = Field("builtin:digits", description="judge: `builtin:digits` or a folder")
-    reference: str = Field("builtin:digits", description="real images, for judging alone: `builtin:digits`")
+    reference: str = Field(
+        "builtin:digits",
+        description="real images, for judging alone: `builtin:digits`, or PATH[:SPLIT] of Parquet files, of CIFAR-10 "
+        "or STL-10 as they are given out, or of image files in a folder for each class, or a dataset's hub id "
+        "OWNER/NAME[:SPLIT]; SPLIT is train (meant where none is named), validation, test or all",
+    )
 
 
 class Resources(_Section):
