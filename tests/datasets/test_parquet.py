@@ -119,6 +119,15 @@ def test_broken_images_are_told_by_file_and_row_and_counted(tmp_path: Path, brok
     assert "2 of 14 images cannot be used" in message
 
 
+@pytest.mark.parametrize("row", range(7))
+def test_a_broken_row_is_told_by_its_own_file_whichever_it_is(tmp_path: Path, row: int) -> None:
+    labels = [-1 if index == row else 0 for index in range(7)]
+    for part, rows in enumerate((slice(0, 3), slice(3, 4), slice(4, 7))):
+        write_parquet(tmp_path / f"{part}.parquet", PNGS[rows], labels[rows])
+    file, within = [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (2, 2)][row]
+    assert refusal(tmp_path).startswith(f"{tmp_path}/{file}.parquet: row {within} (from 0) has a label")
+
+
 @pytest.mark.parametrize(("label", "names"), [(-1, None), (None, None), (3, ("a", "b", "c"))])
 def test_labels_of_no_class_are_told_by_file_and_row_and_counted(
     tmp_path: Path, label: int | None, names: tuple[str, ...] | None
