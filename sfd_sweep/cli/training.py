@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
 GUIDANCE = 1.25
 
-Images = Annotated[str, typer.Argument(help="Real images: builtin:digits.", metavar="SOURCE")]
+Images = Annotated[
+    str,
+    typer.Argument(
+        help="Real images: builtin:digits, or PATH[:SPLIT] of Parquet files, CIFAR-10, STL-10 or CLASS/*.png, or a "
+        "dataset's hub id OWNER/NAME[:SPLIT]; SPLIT is train, validation, test or all.",
+        metavar="SOURCE",
+    ),
+]
+Judged = Annotated[
+    bool, typer.Option("--judge/--no-judge", help="Whether to measure it by the judge of builtin:digits.")
+]
 
 
 class FakeScoreLoss(StrEnum):
@@ -37,6 +47,7 @@ def pretrain(
     batch_size: Annotated[int, typer.Option(help="Images an update.", min=1)] = 64,
     lr: Annotated[float, typer.Option(help="Peak learning rate.", min=1e-12)] = 3e-3,
     label_dropout: Annotated[float, typer.Option(help="Share of images without label.", min=0, max=1)] = 0.12,
+    judged: Judged = True,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -50,11 +61,14 @@ def pretrain(
     from sfd_sweep.diffusion.pretraining import Pretraining
     from sfd_sweep.diffusion.pretraining import pretrain as pretrain_teacher
     from sfd_sweep.diffusion.sampling import sample_ddim
+    from sfd_sweep.evaluation.classifier import Classifier
     from sfd_sweep.evaluation.quality import QualityJudge
 
     one_thread()
     images = load_images(source)
-    judge = QualityJudge.load(reference=source)
+    judge = QualityJudge(Classifier.load("builtin:digits"), images) if judged else None
+    if judge:
+        judge.check_fit(images.class_names, images.image_shape)
     recipe = Pretraining(steps=steps, batch_size=batch_size, lr=lr, label_dropout=label_dropout, seed=seed)
     with _progress("pretraining", steps) as advance:
         model = pretrain_teacher(
@@ -63,9 +77,11 @@ def pretrain(
             progress=lambda step, _steps, _loss: advance(step),
         )
     save_score_model(model, out, images.class_names, index={"_class_name": "DDPMPipeline"}, dtype=torch.float16)
-    saved = load_score_model(ModelFolder.open(str(out)))
-    distance = judge.distance(lambda c, noise: sample_ddim(saved, c, noise, guidance_scale=GUIDANCE))
-    print(f"{out}: fd_classifier {distance:.4g} on 2,000 samples (20 steps of DDIM, guidance {GUIDANCE})")
+    print(f"{out}: a teacher of {len(images.class_names)} classes")
+    if judge:
+        saved = load_score_model(ModelFolder.open(str(out)))
+        distance = judge.distance(lambda c, noise: sample_ddim(saved, c, noise, guidance_scale=GUIDANCE))
+        print(f"fd_classifier {distance:.4g} on 2,000 samples (20 steps of DDIM, guidance {GUIDANCE})")
 
 
 def distill(
@@ -83,7 +99,7 @@ def distill(
         FakeScoreLoss, typer.Option(help="Error of the fake score that is squared.")
     ] = FakeScoreLoss.VELOCITY,
     t_init: Annotated[int, typer.Option(help="Diffusion step at which the generator is evaluated.")] = 440,
-    judged: Annotated[bool, typer.Option("--judge/--no-judge", help="Whether to measure it on builtin:digits.")] = True,
+    judged: Judged = True,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:

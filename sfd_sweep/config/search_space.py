@@ -191,7 +191,10 @@ class Evaluation(_Section):
     classifier: str = Field("builtin:digits", description="judge: `builtin:digits` or a folder")
     reference: str = Field(
         "builtin:digits",
-        description="real images, for judging alone: `builtin:digits`; or `teacher`, to compare with its own samples",
+        description="real images, for judging alone: `builtin:digits`, or PATH[:SPLIT] of Parquet files, of CIFAR-10 "
+        "or STL-10 as they are given out, or of image files in a folder for each class, or a dataset's hub id "
+        "OWNER/NAME[:SPLIT]; SPLIT is train (meant where none is named), validation, test or all. `teacher` compares "
+        "with the teacher's own samples instead",
     )
     teacher_samples: TeacherSamples = TeacherSamples()
     inception: Inception = Inception()

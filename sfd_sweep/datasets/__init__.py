@@ -1,4 +1,5 @@
 """Real images with class labels, for judging and for pretraining alone: the method itself never reads one.
 
-`labels` imports no torch, so that names of classes can be looked up in a moment; neither does this file.
+Only `images` and `sources` import torch: `labels` looks a class up, and `finding` says what a source is and which files
+it would read, in a moment.
 """

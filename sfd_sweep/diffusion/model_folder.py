@@ -12,10 +12,9 @@ from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from sfd_sweep.errors import UserError
+from sfd_sweep.hub import fetch, is_hub_id
 
 ASSETS = Path(__file__).parent.parent / "assets"
 BUILTIN_MODELS = {
@@ -24,7 +23,6 @@ BUILTIN_MODELS = {
 }
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
-HUB_TIMEOUT = 10  # seconds
 
 
 def find_model(source: str) -> Path:
@@ -40,40 +38,14 @@ def find_model(source: str) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder.resolve()
-    if source.count("/") == 1 and not source.startswith((".", "~", "/")):
-        return _download(source)
-    raise UserError(f"no model folder at {source!r}; give a diffusers folder, a hub id (owner/name) or builtin:digits")
-
-
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        folder = snapshot_download(
-            hub_id,
-            allow_patterns=["model_index.json", "unet/*", "scheduler/*"],
-            ignore_patterns=["*.bin", "*.ckpt"],
-            local_files_only=not _answers(constants.ENDPOINT),
+    if is_hub_id(source):
+        return fetch(
+            source,
+            kind="model",
+            files=["model_index.json", "unet/*", "scheduler/*"],
+            but=["*.bin", "*.ckpt"],
         )
-        return Path(folder)
-    except (HFValidationError, OSError) as error:  # every failure to fetch is an OSError
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{hub_id!r} is no folder here and could not be fetched from the hub ({reason}); "
-            "check the name and the network, or give a local folder"
-        ) from error
-
-
-def _answers(endpoint: str) -> bool:
-    """Whether a server answers soon. The hub's own client waits without end where a network swallows what is sent."""
-    try:
-        urlopen(endpoint, timeout=HUB_TIMEOUT).close()
-    except URLError as error:
-        return not isinstance(error.reason, TimeoutError)  # the client finds out by itself, and words it better
-    except TimeoutError:
-        return False
-    return True
+    raise UserError(f"no model folder at {source!r}; give a diffusers folder, a hub id (owner/name) or builtin:digits")
 
 
 @dataclass(frozen=True)

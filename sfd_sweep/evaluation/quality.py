@@ -33,10 +33,14 @@ class QualityJudge:
     def load(cls, *, classifier: str = "builtin:digits", reference: str = "builtin:digits") -> QualityJudge:
         """The judge of a classifier's and of real images' source.
 
+        The images are brought to the classifier's size, and their labels to its order of the classes.
+
         Raises:
             UserError: one of them is missing or broken, or they do not fit each other.
         """
-        judge = cls(Classifier.load(classifier), load_images(reference))
+        network = Classifier.load(classifier)
+        names, size = network.class_names, network.config.image_size
+        judge = cls(network, load_images(reference, class_names=names, size=size))
         judge.check_fit(judge.images.class_names, judge.images.image_shape)
         return judge
 

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from photographs import photographs
 from PIL import Image
 
 from sfd_sweep.cli import training
@@ -34,6 +35,18 @@ def test_a_pretrained_teacher_is_a_folder_like_the_shipped_one_with_its_distance
     assert (made.path / size).stat().st_size == (shipped.path / size).stat().st_size
 
 
+def test_a_teacher_is_pretrained_on_photographs_and_goes_unjudged(command, folder):
+    photographs(folder / "images", count=16, size=16)
+    arguments = ["pretrain", "images", "--out", "teacher", "--steps", "2", "--batch-size", "4"]
+    said = command(*arguments)
+    assert said.code == 2
+    assert "not of 3×16×16 of china, flower; go without it (--no-judge)" in said.err
+    assert not (folder / "teacher").exists()
+    assert command(*arguments, "--no-judge").code == 0
+    made = ModelFolder.open("teacher")
+    assert (made.class_names, made.sample_shape) == (("china", "flower"), (3, 16, 16))
+
+
 def test_a_distilled_generator_is_a_folder_like_the_shipped_one_with_its_distance(command, folder):
     said = command("distill", "builtin:digits", "--out", "generator", "--steps", "3")
     assert (said.code, said.err) == (0, "")
@@ -48,6 +61,12 @@ def test_a_generator_may_be_replaced_by_force_and_go_unjudged(command, folder):
     assert command("distill", "builtin:digits", "--out", "generator", "--steps", "1", "--no-judge", "--force").code == 0
     assert OneStepGenerator.load("generator").t_init == 440
     assert [path.name for path in folder.iterdir()] == ["generator"]
+
+
+def test_a_classifier_of_photographs_knows_their_names(command, folder):
+    photographs(folder / "images", count=16, size=16)
+    assert command("train-classifier", "images", "--out", "judge", "--epochs", "1").code == 0
+    assert Classifier.load("judge").class_names == ("china", "flower")
 
 
 def test_a_classifier_is_a_folder_like_the_shipped_one_with_its_accuracy(command, folder):

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tiny_models import NAMES, save_teacher, tiny_model
 
-from sfd_sweep.diffusion import model_folder
+from sfd_sweep import hub
 from sfd_sweep.diffusion.loading import load_score_model
 from sfd_sweep.diffusion.model_folder import BUILTIN_MODELS, WEIGHTS, ModelFolder
 from sfd_sweep.errors import UserError
@@ -71,7 +71,7 @@ def test_a_hub_that_cannot_be_found_is_told_in_one_line(monkeypatch):
 
 
 def test_a_hub_that_never_answers_is_given_up_soon(monkeypatch, tmp_path):
-    monkeypatch.setattr(model_folder, "HUB_TIMEOUT", 0.3)
+    monkeypatch.setattr(hub, "TIMEOUT", 0.3)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
