@@ -18,7 +18,8 @@ from sfd_sweep.evaluation.frechet import Statistics, frechet_distance
 def _features(count: int, size: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(size, size, generator=generator) / size**0.5
-    return torch.randn(count, size, generator=generator) @ mixing
+    features: torch.Tensor = torch.randn(count, size, generator=generator) @ mixing
+    return features
 
 
 def main() -> None:
