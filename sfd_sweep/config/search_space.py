@@ -147,7 +147,7 @@ class Evaluation(_Section):
     """How a generator is judged. Figures at different numbers of samples are not comparable."""
 
     samples: int = Field(2000, gt=1, description="samples of the retained classes, the same number of each")
-    forget_samples: int = Field(1000, gt=1, description="samples of the forgotten condition")
+    forget_samples: int = Field(1000, gt=1, description="samples of the forgotten classes, the same number of each")
     final_samples: int | None = Field(
         None, gt=1, description="samples of the retained classes when the front is judged once more at the end"
     )

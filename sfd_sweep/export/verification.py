@@ -14,6 +14,7 @@ from diffusers.utils import logging as diffusers_logging
 from sfd_sweep.config import Evaluation, Override
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.datasets.sources import load_images
+from sfd_sweep.diffusion.precision import float32_products
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation.classifier import Classifier
@@ -83,12 +84,13 @@ class Judging:
         """
         started = time.perf_counter()
         try:
-            judgement = self.evaluator.evaluate(
-                self.generator.generate,
-                override=self.override,
-                samples=samples or self.samples["retained"],
-                forget_samples=forget_samples or self.samples["forgotten"],
-            )
+            with float32_products(in_tf32=False):
+                judgement = self.evaluator.evaluate(
+                    self.generator.generate,
+                    override=self.override,
+                    samples=samples or self.samples["retained"],
+                    forget_samples=forget_samples or self.samples["forgotten"],
+                )
         except TrialFailed as error:
             raise UserError(f"the generator cannot be judged: {error}; export another trial") from error
         return Figures(metrics=judgement.metrics, samples=judgement.samples, seconds=time.perf_counter() - started)

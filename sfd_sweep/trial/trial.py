@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from sfd_sweep.config import Settings
+from sfd_sweep.diffusion.precision import float32_products
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.distillation.workers import on_first_worker
@@ -107,7 +108,7 @@ class Trial:
     def _evaluate_and_save(self, trainer: Trainer, interval: _Interval) -> None:
         evaluation = self._workbench.plan.space.evaluation
         generator = trainer.ema_generator
-        with interval.timed("evaluating"):
+        with interval.timed("evaluating"), float32_products(in_tf32=False):
             judgement = _judgement(
                 self._workbench, generator, self._settings, evaluation.samples, evaluation.forget_samples
             )
@@ -142,7 +143,7 @@ def judge(workbench: Workbench, settings: Settings, folder: Folder, *, samples: 
     """
     interval = _Interval()
     step = reported_steps(folder)[-1]
-    with interval.timed("evaluating"):
+    with interval.timed("evaluating"), float32_products(in_tf32=False):
         generator = load_generator(folder, step, device=workbench.evaluator.device)
         judgement = _judgement(workbench, generator, settings, samples, forget_samples)
     return Report(step=step, metrics=judgement.metrics, samples=judgement.samples, losses={}, seconds=interval.seconds)
