@@ -114,7 +114,8 @@ def evaluate(
         list[str] | None, typer.Option(help="Forgotten class, if the folder was not exported; repeatable.")
     ] = None,
     override: Annotated[
-        str | None, typer.Option(help="What replaces it (a class or random), if the folder was not exported.")
+        list[str] | None,
+        typer.Option(help="What replaces it (a class, random or classifier), likewise; one for all, or one for each."),
     ] = None,
     layout: Annotated[Layout, typer.Option("--format", help="How the figures are written.")] = Layout.TABLE,
 ) -> None:
@@ -123,8 +124,13 @@ def evaluate(
     from sfd_sweep.export.verification import evaluate_folder
 
     one_thread()
+    each = override or []
     found = evaluate_folder(
-        folder, samples=samples, forget_samples=forget_samples, forget=forget or (), override=override
+        folder,
+        samples=samples,
+        forget_samples=forget_samples,
+        forget=forget or (),
+        override=each[0] if len(each) == 1 else tuple(each) or None,
     )
     if layout is Layout.JSON:
         print(json.dumps({"metrics": found.metrics, "samples": found.samples}, indent=2))
