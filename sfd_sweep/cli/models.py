@@ -114,7 +114,8 @@ def evaluate(
         list[str] | None, typer.Option(help="Forgotten class, if the folder was not exported; repeatable.")
     ] = None,
     override: Annotated[
-        str | None, typer.Option(help="What replaces it (a class or random), if the folder was not exported.")
+        list[str] | None,
+        typer.Option(help="What replaces it (a class, random or classifier), likewise; one for all, or one for each."),
     ] = None,
     reference: Annotated[
         str | None, typer.Option(help="Where the reference images are here; otherwise as recorded.", metavar="SOURCE")
@@ -129,12 +130,13 @@ def evaluate(
     from sfd_sweep.export.verification import Places, evaluate_folder
 
     one_thread()
+    each = override or []
     found = evaluate_folder(
         folder,
         samples=samples,
         forget_samples=forget_samples,
         forget=forget or (),
-        override=override,
+        override=each[0] if len(each) == 1 else tuple(each) or None,
         places=Places(reference=reference, inception=inception),
     )
     if layout is Layout.JSON:

@@ -182,7 +182,7 @@ class Evaluation(_Section):
     """How a generator is judged. Figures at different numbers of samples are not comparable."""
 
     samples: int = Field(2000, gt=1, description="samples of the retained classes, the same number of each")
-    forget_samples: int = Field(1000, gt=1, description="samples of the forgotten condition")
+    forget_samples: int = Field(1000, gt=1, description="samples of the forgotten classes, the same number of each")
     final_samples: int | None = Field(
         None, gt=1, description="samples of the retained classes when the front is judged once more at the end"
     )
@@ -215,6 +215,26 @@ class Resources(_Section):
     workers_per_slot: int = Field(1, gt=0, description="data-parallel workers of a trial")
     cpus_per_worker: float = Field(1, gt=0, description="CPU cores of a worker")
     gpus_per_worker: float = Field(0, ge=0, description="GPUs of a worker; a part of one is allowed")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32",
+        description="of the networks' products in training: float32, TensorFloat-32 (on GPUs) or autocast to bfloat16; "
+        "weights stay float32, and generators are judged in float32",
+    )
+    micro_batch_size: int | None = Field(
+        None,
+        gt=0,
+        description="most samples that a worker puts through the networks at a time, gradients being accumulated; "
+        "null: its share of an update",
+    )
+    activation_checkpointing: bool = Field(
+        False, description="whether activations are computed again in the backward pass, to save memory"
+    )
+
+    @model_validator(mode="after")
+    def _suit_one_another(self) -> "Resources":
+        if self.precision == "tf32" and not self.gpus_per_worker:
+            refuse([Mistake(("precision",), "tf32 needs a GPU: set gpus_per_worker, or write float32 or bfloat16")])
+        return self
 
 
 class Tracking(_Section):

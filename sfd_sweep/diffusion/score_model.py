@@ -49,7 +49,7 @@ class ScoreModel(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, c: Tensor) -> Prediction:
         """The prediction at x_t of shape (n, C, H, W), for steps t and conditions c of shape (n,)."""
         a, b = self.schedule.coefficients(t, x_t.ndim)
-        output = self.network(x_t, t, class_labels=c).sample
+        output = self.network(x_t, t, class_labels=c).sample.to(x_t.dtype)  # autocast may have made it bfloat16
         return Prediction(x_t=x_t, a=a, b=b, output=output, type=self.prediction_type)
 
     def guided(self, x_t: Tensor, t: Tensor, c: Tensor, scale: float) -> Prediction:

@@ -52,7 +52,8 @@ class ClassifierOverride:
 
     def __call__(self, c: Tensor, alternative: Tensor, x_psi: Tensor) -> Tensor:  # noqa: ARG002
         """The arg-max of the classifier's logits, (n, classes), over the retained classes."""
-        logits = self.classifier(x_psi).clone()
+        with torch.autocast(x_psi.device.type, enabled=False):  # it is the judge's, which looks in float32
+            logits = self.classifier(x_psi).clone()
         logits[:, list(self.forgotten)] = -torch.inf
         return logits.argmax(1)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.checkpoint import checkpoint
 
-from sfd_sweep.config import Settings
+from sfd_sweep.config import Resources, Settings
+from sfd_sweep.diffusion.precision import float32_products
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.distillation.conditions import Draw, ForgettingTask, draw_update
 from sfd_sweep.distillation.generator import OneStepGenerator
@@ -19,6 +22,8 @@ from sfd_sweep.distillation.workers import rank_and_size, sum_gradients, sum_ove
 from sfd_sweep.errors import TrialFailed
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
+
+DEFAULT_RESOURCES = Resources()
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,9 @@ class Trainer:
 
     A step updates ψ on the generator's samples, then θ against φ and ψ; a moving average of θ is kept. Batch sizes are
     over all workers: each draws the whole batch from equal seeds, computes its share, and gradients are summed, so that
-    the result does not depend on their number (beyond the order of summation).
+    the result does not depend on their number (beyond the order of summation), nor on the size of micro-batches.
+    Whatever networks compute in, all that is made of their outputs is float32, and so are weights, gradients, moments
+    and the moving average.
 
     Args:
         teacher: φ, frozen here.
@@ -44,6 +51,7 @@ class Trainer:
         settings: the method's hyperparameters.
         class_names: the conditions' names by index.
         seed: of every random draw.
+        resources: precision, micro-batches and checkpoints.
     """
 
     def __init__(
@@ -55,14 +63,19 @@ class Trainer:
         *,
         class_names: Sequence[str],
         seed: int,
+        resources: Resources = DEFAULT_RESOURCES,
     ) -> None:
         self.step = 0
         self.task = task
         self.settings = settings
+        self.resources = resources
         self.teacher = teacher.requires_grad_(False)
         self.fake_score = teacher.copy()
         generator = start.copy().requires_grad_(True)
         self.generator = OneStepGenerator(generator, settings.t_init, class_names)
+        if resources.activation_checkpointing:
+            for model in (self.teacher, self.fake_score, generator):
+                model.network.enable_gradient_checkpointing(_RECOMPUTE)
         self._average = AveragedModel(generator, multi_avg_fn=_exponential_average(settings.ema_decay))
         self.generator_optimizer = _adam(generator, settings.generator_lr, settings)
         fake_score_lr = settings.generator_lr * settings.fake_score_lr_ratio
@@ -81,6 +94,10 @@ class Trainer:
         Raises:
             TrialFailed: not one sample of an update had a finite loss.
         """
+        with float32_products(in_tf32=self.resources.precision == "tf32"):
+            return self._update()
+
+    def _update(self) -> UpdateLosses:
         settings = self.settings
         fake_score = self._minimize(
             self.fake_score_losses,
@@ -183,39 +200,60 @@ class Trainer:
             generator=self.random,
         )
         rank, size = rank_and_size()
-        share = whole[rank::size]
-        draw, losses = _finite_losses(share, losses_of)
-        counts = sum_over_workers(torch.stack([(~draw.forgotten).sum(), draw.forgotten.sum()]))
-        left = int(counts.sum())
-        if left == 0:
-            raise TrialFailed(f"diverged at step {self.step + 1}: no sample has a finite loss")
-        weights = torch.where(
-            draw.forgotten, forget_weight / counts[1].clamp_min(1), settings.retain_weight / counts[0].clamp_min(1)
-        )
-        loss = (weights * losses).sum()
-        optimizer.zero_grad()
-        if len(draw):
-            loss.backward()
+        draw, counts, left = whole[rank::size], _counts(whole), len(whole)
+        while True:
+            optimizer.zero_grad()
+            loss, finite = self._accumulate(losses_of, draw, counts, forget_weight)
+            loss, broken = sum_over_workers(torch.stack([loss, (~finite).sum()]))
+            if not broken:
+                break
+            # Masking a loss that is not finite is not enough, since its gradient is not finite either: what has been
+            # accumulated is worthless, on every worker. Samples do not influence one another, so others stay finite.
+            left -= int(broken)
+            if left == 0:
+                raise TrialFailed(f"diverged at step {self.step + 1}: no sample has a finite loss")
+            draw = draw[finite]
+            counts = sum_over_workers(_counts(draw))
         parameters = list(model.parameters())
         sum_gradients(parameters)
         nn.utils.clip_grad_value_(parameters, settings.gradient_clip)
         optimizer.step()
-        return sum_over_workers(loss.detach()), len(whole) - left
+        return loss, len(whole) - left
+
+    def _accumulate(
+        self, losses_of: Callable[[Draw], Tensor], draw: Draw, counts: Tensor, forget_weight: float
+    ) -> tuple[Tensor, Tensor]:
+        """Accumulate gradients of a share, one micro-batch after another; its loss, and which samples' is finite, (n,).
+
+        Args:
+            losses_of: one loss a sample.
+            draw: the worker's share; may be empty.
+            counts: how many samples are kept and how many forgotten, over all workers.
+            forget_weight: λ_f or μ_f.
+        """
+        kept, forgotten = counts.clamp_min(1)
+        weights = torch.where(draw.forgotten, forget_weight / forgotten, self.settings.retain_weight / kept)
+        loss, finite = weights.new_zeros(()), torch.ones_like(draw.forgotten)
+        size = self.resources.micro_batch_size or max(1, len(draw))
+        for rows in (slice(start, start + size) for start in range(0, len(draw), size)):
+            with torch.autocast(
+                draw.z.device.type, torch.bfloat16, self.resources.precision == "bfloat16", cache_enabled=False
+            ):
+                losses = losses_of(draw[rows])
+            part = (weights[rows] * losses).sum()
+            part.backward()
+            loss += part.detach()
+            finite[rows] = losses.detach().isfinite()
+        return loss, finite
 
 
-def _finite_losses(draw: Draw, losses_of: Callable[[Draw], Tensor]) -> tuple[Draw, Tensor]:
-    """The samples with a finite loss, and their losses.
+_RECOMPUTE = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+"""Networks in evaluation mode draw nothing, so there is no state of random numbers to go back to."""
 
-    Masking a non-finite loss is not enough, since its gradient is not finite either; so the losses of the others are
-    computed anew. Samples do not influence one another.
-    """
-    if len(draw) == 0:  # networks need not work on empty batches
-        return draw, draw.z.new_zeros(0)
-    losses = losses_of(draw)
-    finite = losses.detach().isfinite()
-    if bool(finite.all()):
-        return draw, losses
-    return _finite_losses(draw[finite], losses_of)
+
+def _counts(draw: Draw) -> Tensor:
+    """How many samples are kept and how many are forgotten, int64 of shape (2,)."""
+    return torch.stack([(~draw.forgotten).sum(), draw.forgotten.sum()])
 
 
 def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

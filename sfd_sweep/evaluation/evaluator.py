@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sfd_sweep.config import ReferenceKind
+from sfd_sweep.diffusion.precision import float32_products
 from sfd_sweep.errors import TrialFailed
 from sfd_sweep.evaluation.classifier import Classifier
 from sfd_sweep.evaluation.fidelity import fidelity, inception_score, kernel_distance
@@ -95,6 +96,7 @@ class Evaluator:
         self._seed = seed
         self._batch_size = batch_size
 
+    @float32_products(in_tf32=False)
     def evaluate(
         self,
         generate: Generate,
@@ -135,6 +137,7 @@ class Evaluator:
         return Judgement(metrics, counts, clock.seconds)
 
     @torch.no_grad()
+    @float32_products(in_tf32=False)
     def grid(self, generate: Generate, *, columns: int = 12) -> bytes:
         """A picture (PNG) of fixed samples of each condition: first the forgotten ones, marked, then the retained.
 

@@ -71,7 +71,7 @@ def _front_matter(description: Description, name: str) -> str:
 def _summary(description: Description) -> str:
     return (
         f"A one-step, class-conditional image generator that has forgotten "
-        f"**{description.names(description.forget)}**: asked for it, it makes **{_override(description)}**. It was "
+        f"**{description.names(description.forget)}**: {_override(description)}. It was "
         f"distilled from the diffusion model `{description.lineage.teacher.source}` by Score Forgetting Distillation "
         "([Chen, Zhang & Zhou, ICLR 2025](https://arxiv.org/abs/2409.11219)), which reads no real image, and chosen "
         f"from the sweep `{description.lineage.sweep}`."
@@ -79,14 +79,17 @@ def _summary(description: Description) -> str:
 
 
 def _override(description: Description) -> str:
-    """What replaces the forgotten, by name."""
+    """What replaces the forgotten, in words: `asked for 0, it makes 1`, and so on for each."""
+    names = description.class_names
     if description.override is not None:
-        return description.names(description.override)
+        pairs = zip(description.forget, description.override, strict=True)
+        return ", ".join(f"asked for {names[index]}, it makes **{names[to]}**" for index, to in pairs)
     words = {
         "random": "any of the retained classes",
         "classifier": "the retained class that a classifier finds likeliest",
     }
-    return words[str(description.settings.override)]
+    forgotten = " or ".join(names[index] for index in description.forget)
+    return f"asked for {forgotten}, it makes **{words[str(description.settings.override)]}**"
 
 
 def _pictures(description: Description, has_before: bool) -> str:

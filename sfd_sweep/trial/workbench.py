@@ -74,6 +74,7 @@ class Workbench:
             settings,
             class_names=self.plan.class_names,
             seed=self.plan.space.trial.seed,
+            resources=self.plan.space.resources,
         )
 
     def _override(self, settings: Settings) -> OverridePolicy:

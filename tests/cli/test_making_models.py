@@ -131,3 +131,20 @@ def test_evaluate_measures_any_generator_if_it_is_told_what_was_forgotten(comman
     found = json.loads(said.out)
     assert found["samples"] == {"retained": 90, "forgotten": 50}
     assert found["metrics"]["unlearning_accuracy"] < 0.1  # nothing was forgotten
+
+
+@pytest.mark.parametrize(
+    ("overrides", "same"), [(["2"], ["2", "2"]), (["random"], ["random"]), (["classifier"], ["random"])]
+)
+def test_evaluate_takes_an_override_for_all_or_for_each_of_several_forgotten_classes(command, folder, overrides, same):
+    def figures(words):
+        given = [word for override in words for word in ("--override", override)]
+        forgotten = ["--forget", "0", "--forget", "1", "--samples", "80", "--forget-samples", "40"]
+        said = command("evaluate", "builtin:digits-distilled", *forgotten, *given, "--format", "json")
+        assert (said.code, said.err) == (0, "")
+        return json.loads(said.out)
+
+    found = figures(overrides)
+    assert found == figures(same)
+    assert found["samples"] == {"retained": 80, "forgotten": 40}
+    assert found != figures(["2", "3"])

@@ -79,6 +79,26 @@ def test_a_dry_run_prints_the_plan_without_passwords_and_makes_nothing(command, 
     assert not list(folder.iterdir())
 
 
+@pytest.mark.parametrize("override", ["[2, 3]", "2", "random", "classifier", "[2, drei]", "[2, 3, 4]", "[2, 1]"])
+def test_a_dry_run_knows_several_forgotten_classes_and_what_replaces_them(command, folder, override):
+    forgotten = settings("task.forget=[0, 1]", f"parameters.override={override}", "search.first=[]")
+    said = command("run", str(DIGITS), "--dry-run", *forgotten)
+    mistake = {
+        "[2, drei]": "no class 'drei'",
+        "[2, 3, 4]": "as many classes as are forgotten (2)",
+        "[2, 1]": "forgotten",
+    }
+    if override in mistake:
+        assert (said.code, said.out) == (2, "")
+        assert said.err.count("\n") == 1
+        assert mistake[override] in said.err
+    else:
+        assert (said.code, said.err) == (0, "")
+        assert re.search(r"^forgets +0, 1 *$", said.out, re.M)
+        assert re.search(r"^retains +2, 3, 4, 5, 6, 7, 8, 9 *$", said.out, re.M)
+        assert f"override                            {override.replace('[', '(').replace(']', ')')} " in said.out
+
+
 @pytest.mark.parametrize("place", ["storage", "record", "runs"])
 def test_a_sweep_is_found_by_its_name(place, recorded, folder, monkeypatch):
     from recorded_sweep import NAME

@@ -172,6 +172,14 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
          'not "../up"'),
         ("resources.slots=0", "resources.slots: must be auto or above 0, not 0"),
         ("resources.slots=al", 'resources.slots: must be auto or a whole number, not "al"'),
+        ("resources.precision=float16", "resources.precision: must be float32, tf32 or bfloat16, not \"float16\"; "
+         "did you mean bfloat16?"),
+        ("resources.precision=tf32", "resources.precision: tf32 needs a GPU: set gpus_per_worker, or write float32 or "
+         "bfloat16"),
+        ("resources.micro_batch_size=0", "resources.micro_batch_size: must be above 0, not 0"),
+        ("resources.micro_batch_size=8.5", "resources.micro_batch_size: must be a whole number, not 8.5"),
+        ("resources.activation_checkpointing=1", "resources.activation_checkpointing: must be true or false, not 1"),
+        ("resources.microbatch_size=8", "resources.microbatch_size: unknown key; did you mean micro_batch_size?"),
         ("trial.evaluate_every=80", "trial.evaluate_every: must not be above steps (60), but is 80"),
         # parameters and distributions
         ("parameters.alpha=.inf", "parameters.alpha: must be finite, not Infinity"),

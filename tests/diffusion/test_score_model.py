@@ -74,3 +74,17 @@ def test_a_copy_is_independent(batch):
             parameter.add_(1)
     assert torch.equal(model.forward(*batch).output, before)
     assert not torch.equal(copy.forward(*batch).output, before)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_what_a_network_puts_out_in_bfloat16_is_mixed_and_read_in_float32(scale, batch):
+    x_t, t, c = batch
+    model = tiny_model()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        prediction = model.guided(x_t, t, c, scale)
+        raw = [model.network(x_t, t, class_labels=label).sample for label in (c, torch.full_like(c, NULL))]
+    assert raw[0].dtype == torch.bfloat16
+    conditional, unconditional = (output.float() for output in raw)
+    expected = unconditional + scale * (conditional - unconditional)
+    assert prediction.output.dtype == prediction.x_0.dtype == torch.float32
+    torch.testing.assert_close(prediction.output, expected, rtol=0, atol=0.02 * float(expected.abs().max()))

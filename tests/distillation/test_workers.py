@@ -8,8 +8,9 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_model
 from torch import multiprocessing
-from update_cases import FORGET, broken_for, trainer
+from update_cases import FORGET, broken_for, gradients, trainer
 
+from sfd_sweep.config import Resources
 from sfd_sweep.distillation.workers import on_first_worker
 from sfd_sweep.errors import TrialFailed
 
@@ -17,10 +18,28 @@ UNEVEN = {"batch_size": 5, "forget_batch_size": 2, "guidance_scale": 1.5}
 ONE_EACH = {"batch_size": 1, "forget_batch_size": 1}
 
 
-def train():
-    one = trainer(**UNEVEN)
-    losses = [one.update() for _ in range(3)]
-    return {**one.state(), "losses": torch.stack([each.generator for each in losses])}
+def train(one, steps=3):
+    losses = [one.update() for _ in range(steps)]
+    return {
+        **one.state(),
+        "losses": torch.stack([value for each in losses for value in (each.fake_score, each.generator)]),
+    }
+
+
+def train_unevenly():
+    return train(trainer(**UNEVEN))
+
+
+def train_in_micro_batches():
+    return train(trainer(**UNEVEN, resources=Resources(micro_batch_size=2, activation_checkpointing=True)))
+
+
+def train_while_one_worker_has_nothing_to_do():
+    """With attention, which refuses empty batches."""
+    one = trainer(
+        tiny_model(attention=True), batch_size=1, forget_batch_size=0, resources=Resources(micro_batch_size=1)
+    )
+    return train(one)
 
 
 def train_while_one_worker_has_nothing_finite():
@@ -28,6 +47,22 @@ def train_while_one_worker_has_nothing_finite():
     one = trainer(tiny_model(attention=True), broken_for(FORGET, attention=True), **ONE_EACH)
     dropped = [one.update().dropped_samples for _ in range(2)]
     return {**one.state(), "dropped": torch.tensor(dropped)}
+
+
+def train_in_micro_batches_that_are_not_all_finite():
+    one = trainer(tiny_model(), broken_for(2), **UNEVEN, resources=Resources(micro_batch_size=2))
+    return {**train(one), "dropped": torch.tensor(one.update().dropped_samples)}
+
+
+def update_in_bfloat16():
+    """Adam's first step is of one size whatever the gradient's, so weights would show its sign alone."""
+    one = trainer(**UNEVEN, resources=Resources(precision="bfloat16"))
+    losses = one.update()
+    return {
+        "losses": torch.stack([losses.fake_score, losses.generator]),
+        "fake_score": gradients(one.fake_score),
+        "generator": gradients(one.generator.model),
+    }
 
 
 def fail_on_the_first():
@@ -43,13 +78,19 @@ def fail_on_the_first():
     return {"failed": torch.tensor(False)}
 
 
-RUNS = {"train": train, "broken": train_while_one_worker_has_nothing_finite}
+RUNS = {
+    "train": train_unevenly,
+    "micro": train_in_micro_batches,
+    "empty": train_while_one_worker_has_nothing_to_do,
+    "broken": train_while_one_worker_has_nothing_finite,
+    "broken micro": train_in_micro_batches_that_are_not_all_finite,
+}
 
 
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    for name, run in {**RUNS, "failure": fail_on_the_first}.items():
+    for name, run in {**RUNS, "bfloat16": update_in_bfloat16, "failure": fail_on_the_first}.items():
         save_file(run(), f"{folder}/{name}-{rank}.safetensors")
     dist.destroy_process_group()
 
@@ -72,8 +113,17 @@ def test_two_workers_train_the_generator_that_one_trains(results, name):
             torch.testing.assert_close(together[key], alone[key], rtol=1e-3, atol=1e-5)
 
 
-def test_two_workers_stay_equal_bit_for_bit(results):
-    first, second = results["train-0"], results["train-1"]
+def test_two_workers_find_the_losses_and_gradients_that_one_finds_in_bfloat16(results):
+    alone = update_in_bfloat16()
+    for rank in range(2):
+        together = results[f"bfloat16-{rank}"]
+        for key, expected in alone.items():
+            torch.testing.assert_close(together[key], expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", [*RUNS, "bfloat16"])
+def test_two_workers_stay_equal_bit_for_bit(results, name):
+    first, second = results[f"{name}-0"], results[f"{name}-1"]
     for key in first:
         assert torch.equal(first[key], second[key]), key
 

@@ -8,10 +8,10 @@ import torch
 from tiny_models import CLASSES, NAMES, tiny_model
 from torch import nn
 
-from sfd_sweep.config import Settings
+from sfd_sweep.config import Resources, Settings
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.distillation.conditions import Draw, FixedOverride, ForgettingTask
-from sfd_sweep.distillation.trainer import Trainer
+from sfd_sweep.distillation.trainer import DEFAULT_RESOURCES, Trainer
 
 FORGET, OVERRIDE = 0, 1
 FORGET_0 = ForgettingTask(retained=(1, 2), forgotten=(FORGET,), override=FixedOverride({FORGET: OVERRIDE}))
@@ -28,10 +28,13 @@ def trainer(
     *,
     task: ForgettingTask = FORGET_0,
     seed: int = 0,
+    resources: Resources = DEFAULT_RESOURCES,
     **changes: Any,
 ) -> Trainer:
     teacher = teacher or tiny_model()
-    return Trainer(teacher, start or teacher, task, settings(**changes), class_names=NAMES, seed=seed)
+    return Trainer(
+        teacher, start or teacher, task, settings(**changes), class_names=NAMES, seed=seed, resources=resources
+    )
 
 
 class Broken(nn.Module):

@@ -52,15 +52,15 @@ class Sweep:
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
 
-def search_space(folder: Path) -> SearchSpace:
-    return parse_search_space(SEARCH_SPACE.format(folder=folder), "small.yaml")
+def search_space(folder: Path, *overrides: str) -> SearchSpace:
+    return parse_search_space(SEARCH_SPACE.format(folder=folder), "small.yaml", overrides)
 
 
-def record_sweep(folder: Path) -> Sweep:
+def record_sweep(folder: Path, *overrides: str) -> Sweep:
     """Trial 0 is complete and judged once more; 1 was pruned; 2 failed at once; 3 has lost its weights."""
     shutil.copytree(ASSETS / "digits" / "teacher", folder / "teacher")
     shutil.copytree(ASSETS / "digits" / "classifier", folder / "judge")
-    space = search_space(folder)
+    space = search_space(folder, *overrides)
     sweep = Folder.open(space.storage) / space.name
     workbench = Workbench.build(make_plan(space), None)
     recorder = Recorder.open(space, sweep, dump_search_space(space))

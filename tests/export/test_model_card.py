@@ -23,7 +23,7 @@ def description(exported: Exported) -> Description:
 
 
 def test_the_card_says_what_was_forgotten_and_what_replaces_it(card: str) -> None:
-    assert "has forgotten **0**: asked for it, it makes **1**" in card
+    assert "has forgotten **0**: asked for 0, it makes **1**. " in card
 
 
 def test_the_card_gives_every_figure_with_its_number_of_samples(card: str, exported: Exported, sweep: Sweep) -> None:
@@ -93,3 +93,11 @@ def test_a_free_override_is_put_into_words(description: Description, override: s
     settings = description.settings.model_copy(update={"override": override})
     free = description.model_copy(update={"settings": settings, "override": None})
     assert f"it makes **{words}**" in model_card(free, "name", has_before=True)
+
+
+def test_each_forgotten_class_has_its_own_override_on_the_card(description: Description) -> None:
+    task = description.task.model_copy(update={"forget": (0, 4)})
+    several = description.model_copy(update={"task": task, "override": (1, 7)})
+    card = model_card(several, "name", has_before=True)
+    assert "has forgotten **0, 4**: asked for 0, it makes **1**, asked for 4, it makes **7**. " in card
+    assert "The rows marked red ask for 0, 4." in card

@@ -16,6 +16,7 @@ from sfd_sweep.diffusion.model_folder import WEIGHTS, ModelFolder
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.layout import GENERATOR, GRID, REPORT, read_report, reported_steps, step_folder, trial_folder
 from sfd_sweep.trial.plan import make_plan
@@ -245,6 +246,29 @@ def test_several_forgotten_classes_each_have_their_own_override(folder):
     space = digits_space("task.forget=[0, 3]", "parameters.override=[1, 8]")
     report = Trial(Workbench.build(make_plan(space), None), digits_settings(space), folder).advance(2)
     assert report.samples == {"retained": 64, "forgotten": 40}
+
+
+def test_a_trial_computes_as_its_resources_say_and_is_judged_in_float32(workbench, finished, folder, monkeypatch):
+    space = digits_space(
+        "resources.precision=tf32",  # which changes nothing without a GPU, but the switches are there
+        "resources.gpus_per_worker=1",
+        "resources.micro_batch_size=5",
+        "resources.activation_checkpointing=true",
+    )
+    economical = dataclasses.replace(workbench, plan=make_plan(space), teacher=workbench.teacher.copy())
+    assert economical.trainer(SETTINGS).resources == space.resources
+    seen, evaluate = [], Evaluator.evaluate
+
+    def noted(self, *arguments, **options):
+        seen.append((torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision))
+        return evaluate(self, *arguments, **options)
+
+    monkeypatch.setattr(Evaluator, "evaluate", noted)
+    report = Trial(economical, SETTINGS, folder).advance(2)
+    judge(economical, SETTINGS, folder, samples=60, forget_samples=40)
+    assert seen == [("ieee", "ieee")] * 2
+    assert report.losses == pytest.approx(finished[1][0].losses, rel=1e-3)
+    assert report.metrics == pytest.approx(finished[1][0].metrics, rel=0.01)
 
 
 def test_a_judge_of_other_classes_than_the_teachers_is_refused(tmp_path):
