@@ -16,7 +16,7 @@ from sfd_sweep.diffusion.model_folder import WEIGHTS, ModelFolder
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import TrialFailed, UserError
-from sfd_sweep.evaluation.evaluator import Evaluator
+from sfd_sweep.evaluation.judge import Judge
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.layout import GENERATOR, GRID, REPORT, read_report, reported_steps, step_folder, trial_folder
 from sfd_sweep.trial.plan import make_plan
@@ -257,16 +257,16 @@ def test_a_trial_computes_as_its_resources_say_and_is_judged_in_float32(workbenc
     )
     economical = dataclasses.replace(workbench, plan=make_plan(space), teacher=workbench.teacher.copy())
     assert economical.trainer(SETTINGS).resources == space.resources
-    seen, evaluate = [], Evaluator.evaluate
+    seen, verdict = set(), Judge.verdict
 
     def noted(self, *arguments, **options):
-        seen.append((torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision))
-        return evaluate(self, *arguments, **options)
+        seen.add((torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision))
+        return verdict(self, *arguments, **options)
 
-    monkeypatch.setattr(Evaluator, "evaluate", noted)
+    monkeypatch.setattr(Judge, "verdict", noted)
     report = Trial(economical, SETTINGS, folder).advance(2)
     judge(economical, SETTINGS, folder, samples=60, forget_samples=40)
-    assert seen == [("ieee", "ieee")] * 2
+    assert seen == {("ieee", "ieee")}
     assert report.losses == pytest.approx(finished[1][0].losses, rel=1e-3)
     assert report.metrics == pytest.approx(finished[1][0].metrics, rel=0.01)
 
