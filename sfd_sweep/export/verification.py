@@ -149,7 +149,7 @@ def verify(folder: Path, description: Description, judging: Judging) -> Figures:
 def _evaluator(generator: OneStepGenerator, evaluation: Evaluation, forget: tuple[int, ...], folder: Path) -> Evaluator:
     source = evaluation.classifier if evaluation.classifier.startswith(SHIPPED) else folder / evaluation.classifier
     classifier = Classifier.load(source)
-    if (classifier.class_names, classifier.config.image_shape) != (generator.class_names, generator.model.sample_shape):
+    if (classifier.class_names, classifier.config.image_shape) != (generator.class_names, generator.model.image_shape):
         raise UserError(
             f"the classifier {source} has other classes or another image size than the generator in {folder}, so it "
             "cannot judge it"

@@ -85,14 +85,14 @@ class Workbench:
         replacements = self.plan.replacements(settings.override)
         if replacements is not None:
             return FixedOverride(dict(zip(self.plan.forget, replacements, strict=True)))
-        return (
-            RandomOverride() if settings.override == "random" else ClassifierOverride(self.classifier, self.plan.forget)
-        )
+        if settings.override == "random":
+            return RandomOverride()
+        return ClassifierOverride(lambda x_psi: self.classifier(self.teacher.decode(x_psi)), self.plan.forget)
 
 
 def _check_judge(plan: Plan, classifier: Classifier) -> None:
     teacher = plan.teacher
-    if (classifier.class_names, classifier.config.image_shape) != (teacher.class_names, teacher.sample_shape):
+    if (classifier.class_names, classifier.config.image_shape) != (teacher.class_names, teacher.image_shape):
         raise UserError(
             f"evaluation.classifier: {plan.space.evaluation.classifier} has other classes or another image size than "
             f"the teacher {teacher.path}; train a classifier on the teacher's classes"
