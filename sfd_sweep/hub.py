@@ -18,16 +18,13 @@ def is_hub_id(source: str) -> bool:
     return source.count("/") == 1 and not source.startswith((".", "~", "/"))
 
 
-def fetch(
-    hub_id: str, *, kind: Literal["model", "dataset"], files: Sequence[str], but: Sequence[str] | None = None
-) -> Path:
+def fetch(hub_id: str, *, kind: Literal["model", "dataset"], files: Sequence[str]) -> Path:
     """The local folder of a repository's files: downloaded, or kept from an earlier download if the hub is away.
 
     Args:
         hub_id: OWNER/NAME.
         kind: what the repository is.
         files: the files that are wanted, as patterns of shell wildcards.
-        but: those among them that are not.
 
     Raises:
         UserError: there is no such repository, or the hub cannot be reached.
@@ -40,7 +37,6 @@ def fetch(
             hub_id,
             repo_type=kind,
             allow_patterns=list(files),
-            ignore_patterns=None if but is None else list(but),
             local_files_only=not _answers(constants.ENDPOINT),
         )
         return Path(folder)

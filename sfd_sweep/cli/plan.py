@@ -7,7 +7,7 @@ from sfd_sweep.config import ReferenceKind
 from sfd_sweep.datasets.finding import describe
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.tracking.store import resolve_uri, without_credentials
-from sfd_sweep.trial.plan import BYTES, Plan
+from sfd_sweep.trial.plan import Plan
 
 MEGABYTE = 1e6
 
@@ -34,11 +34,12 @@ def _section(title: str, values: list[tuple[str, object]]) -> None:
 
 def _models(plan: Plan) -> list[tuple[str, object]]:
     teacher, task, evaluation = plan.teacher, plan.space.task, plan.space.evaluation
-    channels, height, width = teacher.sample_shape
+    size, latent = ("×".join(map(str, shape)) for shape in (teacher.image_shape, teacher.sample_shape))
+    latents = "" if teacher.vae is None else f" by latents of {latent}"
     null = "no null label" if teacher.null_label is None else "a null label"
     return [
         ("teacher", f"{task.teacher} ({teacher.path})"),
-        ("", f"{teacher.parameter_count:,} parameters, {channels}×{height}×{width} pixels, {null}"),
+        ("", f"{teacher.parameter_count:,} parameters, {size} pixels{latents}, {null}"),
         ("", f"{teacher.prediction_type} at {teacher.diffusion_steps} diffusion steps"),
         ("start", f"{task.start} ({plan.start.path})"),
         ("forgets", ", ".join(plan.class_names[index] for index in plan.forget)),
@@ -70,7 +71,7 @@ def _work(plan: Plan) -> list[tuple[str, object]]:
     each = evaluation.samples + evaluation.forget_samples
     networks = "the judge and Inception-V3" if space.wants_inception else "the judge"
     final = f"; the front once more on {evaluation.final_samples:,}" if evaluation.final_samples else ""
-    generators = trials * plan.teacher.parameter_count * BYTES / MEGABYTE
+    generators = trials * plan.generator_bytes / MEGABYTE
     return [
         ("search", f"{trials} trials, sampler {space.search.sampler}, scheduler {space.search.scheduler.type}"),
         ("a trial", f"{space.trial.steps} updates, evaluated after {', '.join(map(str, milestones))}"),

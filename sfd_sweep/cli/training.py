@@ -178,7 +178,7 @@ def _judge_of(teacher: ModelFolder) -> QualityJudge:
     from sfd_sweep.evaluation.quality import QualityJudge
 
     judge = QualityJudge.load()
-    judge.check_fit(teacher.class_names, teacher.sample_shape)
+    judge.check_fit(teacher.class_names, teacher.image_shape)
     return judge
 
 

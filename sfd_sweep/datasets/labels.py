@@ -14,6 +14,7 @@ LISTED = 12
 def class_index(names: Sequence[str], wanted: int | str) -> int:
     """The index of a class, given its name or the index itself.
 
+    A name may list several, as those of ImageNet do: of "tench, Tinca tinca", one will do if no other class has it.
     A name wins over an index written as text: of the names ("7", "3"), "7" is the class of index 0, and 7 is none.
 
     Args:
@@ -21,18 +22,27 @@ def class_index(names: Sequence[str], wanted: int | str) -> int:
         wanted: an index, a name, or an index written as text.
 
     Raises:
-        UserError: there is no such class; the message names the nearest.
+        UserError: there is no such class, and the message names the nearest; or several classes have that name.
     """
-    if wanted in names:
-        return names.index(str(wanted))
+    named = [index for index, name in enumerate(names) if name == wanted]
+    named = named or [index for index, name in enumerate(names) if wanted in _synonyms(name)]
+    if len(named) > 1:
+        several = ", ".join(f"{index} ({names[index]})" for index in named)
+        raise UserError(f"several classes are called {wanted!r}: {several}; give the index of one")
+    if named:
+        return named[0]
     index = wanted if isinstance(wanted, int) else int(wanted) if wanted.isdecimal() else -1
     if 0 <= index < len(names):
         return index
     raise UserError(f"there is no class {wanted!r}; {_advice(names, wanted)}")
 
 
+def _synonyms(name: str) -> list[str]:
+    return [part.strip() for part in name.split(",")]
+
+
 def _advice(names: Sequence[str], wanted: int | str) -> str:
-    by_lower_case = {name.lower(): name for name in names}
+    by_lower_case = {called.lower(): called for name in names for called in (*_synonyms(name), name)}
     nearest = get_close_matches(str(wanted).lower(), by_lower_case, n=1)
     if nearest:
         return f"did you mean {by_lower_case[nearest[0]]!r}?"

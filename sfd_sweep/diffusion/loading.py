@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
-from safetensors.torch import load_file
+from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin
 
-from sfd_sweep.diffusion.model_folder import WEIGHTS, ModelFolder
+from sfd_sweep.diffusion.decoder import LatentDecoder
+from sfd_sweep.diffusion.model_folder import ARCHITECTURES, VAE, ModelFolder
 from sfd_sweep.diffusion.score_model import ScoreModel
+from sfd_sweep.diffusion.weights import WEIGHTS, find_weights, read_weights
 from sfd_sweep.errors import UserError
 
 
 def load_score_model(folder: ModelFolder, device: torch.device | str = "cpu") -> ScoreModel:
-    """The network of a folder with its schedule, in float32.
+    """The network of a folder with its schedule and, if it works on latents, their decoder; in float32.
 
     Raises:
         UserError: the weights are missing or broken, or do not fit the network's description.
     """
-    _ = folder.parameter_count  # refuses a broken file in one line, before diffusers does in many
+    _ = folder.parameter_count, folder.vae_parameter_count  # refuse a broken file in one line, not in many
+    architecture = folder.architecture
+    network = _load(getattr(diffusers, architecture.class_name), folder.network, folder.path / architecture.component)
+    decoder = None
+    if folder.vae is not None:
+        decoder = LatentDecoder(_load(AutoencoderKL, folder.vae, folder.path / VAE).to(device))
+    # A one-step generator's output is used as it is: clipping belongs to samplers of many steps, and so does a variance
+    # that the network has learned.
+    scheduler = DDPMScheduler.from_config(folder.scheduler, clip_sample=False, variance_type="fixed_small")
+    return ScoreModel(network, scheduler, folder.null_label, decoder).to(device)
+
+
+def _load(kind: type[ModelMixin], config: dict[str, Any], path: Path) -> ModelMixin:
     # Not by from_pretrained, which fills weights that are missing in the file with random ones.
-    network = UNet2DModel.from_config(folder.unet)
+    network = kind.from_config(config)
+    weights = read_weights(find_weights(path))
+    network._fix_state_dict_keys_on_load(weights)  # old files have other names for an autoencoder's attention
     try:
-        network.load_state_dict(load_file(folder.path / "unet" / WEIGHTS))
+        network.load_state_dict(weights)
     except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise UserError(f"{folder.path}/unet: the weights do not fit config.json ({reason})") from error
-    # A one-step generator's output is used as it is; clipping belongs to samplers of many steps.
-    scheduler = DDPMScheduler.from_config(folder.scheduler, clip_sample=False)
-    return ScoreModel(network, scheduler, folder.null_label).to(device)
+        reason = textwrap.shorten(str(error).splitlines()[1], 200, placeholder=" …")
+        raise UserError(f"{path}: the weights do not fit config.json ({reason})") from error
+    return network
 
 
 def save_score_model(
@@ -47,7 +63,7 @@ def save_score_model(
     extra_files: Mapping[str, Path] = MappingProxyType({}),
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a diffusers folder: it appears whole, or not at all.
+    """Write a diffusers folder, decoder included: it appears whole, or not at all.
 
     Args:
         model: what is saved.
@@ -57,24 +73,33 @@ def save_score_model(
         extra_files: files to lay beside `model_index.json`, by their name there.
         dtype: precision of the weights on disk.
     """
+    architecture = ARCHITECTURES[type(model.network).__name__]
+    networks = {architecture.component: model.network}
+    if model.decoder is not None:
+        networks[VAE] = model.decoder.vae
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
         folder = Path(scratch) / target.name
-        network = model.copy().network
-        torch.nn.Module.to(network, dtype)  # diffusers' own `to` warns of every cast
-        network.register_to_config(_name_or_path="")  # where it was loaded from is nobody's business
-        network.save_pretrained(folder / "unet", safe_serialization=True)
+        for component, network in networks.items():
+            _save(network, folder / component, dtype)
         model.scheduler.save_pretrained(folder / "scheduler")
         for name, path in extra_files.items():
             shutil.copyfile(path, folder / name)
         content = {
             **index,
-            "unet": ["diffusers", "UNet2DModel"],
+            **{component: ["diffusers", type(network).__name__] for component, network in networks.items()},
             "scheduler": ["diffusers", "DDPMScheduler"],
             "id2label": {str(label): name for label, name in enumerate(class_names)},
         }
         (folder / "model_index.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        (folder / "unet" / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
         if target.exists():
             target.replace(Path(scratch) / "replaced")  # a folder cannot be renamed onto one with files in it
         folder.replace(target)
+
+
+def _save(network: ModelMixin, folder: Path, dtype: torch.dtype) -> None:
+    network = copy.deepcopy(network)
+    torch.nn.Module.to(network, dtype)  # diffusers' own `to` warns of every cast
+    network.register_to_config(_name_or_path="")  # where it was loaded from is nobody's business
+    network.save_pretrained(folder, safe_serialization=True)
+    (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone

@@ -22,10 +22,14 @@ def sample_ddim(
         steps: forwards of the network (twice as many with guidance).
         guidance_scale: w in x̂(∅) + w·(x̂(c) - x̂(∅)).
     """
-    sampler = DDIMScheduler.from_config(model.scheduler.config, clip_sample=True, timestep_spacing="linspace")
+    sampler = DDIMScheduler.from_config(
+        model.scheduler.config,
+        clip_sample=model.decoder is None,  # images lie in [-1, 1], latents anywhere
+        timestep_spacing="linspace",
+    )
     sampler.set_timesteps(steps)
     x_t = torch.randn(len(c), *model.sample_shape, generator=generator, device=generator.device).to(c.device)
     for t in sampler.timesteps:
         prediction = model.guided(x_t, t.to(c.device).expand(len(c)), c, guidance_scale)
         x_t = sampler.step(prediction.output, t, x_t).prev_sample
-    return x_t.clamp(-1, 1)
+    return model.decode(x_t).clamp(-1, 1)

@@ -5,51 +5,71 @@ from __future__ import annotations
 import copy
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler, ModelMixin
 from torch import Tensor, nn
 
+from sfd_sweep.diffusion.decoder import LatentDecoder
 from sfd_sweep.diffusion.prediction import Prediction, PredictionType
 from sfd_sweep.diffusion.schedule import NoiseSchedule
 from sfd_sweep.errors import UserError
 
 
 class ScoreModel(nn.Module):
-    """A label-conditional `UNet2DModel` read as x̂(x_t, t, c).
+    """A label-conditional network read as x̂(x_t, t, c), on images or on latents.
 
     It always runs in evaluation mode: dropout is a regulariser of pretraining, and a trial must be a function of its
     settings and its seed.
 
     Args:
-        network: called as `network(x_t, t, class_labels=c).sample`; `c` of shape (n,) holds class indices.
+        network: called as `network(x_t, t, class_labels=c).sample`; `c` of shape (n,) holds class indices. Channels
+            that it puts out beyond those of x_t are a variance that it has learned, and are left out.
         scheduler: diffusers' description of the noise that the network was trained on, and of what it puts out.
         null_label: the index that stands for "no condition", or None if the network has none.
+        decoder: what turns latents into images, shared by all copies; None if the network works on images.
     """
 
-    network: UNet2DModel
+    network: ModelMixin
 
-    def __init__(self, network: UNet2DModel, scheduler: DDPMScheduler, null_label: int | None) -> None:
+    def __init__(
+        self,
+        network: ModelMixin,
+        scheduler: DDPMScheduler,
+        null_label: int | None,
+        decoder: LatentDecoder | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.scheduler = scheduler
         self.schedule = NoiseSchedule(scheduler.alphas_cumprod)
         self.prediction_type = PredictionType(scheduler.config.prediction_type)
         self.null_label = null_label
+        self.decoder = decoder
         self.eval()
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
+        """(C, H, W) of what the network works on: an image, or its latent."""
         config = self.network.config
         return config.in_channels, config.sample_size, config.sample_size
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.sample_shape if self.decoder is None else self.decoder.image_shape(self.sample_shape)
+
+    def decode(self, x_0: Tensor) -> Tensor:
+        """Images of shape (n, *image_shape), about [-1, 1], of what the network works on, (n, *sample_shape)."""
+        return x_0 if self.decoder is None else self.decoder(x_0)
+
     def copy(self) -> ScoreModel:
-        """An independent copy with equal weights."""
+        """An independent copy with equal weights, and the same decoder."""
         return copy.deepcopy(self)
 
     def forward(self, x_t: Tensor, t: Tensor, c: Tensor) -> Prediction:
         """The prediction at x_t of shape (n, C, H, W), for steps t and conditions c of shape (n,)."""
         a, b = self.schedule.coefficients(t, x_t.ndim)
-        output = self.network(x_t, t, class_labels=c).sample.to(x_t.dtype)  # autocast may have made it bfloat16
+        output = self.network(x_t, t, class_labels=c).sample[:, : x_t.shape[1]]
+        output = output.to(x_t.dtype)  # autocast may have made it bfloat16
         return Prediction(x_t=x_t, a=a, b=b, output=output, type=self.prediction_type)
 
     def guided(self, x_t: Tensor, t: Tensor, c: Tensor, scale: float) -> Prediction:

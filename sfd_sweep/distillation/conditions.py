@@ -45,7 +45,12 @@ class RandomOverride:
 
 @dataclass(frozen=True)
 class ClassifierOverride:
-    """The retained condition that a classifier finds likeliest in x̂_ψ, the forgotten ones masked out."""
+    """The retained condition that a classifier finds likeliest in x̂_ψ, the forgotten ones masked out.
+
+    Attributes:
+        classifier: logits (n, classes) of x̂_ψ, which are latents where the networks work on them.
+        forgotten: condition indices.
+    """
 
     classifier: Callable[[Tensor], Tensor]
     forgotten: tuple[int, ...]

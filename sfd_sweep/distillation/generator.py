@@ -18,7 +18,7 @@ PIPELINE = Path(__file__).with_name("one_step_pipeline.py")
 
 
 class OneStepGenerator:
-    """G(z, c) = x̂_θ(b_init·z, t_init, c): one forward from noise to image.
+    """G(z, c) = x̂_θ(b_init·z, t_init, c): one forward from noise to image, or to the latent of one.
 
     Args:
         model: θ, a score model.
@@ -34,19 +34,19 @@ class OneStepGenerator:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
-        return self.model.sample_shape
+        return self.model.image_shape
 
     def __call__(self, z: Tensor, c: Tensor) -> Tensor:
-        """Images of shape (n, C, H, W), about [-1, 1], from noise of that shape and class indices of shape (n,)."""
+        """Images or their latents, (n, C, H, W), from noise of that shape and class indices of shape (n,)."""
         t = torch.full((len(z),), self.t_init, device=z.device)
         return self.model.forward(self.model.schedule.diffuse(torch.zeros_like(z), t, z), t, c).x_0
 
     @torch.no_grad()
     def generate(self, c: Tensor, generator: torch.Generator) -> Tensor:
-        """Images of shape (n, C, H, W) for class indices of shape (n,), with noise from `generator`."""
+        """Images of shape (n, C, H, W), about [-1, 1], for class indices of shape (n,), with noise from `generator`."""
         device = next(self.model.parameters()).device
         z = torch.randn(len(c), *self.model.sample_shape, generator=generator, device=generator.device)
-        return self(z.to(device), c.to(device))
+        return self.model.decode(self(z.to(device), c.to(device)))
 
     def sample(self, labels: Sequence[int | str], seed: int = 0) -> Tensor:
         """Images of shape (n, C, H, W), in [-1, 1], one a label; image i depends on `seed + i` and its label alone.
@@ -65,7 +65,7 @@ class OneStepGenerator:
             for row in range(len(c))
         ]
         with torch.no_grad():
-            images = self(torch.cat(rows).to(device), c.to(device))
+            images = self.model.decode(self(torch.cat(rows).to(device), c.to(device)))
         return images.clamp(-1, 1).cpu()
 
     def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sfd_sweep.config import Task
 from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import WEIGHTS, ModelFolder
+from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.diffusion.sampling import sample_ddim
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
@@ -72,4 +72,4 @@ def _open(source: str) -> ModelFolder | None:
 
 
 def _origin(source: str, folder: ModelFolder | None) -> Origin:
-    return Origin(source=portable(source), sha256=None if folder is None else sha256(folder.path / "unet" / WEIGHTS))
+    return Origin(source=portable(source), sha256=None if folder is None else sha256(folder.weights))

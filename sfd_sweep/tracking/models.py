@@ -1,6 +1,5 @@
 """Generators as MLflow models: logged on a trial's run, and put into the model registry."""
 
-import json
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
+from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.errors import UserError
 from sfd_sweep.tracking.schema import STEP, Tag
 from sfd_sweep.tracking.store import Store, model_uri, refusals_of
@@ -96,8 +96,7 @@ def _origin(run: Run) -> dict[str, str]:
 
 def _save(target: Path, generator: Path, model: Model) -> None:
     """Write the MLflow model: the code, the generator's folder, signature, example and requirements."""
-    unet = json.loads((generator / "unet" / "config.json").read_text(encoding="utf-8"))
-    shape = (-1, unet["sample_size"], unet["sample_size"], unet["out_channels"])
+    channels, height, width = ModelFolder.open(str(generator)).image_shape
     mlflow.pyfunc.save_model(
         str(target),
         python_model=str(MODEL_CODE),
@@ -105,7 +104,7 @@ def _save(target: Path, generator: Path, model: Model) -> None:
         mlflow_model=model,
         signature=ModelSignature(
             inputs=Schema([ColSpec("long", "label"), ColSpec("long", "seed")]),
-            outputs=Schema([TensorSpec(np.dtype(np.uint8), shape)]),
+            outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, height, width, channels))]),
         ),
         input_example=EXAMPLE,
         pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],

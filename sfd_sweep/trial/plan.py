@@ -47,12 +47,23 @@ class Plan:
     @property
     def model_bytes(self) -> int:
         """Memory of one worker's networks, gradients and optimisers in bytes, without activations."""
-        return self.teacher.parameter_count * BYTES * TRAINED_COPIES
+        decoders = sum(model.vae_parameter_count for model in self._models)
+        return (self.teacher.parameter_count * TRAINED_COPIES + decoders) * BYTES
 
     @property
     def checkpoint_bytes(self) -> int:
         """Disk of one unfinished trial in bytes: ψ, θ, its average, four moments, and the generator's folder."""
-        return self.teacher.parameter_count * BYTES * 8
+        return self.teacher.parameter_count * BYTES * 7 + self.generator_bytes
+
+    @property
+    def generator_bytes(self) -> int:
+        """Disk of one generator's folder in bytes: its network, and the autoencoder that decodes its latents."""
+        return (self.start.parameter_count + self.start.vae_parameter_count) * BYTES
+
+    @property
+    def _models(self) -> tuple[ModelFolder, ...]:
+        """Those that are loaded."""
+        return tuple({model.path: model for model in (self.teacher, self.start)}.values())
 
     def replacements(self, override: Override) -> tuple[int, ...] | None:
         """What replaces each forgotten class (see the function of that name)."""
@@ -99,8 +110,7 @@ def make_plan(space: SearchSpace) -> Plan:
     _check_guidance(plan)
     _check_start(plan)
     _check_reference(plan)
-    for model in {teacher.path: teacher, start.path: start}.values():
-        _ = model.parameter_count  # refuses weights that are missing or cut short
+    _ = plan.model_bytes, plan.generator_bytes  # refuse weights that are missing or cut short
     return plan
 
 
@@ -165,7 +175,7 @@ def _check_start(plan: Plan) -> None:
     start, teacher = plan.start, plan.teacher
     if teacher.t_init is not None:
         raise UserError(f"task.teacher: {teacher.path} is a one-step generator; name the diffusion model it came from")
-    if (start.class_names, start.sample_shape) != (teacher.class_names, teacher.sample_shape):
+    if any(getattr(start, name) != getattr(teacher, name) for name in ("class_names", "sample_shape", "image_shape")):
         raise UserError(f"task.start: {start.path} has other classes or another image size than the teacher")
     for t_init in _possible(plan.space, "t_init"):
         if start.t_init is not None and t_init != start.t_init:

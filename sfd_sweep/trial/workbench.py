@@ -83,4 +83,5 @@ class Workbench:
             return FixedOverride(dict(zip(self.plan.forget, replacements, strict=True)))
         if settings.override == "random":
             return RandomOverride()
-        return ClassifierOverride(self.evaluator.classifier, self.plan.forget)
+        judge = self.evaluator.classifier
+        return ClassifierOverride(lambda x_psi: judge(self.teacher.decode(x_psi)), self.plan.forget)

@@ -30,7 +30,7 @@ def test_a_pretrained_teacher_is_a_folder_like_the_shipped_one_with_its_distance
     assert figure(said.out) > 10  # 30 steps are nothing
     assert files(folder / "teacher") == files(ASSETS / "digits" / "teacher")
     made, shipped = ModelFolder.open("teacher"), ModelFolder.open("builtin:digits")
-    assert (made.index, made.unet, made.prediction_type) == (shipped.index, shipped.unet, shipped.prediction_type)
+    assert (made.index, made.network, made.prediction_type) == (shipped.index, shipped.network, shipped.prediction_type)
     size = "unet/diffusion_pytorch_model.safetensors"
     assert (made.path / size).stat().st_size == (shipped.path / size).stat().st_size
 

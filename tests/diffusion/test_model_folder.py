@@ -10,7 +10,8 @@ from tiny_models import NAMES, save_teacher, tiny_model
 
 from sfd_sweep import hub
 from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import BUILTIN_MODELS, WEIGHTS, ModelFolder
+from sfd_sweep.diffusion.model_folder import BUILTIN_MODELS, ModelFolder
+from sfd_sweep.diffusion.weights import WEIGHTS
 from sfd_sweep.errors import UserError
 
 
@@ -101,7 +102,16 @@ def test_a_description_that_is_no_json_object_is_named(teacher, content):
     ("file", "entries", "words"),
     [
         ("unet/config.json", {"num_class_embeds": None}, "no label-conditional UNet2DModel"),
+        ("unet/config.json", {"num_class_embeds": "3"}, "num_class_embeds is 3"),
         ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "it is UNet2DConditionModel"),
+        ("unet/config.json", {"_class_name": "DiTTransformer2DModel"}, "it is DiTTransformer2DModel"),
+        ("unet/config.json", {"in_channels": 4, "out_channels": 4}, "4 channels, which are no image"),
+        ("unet/config.json", {"out_channels": 3}, "out_channels must be in_channels (1), or twice that"),
+        ("model_index.json", {"unet": ["diffusers", "UNet2DConditionModel"]}, "text-to-image model (DDPMPipeline)"),
+        ("model_index.json", {"text_encoder": ["transformers", "CLIPTextModel"]}, "text-to-image"),
+        ("model_index.json", {"vqvae": ["diffusers", "VQModel"]}, "components that are not known: vqvae"),
+        ("model_index.json", {"unet": None}, "it names neither"),
+        ("model_index.json", {"transformer": ["diffusers", "DiTTransformer2DModel"]}, "it names unet and transformer"),
         ("unet/config.json", {"num_class_embeds": 6}, "embeds 6"),
         ("unet/config.json", {"sample_size": [4, 8]}, "sample_size"),
         ("model_index.json", {"id2label": None}, "id2label"),
@@ -111,6 +121,7 @@ def test_a_description_that_is_no_json_object_is_named(teacher, content):
         ("model_index.json", {"t_init": 1000}, "t_init must be a step of the schedule, 0 to 999, not 1000"),
         ("model_index.json", {"t_init": "early"}, "not 'early'"),
         ("scheduler/scheduler_config.json", {"prediction_type": "score"}, "'score' is none of epsilon"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": None}, "DDPMScheduler has beta_schedule None"),
     ],
 )
 def test_a_description_that_does_not_fit_is_refused(teacher, file, entries, words):

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from tiny_models import NAMES, NULL, PREDICTION_TYPES, save_teacher, tiny_model
 
 from sfd_sweep.diffusion.loading import load_score_model, save_score_model
-from sfd_sweep.diffusion.model_folder import WEIGHTS, ModelFolder
+from sfd_sweep.diffusion.model_folder import ModelFolder
+from sfd_sweep.diffusion.weights import WEIGHTS
 
 
 def load(folder):

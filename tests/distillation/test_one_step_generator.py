@@ -8,6 +8,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+from tiny_latent_models import tiny_latent_model
 from tiny_models import NAMES, PREDICTION_TYPES, save_teacher, tiny_model
 
 from sfd_sweep.diffusion.model_folder import BUILTIN_MODELS
@@ -25,7 +26,7 @@ def generator(kind="v_prediction", t_init=440):
 
 def pipeline_of(one):
     names = {str(index): name for index, name in enumerate(one.class_names)}
-    return OneStepPipeline(one.model.network, one.model.scheduler, one.t_init, names)
+    return OneStepPipeline(one.model.scheduler, unet=one.model.network, t_init=one.t_init, id2label=names)
 
 
 @pytest.mark.parametrize("kind", PREDICTION_TYPES)
@@ -61,6 +62,16 @@ def test_noise_from_a_generator_is_drawn_once_for_the_batch():
 def test_classes_have_names():
     one = generator()
     assert torch.equal(one.sample(["cow", "ant", 1, "cow"]), one.sample(LABELS))
+
+
+def test_the_pipeline_takes_one_of_several_names_of_a_class_as_the_generator_does():
+    names = ("tench, Tinca tinca", "missile", "projectile, missile")
+    one = OneStepGenerator(tiny_model(), 440, names)
+    labels = ["tench", "missile", "projectile", "tench, Tinca tinca"]
+    expected = one.sample([0, 1, 2, 0]) / 2 + 0.5
+    assert torch.equal(one.sample(labels) / 2 + 0.5, expected)
+    images = pipeline_of(one)(labels=labels, seeds=[0, 1, 2, 3], output_type="pt").images
+    torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("label", [3, -1, "cat"])
@@ -105,16 +116,17 @@ SCRIPT = """
 
 
 def test_a_saved_folder_makes_the_same_images_in_a_process_without_this_package(tmp_path):
-    folders = {kind: tmp_path / kind for kind in PREDICTION_TYPES}
-    for kind, folder in folders.items():
-        generator(kind).save(folder)
+    made = {tmp_path / kind: generator(kind) for kind in PREDICTION_TYPES}
+    made[tmp_path / "latent"] = OneStepGenerator(tiny_latent_model(), 440, NAMES)
+    for folder, one in made.items():
+        one.save(folder)
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), "images.npz", *map(str, folders.values())]
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), "images.npz", *map(str, made)]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     images = np.load(tmp_path / "images.npz")
-    for kind, folder in folders.items():
-        expected = generator(kind).sample(LABELS, seed=10) / 2 + 0.5
+    for folder, one in made.items():
+        expected = one.sample(LABELS, seed=10) / 2 + 0.5
         np.testing.assert_allclose(images[str(folder)], expected.numpy(), rtol=0, atol=1e-5)
         assert expected.std() > 0.01
 

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded_trials import FRONT, Sweep
+from tiny_latent_models import save_dit, tiny_vae
 
 from sfd_sweep.config import METRICS, Scale
 from sfd_sweep.datasets.sources import load_images
-from sfd_sweep.diffusion.model_folder import ASSETS
+from sfd_sweep.diffusion.loading import load_score_model
+from sfd_sweep.diffusion.model_folder import ASSETS, ModelFolder
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifier import Classifier
@@ -89,6 +91,16 @@ def test_a_plain_generator_is_judged_when_it_is_said_what_it_has_forgotten() -> 
     expected = evaluator.evaluate(OneStepGenerator.load(plain).generate, override=(1, 2), samples=90, forget_samples=40)
     assert (found.metrics, found.samples) == (expected.metrics, expected.samples)
     assert found.metrics["unlearning_accuracy"] < 0.2  # nothing was forgotten
+
+
+def test_a_latent_generator_is_judged_by_its_images(tmp_path: Path) -> None:
+    teacher = save_dit(tmp_path / "teacher", tuple("0123456789"), vae=tiny_vae(channels=1))
+    generator = OneStepGenerator(load_score_model(ModelFolder.open(str(teacher))), 440, tuple("0123456789"))
+    generator.save(tmp_path / "generator")
+    found = evaluate_folder(tmp_path / "generator", samples=90, forget_samples=40, forget=[4], override=1)
+    evaluator = Evaluator(Classifier.load("builtin:digits"), load_images("builtin:digits"), forget=(4,), seed=0)
+    expected = evaluator.evaluate(generator.generate, override=(1,), samples=90, forget_samples=40)
+    assert found.metrics == expected.metrics
 
 
 @pytest.mark.parametrize(

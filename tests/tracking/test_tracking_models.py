@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from pyarrow import fs
+from tiny_latent_models import tiny_latent_model
 from tracked_sweep import open_recorder, report, tell_sweep
 
 from sfd_sweep.config import SearchSpace
@@ -150,3 +153,18 @@ def test_generators_are_fetched_from_an_object_store(space: SearchSpace, trackin
     sweep = read_sweep(tracking_uri, "small")
     assert sweep.trials[0].model_uri is not None
     assert sweep.summary.storage == "s3://bucket/small?region=eu"
+
+
+def test_a_latent_generators_model_makes_images_of_the_size_that_it_says(
+    complete_sweep: SearchSpace, tracking_uri: str, tmp_path: Path
+) -> None:
+    generator = OneStepGenerator(tiny_latent_model(), 440, ("ant", "bee", "cow"))
+    generator.save(tmp_path / "latent")
+    (*_, trial) = read_sweep(tracking_uri, "small").trials
+    uri = log_generator(Store.open(tracking_uri), trial.run_id, tmp_path / "latent")
+    mlflow.set_tracking_uri(tracking_uri)
+    model = mlflow.pyfunc.load_model(uri)
+    assert model.metadata.signature.outputs.inputs[0].shape == (-1, 8, 8, 3)
+    images = model.predict(pd.DataFrame({"label": [2, 0], "seed": [5, 6]}))
+    expected = generator.sample([2, 0], seed=5).permute(0, 2, 3, 1).numpy() / 2 + 0.5
+    np.testing.assert_allclose(images / 255, expected, atol=0.5 / 255 + 1e-5)

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+from tiny_latent_models import save_dit, tiny_transformer, tiny_vae
 from tiny_models import save_teacher, tiny_model
 from trial_cases import digits_space
 
-from sfd_sweep.diffusion.model_folder import WEIGHTS
+from sfd_sweep.diffusion.loading import load_score_model
+from sfd_sweep.diffusion.model_folder import ModelFolder
+from sfd_sweep.diffusion.weights import WEIGHTS
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
 from sfd_sweep.trial.plan import make_plan
@@ -39,6 +42,24 @@ def test_memory_and_disk_are_counted_from_the_teachers_weights():
     weights = plan.teacher.parameter_count * 4
     assert plan.model_bytes == 10 * weights
     assert plan.checkpoint_bytes == 8 * weights
+
+
+def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(tmp_path):
+    """It is neither trained nor copied: once in memory for a teacher, once more for another start."""
+    teacher = save_dit(tmp_path / "teacher")
+    generator = tmp_path / "generator"
+    OneStepGenerator(load_score_model(ModelFolder.open(str(teacher))), 440, ("ant", "bee", "cow")).save(generator)
+    network, vae = (
+        4 * sum(parameter.numel() for parameter in part.parameters()) for part in (tiny_transformer(), tiny_vae())
+    )
+    for start, loaded in (("teacher", 1), (generator, 2)):
+        plan = make_plan(digits_space(f"task.teacher={teacher}", f"task.start={start}", *TINY))
+        assert plan.model_bytes == 10 * network + loaded * vae
+        assert plan.checkpoint_bytes == 8 * network + vae
+        assert plan.generator_bytes == network + vae
+    files = list(generator.rglob("*.safetensors"))
+    headers = 2 * 20_000
+    assert plan.generator_bytes < sum(path.stat().st_size for path in files) < plan.generator_bytes + headers
 
 
 @pytest.mark.parametrize(
@@ -91,6 +112,20 @@ def test_guidance_is_refused_where_the_teacher_has_no_null_label(tmp_path, param
     make_plan(digits_space(*task))
     message = refusal(*task, f"parameters.{parameter}={value}")
     assert f"parameters.{parameter}: guidance needs a null label" in message
+
+
+def test_a_start_with_images_of_another_size_is_refused(tmp_path):
+    """Of equal latents: this one's autoencoder doubles them, and the other one's leaves their size."""
+    teacher, other = save_dit(tmp_path / "teacher"), save_dit(tmp_path / "other", vae=tiny_vae(blocks=1))
+    message = refusal(f"task.teacher={teacher}", f"task.start={other}", *TINY)
+    assert "another image size than the teacher" in message
+
+
+def test_an_autoencoder_that_is_cut_short_is_refused_before_anything_starts(tmp_path):
+    teacher = save_dit(tmp_path / "teacher")
+    weights = teacher / "vae" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:3000])
+    assert f"{weights} is no whole safetensors file" in refusal(f"task.teacher={teacher}", "task.start=teacher", *TINY)
 
 
 def test_a_start_of_other_classes_is_refused(tmp_path):

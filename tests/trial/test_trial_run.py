@@ -12,7 +12,8 @@ from trial_cases import digits_settings, digits_space
 
 from sfd_sweep.config import ReferenceKind, reported
 from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import WEIGHTS, ModelFolder
+from sfd_sweep.diffusion.model_folder import ModelFolder
+from sfd_sweep.diffusion.weights import WEIGHTS
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import TrialFailed, UserError

@@ -9,43 +9,66 @@ This file is laid beside the weights as `pipeline.py` and imports nothing but di
 from __future__ import annotations
 
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline, ImagePipelineOutput, UNet2DModel
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DiffusionPipeline,
+    DiTTransformer2DModel,
+    ImagePipelineOutput,
+    UNet2DModel,
+)
+
+PIXELS_AT_ONCE = 2**18  # that are decoded: about 1 GB in the autoencoder of Stable Diffusion
 
 
 class OneStepPipeline(DiffusionPipeline):
-    """G(z, c) = x̂_0(b·z, t_init, c): one forward of the network makes the image.
+    """G(z, c) = x̂_0(b·z, t_init, c): one forward of the network makes the image, or its latent.
 
     Args:
-        unet: class-conditional network.
-        scheduler: its noise schedule and prediction type.
+        scheduler: the network's noise schedule and prediction type.
+        unet: class-conditional network, or else
+        transformer: class-conditional network.
+        vae: decodes latents, if that is what the network works on.
         t_init: the diffusion step at which the network is evaluated.
         id2label: the classes' names by index.
     """
 
+    # diffusers takes an argument without a default for a module, and these for modules that a folder may lack.
+    _optional_components = ["unet", "transformer", "vae"]  # noqa: RUF012
+
     def __init__(
         self,
-        unet: UNet2DModel,
         scheduler: DDPMScheduler,
+        unet: UNet2DModel | None = None,
+        transformer: DiTTransformer2DModel | None = None,
+        vae: AutoencoderKL | None = None,
         t_init: int = 440,
         id2label: dict[str, str] | None = None,
     ) -> None:
-        # diffusers takes an argument without a default for a module.
         super().__init__()
-        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_modules(scheduler=scheduler, unet=unet, transformer=transformer, vae=vae)
         self.register_to_config(t_init=t_init, id2label=id2label or {})
 
+    @property
+    def network(self) -> UNet2DModel | DiTTransformer2DModel:
+        """The network, whichever it is."""
+        return self.transformer if self.unet is None else self.unet
+
     def label_of(self, label: int | str) -> int:
-        """A class's index, from its index or its name."""
-        names = {str(name): int(index) for index, name in self.config.id2label.items()}
-        if isinstance(label, str) and label in names:
-            return names[label]
-        if not isinstance(label, str) and int(label) in names.values():
-            return int(label)
-        raise ValueError(f"no class {label!r}; there are {', '.join(names)}")
+        """A class's index, from its index or its name; of a name that lists several, one will do if it is unique."""
+        names = {int(index): str(name) for index, name in self.config.id2label.items()}
+        if not isinstance(label, str):
+            found = [int(label)] if int(label) in names else []
+        else:
+            found = [index for index, name in names.items() if name == label]
+            found = found or [index for index, name in names.items() if label in map(str.strip, name.split(","))]
+        if len(found) != 1:
+            raise ValueError(f"{len(found) or 'no'} class {label!r}; model_index.json has the names in id2label")
+        return found[0]
 
     def noise(self, count: int, seeds: list[int] | None, generator: torch.Generator | None) -> torch.Tensor:
         """z of shape (count, C, H, W): each row from its own seed, or all from one generator."""
-        size, channels = self.unet.config.sample_size, self.unet.config.in_channels
+        size, channels = self.network.config.sample_size, self.network.config.in_channels
         if seeds is None:
             device = "cpu" if generator is None else generator.device
             return torch.randn(count, channels, size, size, generator=generator, device=device)
@@ -55,6 +78,15 @@ class OneStepPipeline(DiffusionPipeline):
             torch.randn(1, channels, size, size, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds
         ]
         return torch.cat(rows)
+
+    def decode(self, x_0: torch.Tensor) -> torch.Tensor:
+        """Images of shape (n, C, H, W), about [-1, 1], of what the network makes; some at a time."""
+        if self.vae is None:
+            return x_0
+        config = self.vae.config
+        latents = (x_0 / config.scaling_factor + (config.shift_factor or 0)).to(self.vae.dtype)
+        pixels = (x_0.shape[-1] * 2 ** (len(config.block_out_channels) - 1)) ** 2
+        return torch.cat([self.vae.decode(part).sample for part in latents.split(max(1, PIXELS_AT_ONCE // pixels))])
 
     @torch.no_grad()
     def __call__(
@@ -79,17 +111,17 @@ class OneStepPipeline(DiffusionPipeline):
         """
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"output_type {output_type!r} is none of pil, np, pt")
-        device = self.unet.device
+        device = self.network.device
         c = torch.tensor([self.label_of(label) for label in labels], dtype=torch.long)
         z = self.noise(len(c), seeds, generator)
         t = int(self.config.t_init)
         alpha_cumprod = self.scheduler.alphas_cumprod[t]
-        x_t = ((1 - alpha_cumprod).sqrt() * z).to(device, self.unet.dtype)
-        output = self.unet(x_t, torch.full((len(c),), t, device=device), class_labels=c.to(device)).sample
+        x_t = ((1 - alpha_cumprod).sqrt() * z).to(device, self.network.dtype)
+        output = self.network(x_t, torch.full((len(c),), t, device=device), class_labels=c.to(device)).sample
+        output = output[:, : z.shape[1]]  # without the variance that some networks have learned
         x_0 = self.scheduler.step(output, t, x_t).pred_original_sample
-        images = (x_0.float().cpu() / 2 + 0.5).clamp(0, 1)
-        if output_type != "pt":
-            images = images.permute(0, 2, 3, 1).numpy()
+        pixels = (self.decode(x_0).float().cpu() / 2 + 0.5).clamp(0, 1)
+        images = pixels if output_type == "pt" else pixels.permute(0, 2, 3, 1).numpy()
         if output_type == "pil":
             images = self.numpy_to_pil(images)
         return ImagePipelineOutput(images=images) if return_dict else (images,)

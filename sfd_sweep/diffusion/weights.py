@@ -1,0 +1,71 @@
+"""Files of weights: found, counted and read. Imports torch only where it is needed."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfd_sweep.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+OLD_WEIGHTS = "diffusion_pytorch_model.bin"
+"""What diffusers wrote before safetensors; some models on the hub, DiT-XL-2-256 for one, have nothing else."""
+
+
+def find_weights(component: Path) -> Path:
+    """The file of weights in a component's folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name in (WEIGHTS, OLD_WEIGHTS):
+        if (component / name).is_file():
+            return component / name
+    raise UserError(f"{component / WEIGHTS} is missing; save the network with safe_serialization=True")
+
+
+def count_weights(path: Path) -> int:
+    """How many numbers a file of weights holds, from its header.
+
+    Raises:
+        UserError: it is cut short, of another format, or holds more than tensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix == ".bin":
+        return sum(tensor.numel() for tensor in _unpickle(path, "meta").values())
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            return sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{path} is no whole safetensors file ({error}); fetch or export it again") from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that could be counted, by name, on the CPU.
+
+    Raises:
+        UserError: as `count_weights` does, of a file that is no safetensors.
+    """
+    from safetensors.torch import load_file
+
+    return _unpickle(path, "cpu") if path.suffix == ".bin" else load_file(path)
+
+
+def _unpickle(path: Path, device: str) -> dict[str, Tensor]:
+    from pickle import UnpicklingError
+
+    import torch
+
+    try:
+        tensors = torch.load(path, map_location=device, weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise UserError(
+            f"{path} is no whole file of tensors, and no code in it is run; fetch it again, or save the network with "
+            "safe_serialization=True"
+        ) from error
+    return dict(tensors)

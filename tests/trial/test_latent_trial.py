@@ -1,0 +1,61 @@
+"""Trials of a latent teacher, judged by their images: a random one that calls its classes as the digits are called."""
+
+import math
+
+import pytest
+import torch
+from tiny_latent_models import save_dit, tiny_vae
+from trial_cases import digits_settings, digits_space
+
+from sfd_sweep.diffusion.model_folder import ModelFolder
+from sfd_sweep.errors import UserError
+from sfd_sweep.storage import Folder
+from sfd_sweep.trial.layout import GENERATOR, step_folder
+from sfd_sweep.trial.plan import make_plan
+from sfd_sweep.trial.trial import Trial, judge, load_generator
+from sfd_sweep.trial.workbench import Workbench
+
+DIGITS = tuple("0123456789")
+
+
+def space(teacher):
+    return digits_space(f"task.teacher={teacher}", "task.start=teacher")
+
+
+@pytest.fixture(name="workbench", scope="module")
+def _workbench(tmp_path_factory):
+    teacher = save_dit(tmp_path_factory.mktemp("models") / "teacher", DIGITS, vae=tiny_vae(channels=1))
+    return Workbench.build(make_plan(space(teacher)), None)
+
+
+def test_a_trial_is_advanced_saved_and_judged_by_its_images(workbench, tmp_path):
+    folder, settings = Folder.open(tmp_path / "0000"), digits_settings(workbench.plan.space)
+    trial = Trial(workbench, settings, folder)
+    trial.advance(2)
+    report = trial.advance(4)
+    assert all(math.isfinite(value) for value in report.metrics.values())
+    again = judge(workbench, settings, folder, samples=60, forget_samples=40)
+    assert again.metrics == pytest.approx(report.metrics)
+    assert load_generator(folder, 4).sample([0, 5]).shape == (2, 1, 8, 8)
+    saved = step_folder(folder, 4) / GENERATOR
+    assert saved.names() == ["model_index.json", "pipeline.py", "scheduler", "transformer", "vae"]
+
+
+def test_a_classifier_that_chooses_the_override_sees_images(workbench, tmp_path):
+    settings = digits_settings(workbench.plan.space).model_copy(update={"override": "classifier"})
+    override = workbench.trainer(settings).task.override
+    x_psi = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    c = torch.zeros(3, dtype=torch.long)
+    with torch.no_grad():
+        logits = workbench.evaluator.classifier(workbench.teacher.decoder(x_psi))
+    logits[:, 0] = -torch.inf
+    assert torch.equal(override(c, c, x_psi), logits.argmax(1))
+    Trial(workbench, settings, Folder.open(tmp_path / "0000")).advance(2)
+
+
+def test_a_judge_of_images_of_another_size_is_refused(tmp_path):
+    """The latents have as many values as a digit has pixels; what counts is the image."""
+    teacher = save_dit(tmp_path / "teacher", DIGITS, vae=tiny_vae(channels=1, blocks=1))
+    assert ModelFolder.open(str(teacher)).image_shape == (1, 4, 4)
+    with pytest.raises(UserError, match="other classes or another image size"):
+        Workbench.build(make_plan(space(teacher)), None)
