@@ -37,6 +37,7 @@ AtLeast = Annotated[
     list[str] | None,
     typer.Option("--min", help="Choose the best score with this metric at least; repeatable.", metavar="METRIC=VALUE"),
 ]
+Images = Annotated[str, typer.Argument(help="Real images: builtin:digits.", metavar="SOURCE")]
 Out = Annotated[Path, typer.Option(help="The folder to make.", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
@@ -73,6 +74,19 @@ def _bounds(option: str, given: Sequence[str]) -> dict[str, float]:
     return bounds
 
 
+def check_file(path: Path) -> None:
+    """Whether a file may be written there; better found out before there is something to write.
+
+    Raises:
+        UserError: it may not.
+    """
+    path = path.expanduser()
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; name a file in it")
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all.
 
@@ -81,11 +95,8 @@ def write_file(path: Path, content: bytes) -> None:
     """
     from sfd_sweep.storage import Folder
 
+    check_file(path)
     path = path.expanduser()
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder; name a file in it")
     try:
         Folder.open(path.absolute().parent).write(path.name, content)
     except OSError as error:

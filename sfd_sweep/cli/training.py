@@ -1,17 +1,14 @@
-"""Commands that make models: teachers, one-step generators that have forgotten nothing, and judges."""
+"""Commands that make models of others or of images: one-step generators that have forgotten nothing, and judges."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfd_sweep.cli.options import Force, Out, Seed, one_thread
+from sfd_sweep.cli.making import check_target, progress_bar
+from sfd_sweep.cli.options import Force, Images, Out, Seed, one_thread
 from sfd_sweep.errors import TrialFailed, UserError
 
 if TYPE_CHECKING:
@@ -19,56 +16,12 @@ if TYPE_CHECKING:
     from sfd_sweep.diffusion.model_folder import ModelFolder
     from sfd_sweep.evaluation.quality import QualityJudge
 
-DESCRIPTIONS = ("model_index.json", "config.json")  # a folder with one of them holds a model
-GUIDANCE = 1.25
-
-Images = Annotated[str, typer.Argument(help="Real images: builtin:digits.", metavar="SOURCE")]
-
 
 class FakeScoreLoss(StrEnum):
     """What the fake score's error is measured of."""
 
     EPSILON = "epsilon"
     VELOCITY = "velocity"
-
-
-def pretrain(
-    source: Images,
-    *,
-    out: Out,
-    steps: Annotated[int, typer.Option(help="Updates.", min=1)] = 3000,
-    batch_size: Annotated[int, typer.Option(help="Images an update.", min=1)] = 64,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.", min=1e-12)] = 3e-3,
-    label_dropout: Annotated[float, typer.Option(help="Share of images without label.", min=0, max=1)] = 0.12,
-    seed: Seed = 0,
-    force: Force = False,
-) -> None:
-    """Pretrain a small teacher."""
-    _check_target(out, force)
-    import torch
-
-    from sfd_sweep.datasets.sources import load_images
-    from sfd_sweep.diffusion.loading import load_score_model, save_score_model
-    from sfd_sweep.diffusion.model_folder import ModelFolder
-    from sfd_sweep.diffusion.pretraining import Pretraining
-    from sfd_sweep.diffusion.pretraining import pretrain as pretrain_teacher
-    from sfd_sweep.diffusion.sampling import sample_ddim
-    from sfd_sweep.evaluation.quality import QualityJudge
-
-    one_thread()
-    images = load_images(source)
-    judge = QualityJudge.load(reference=source)
-    recipe = Pretraining(steps=steps, batch_size=batch_size, lr=lr, label_dropout=label_dropout, seed=seed)
-    with _progress("pretraining", steps) as advance:
-        model = pretrain_teacher(
-            images,
-            recipe=recipe,
-            progress=lambda step, _steps, _loss: advance(step),
-        )
-    save_score_model(model, out, images.class_names, index={"_class_name": "DDPMPipeline"}, dtype=torch.float16)
-    saved = load_score_model(ModelFolder.open(str(out)))
-    distance = judge.distance(lambda c, noise: sample_ddim(saved, c, noise, guidance_scale=GUIDANCE))
-    print(f"{out}: fd_classifier {distance:.4g} on 2,000 samples (20 steps of DDIM, guidance {GUIDANCE})")
 
 
 def distill(
@@ -94,7 +47,7 @@ def distill(
 
     It has forgotten nothing: sweeps can start from it (task.start). The defaults are for the shipped digits.
     """
-    _check_target(out, force)
+    check_target(out, force)
     settings = _settings(
         batch_size=batch_size,
         generator_lr=generator_lr,
@@ -119,7 +72,7 @@ def distill(
     judge = _judge_of(folder) if judged else None
     model = load_score_model(folder)
     try:
-        with _progress("distilling", steps) as advance:
+        with progress_bar("distilling", steps) as advance:
             generator = distill_teacher(
                 model, settings, class_names=folder.class_names, steps=steps, seed=seed, progress=advance
             )
@@ -141,14 +94,14 @@ def train_classifier(
     force: Force = False,
 ) -> None:
     """Train the classifier that judges generators."""
-    _check_target(out, force)
+    check_target(out, force)
     from sfd_sweep.datasets.sources import load_images
     from sfd_sweep.evaluation.training import TrainingRecipe
     from sfd_sweep.evaluation.training import train_classifier as train
 
     one_thread()
     images = load_images(source)
-    with _progress("training", epochs) as advance:
+    with progress_bar("training", epochs) as advance:
         trained = train(
             images, seed=seed, recipe=TrainingRecipe(epochs=epochs), progress=lambda epoch, _loss: advance(epoch)
         )
@@ -186,33 +139,3 @@ def _settings(**options: object) -> Settings:
         option = "--" + "-".join(map(str, first["loc"])).replace("_", "-")
         message = first["msg"].removeprefix("Input ")
         raise UserError(f"{option} {message}, not {first['input']}") from error
-
-
-def _check_target(out: Path, force: bool) -> None:
-    """Whether a model may be written there; better found out before it is trained.
-
-    Raises:
-        UserError: something is there already that is not to be replaced, or the place cannot be written.
-    """
-    out = out.expanduser().absolute()
-    if out.exists():
-        if not force:
-            raise UserError(f"{out} is there already; choose another folder, or --force to replace it")
-        if not any((out / name).is_file() for name in DESCRIPTIONS):
-            raise UserError(f"{out} holds no model, so it is not replaced; choose another folder")
-    above = next(folder for folder in out.parents if folder.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise UserError(f"{out} cannot be made, as {above} is no folder that can be written; choose another")
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal; the block says how much is done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from sfd_sweep.cli.tables import console
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.update(task, completed=done)

@@ -6,7 +6,8 @@ from diffusers import DDIMScheduler
 from tiny_models import tiny_model
 
 from sfd_sweep.datasets.sources import load_images
-from sfd_sweep.diffusion.pretraining import Pretraining, pretrain
+from sfd_sweep.diffusion.pretraining import pretrain
+from sfd_sweep.diffusion.pretraining_recipe import Pretraining
 from sfd_sweep.diffusion.sampling import sample_ddim
 
 
