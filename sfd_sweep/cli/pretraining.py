@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
     from torch import Generator, Tensor
 
+    from sfd_sweep.datasets.images import LabeledImages
     from sfd_sweep.diffusion.pretraining_recipe import Pretraining
     from sfd_sweep.diffusion.score_model import ScoreModel
     from sfd_sweep.evaluation.quality import QualityJudge
+    from sfd_sweep.sweep.pretraining import Workers
 
 DIGITS = "builtin:digits"
 GUIDANCE = 1.25
@@ -99,12 +101,34 @@ def pretrain(
 
     from sfd_sweep.datasets.sources import load_images
     from sfd_sweep.diffusion.pretrainer import check_images
-    from sfd_sweep.sweep.pretraining import Workers, pretrained, working_folder
+    from sfd_sweep.sweep.pretraining import Workers
 
     one_thread() if cpus_per_worker == 1 else torch.set_num_threads(cpus_per_worker)
     images = load_images(source)
     check_images(images.image_shape, recipe)
     judge = _judge(source, classifier)
+    group = Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker, address=address)
+    _train(source, images, recipe, out, workers=group, save_every=save_every, resume=resume, force=force)
+    _look(out, judge, grid, device="cuda" if gpus_per_worker and torch.cuda.is_available() else "cpu")
+
+
+def _train(
+    source: str,
+    images: LabeledImages,
+    recipe: Pretraining,
+    out: Path,
+    *,
+    workers: Workers,
+    save_every: int,
+    resume: bool,
+    force: bool,
+) -> None:
+    """Train the teacher, and store it."""
+    import torch
+
+    from sfd_sweep.diffusion.loading import save_score_model
+    from sfd_sweep.sweep.pretraining import pretrained, working_folder
+
     try:
         with (
             progress_bar("pretraining", recipe.steps) as advance,
@@ -112,7 +136,7 @@ def pretrain(
                 source,
                 images,
                 recipe,
-                workers=Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker, address=address),
+                workers=workers,
                 folder=working_folder(out),
                 save_every=save_every,
                 resume=resume,
@@ -120,19 +144,10 @@ def pretrain(
                 progress=lambda step, _steps, loss: advance(step, loss),
             ) as model,
         ):
-            _store(model, out, images.class_names, recipe.stored_as)
+            dtype = torch.float16 if recipe.stored_as == "float16" else torch.float32
+            save_score_model(model, out, images.class_names, index={"_class_name": "DDPMPipeline"}, dtype=dtype)
     except TrialFailed as error:
         raise UserError(f"{error}; try a lower --lr") from error
-    _look(out, judge, grid, device="cuda" if gpus_per_worker and torch.cuda.is_available() else "cpu")
-
-
-def _store(model: ScoreModel, out: Path, class_names: Sequence[str], stored_as: str) -> None:
-    import torch
-
-    from sfd_sweep.diffusion.loading import save_score_model
-
-    dtype = torch.float16 if stored_as == "float16" else torch.float32
-    save_score_model(model, out, class_names, index={"_class_name": "DDPMPipeline"}, dtype=dtype)
 
 
 def _look(out: Path, judge: QualityJudge | None, grid: Path | None, *, device: str) -> None:

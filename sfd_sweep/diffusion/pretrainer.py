@@ -35,9 +35,10 @@ class Batch:
         return len(self.x_0)
 
     def split(self, size: int) -> Iterator[Batch]:
-        """Parts of at most so many images, in order."""
-        parts = (each.split(size) for each in (self.x_0, self.t, self.c, self.epsilon))
-        return (Batch(*part) for part in zip(*parts, strict=True))
+        """Parts of at most so many images, in order; none of no images."""
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield Batch(self.x_0[part], self.t[part], self.c[part], self.epsilon[part])
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; the copy to a GPU need not be waited for."""
