@@ -54,6 +54,11 @@ class Folder:
         """Whether a file or folder of that name is there."""
         return bool(self.filesystem.get_file_info((self / name).path).type != fs.FileType.NotFound)
 
+    def modified(self, name: str) -> int | None:
+        """When a file was written last, in nanoseconds since 1970; None if it is not there."""
+        time: int | None = self.filesystem.get_file_info((self / name).path).mtime_ns
+        return time
+
     def names(self) -> list[str]:
         """The names in the folder, sorted; none if it does not exist."""
         selector = fs.FileSelector(self.path, allow_not_found=True)

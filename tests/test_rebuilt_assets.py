@@ -7,7 +7,8 @@ from sfd_sweep.config import Settings
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.diffusion.loading import load_score_model
 from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.diffusion.pretraining import Pretraining, pretrain
+from sfd_sweep.diffusion.pretraining import pretrain
+from sfd_sweep.diffusion.pretraining_recipe import Pretraining
 from sfd_sweep.diffusion.sampling import sample_ddim
 from sfd_sweep.distillation.distill import distill
 from sfd_sweep.distillation.generator import OneStepGenerator

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from sfd_sweep.cli import importing, models, results, sweeps, training
+from sfd_sweep.cli import importing, models, pretraining, results, sweeps, training
 from sfd_sweep.errors import UserError
 
 app = typer.Typer(
@@ -42,7 +42,7 @@ app.command()(results.ui)
 app.command()(models.export)
 app.command()(models.sample)
 app.command()(models.evaluate)
-app.command()(training.pretrain)
+app.command()(pretraining.pretrain)
 app.command()(training.distill)
 app.command()(training.train_classifier)
 app.command()(importing.import_checkpoint)

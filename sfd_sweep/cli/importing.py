@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from sfd_sweep.cli.options import Force, check_target
+from sfd_sweep.cli.making import check_target
+from sfd_sweep.cli.options import Force
 from sfd_sweep.diffusion.research_checkpoint import Network, Weights
 from sfd_sweep.errors import UserError
 

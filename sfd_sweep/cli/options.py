@@ -37,11 +37,17 @@ AtLeast = Annotated[
     list[str] | None,
     typer.Option("--min", help="Choose the best score with this metric at least; repeatable.", metavar="METRIC=VALUE"),
 ]
+Images = Annotated[
+    str,
+    typer.Argument(
+        help="Real images: builtin:digits, or PATH[:SPLIT] of Parquet files, CIFAR-10, STL-10 or CLASS/*.png, or a "
+        "dataset's hub id OWNER/NAME[:SPLIT]; SPLIT is train, validation, test or all.",
+        metavar="SOURCE",
+    ),
+]
 Out = Annotated[Path, typer.Option(help="The folder to make.", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
-
-DESCRIPTIONS = ("model_index.json", "config.json")  # a folder with one of them holds a model
 
 
 def choose(
@@ -75,6 +81,19 @@ def _bounds(option: str, given: Sequence[str]) -> dict[str, float]:
     return bounds
 
 
+def check_file(path: Path) -> None:
+    """Whether a file may be written there; better found out before there is something to write.
+
+    Raises:
+        UserError: it may not.
+    """
+    path = path.expanduser()
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; name a file in it")
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all.
 
@@ -83,32 +102,12 @@ def write_file(path: Path, content: bytes) -> None:
     """
     from sfd_sweep.storage import Folder
 
+    check_file(path)
     path = path.expanduser()
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder; name a file in it")
     try:
         Folder.open(path.absolute().parent).write(path.name, content)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def check_target(out: Path, force: bool) -> None:
-    """Whether a model may be written there; better found out before it is trained.
-
-    Raises:
-        UserError: something is there already that is not to be replaced, or the place cannot be written.
-    """
-    out = out.expanduser().absolute()
-    if out.exists():
-        if not force:
-            raise UserError(f"{out} is there already; choose another folder, or --force to replace it")
-        if not any((out / name).is_file() for name in DESCRIPTIONS):
-            raise UserError(f"{out} holds no model, so it is not replaced; choose another folder")
-    above = next(folder for folder in out.parents if folder.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise UserError(f"{out} cannot be made, as {above} is no folder that can be written; choose another")
 
 
 def one_thread() -> None:

@@ -1,15 +1,14 @@
-"""Commands that make models: teachers, one-step generators that have forgotten nothing, and judges."""
+"""Commands that make models of others or of images: one-step generators that have forgotten nothing, and judges."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfd_sweep.cli.options import Force, Out, Seed, check_target, one_thread
+from sfd_sweep.cli.making import check_target, progress_bar
+from sfd_sweep.cli.options import Force, Images, Out, Seed, one_thread
 from sfd_sweep.errors import TrialFailed, UserError
 
 if TYPE_CHECKING:
@@ -17,71 +16,12 @@ if TYPE_CHECKING:
     from sfd_sweep.diffusion.model_folder import ModelFolder
     from sfd_sweep.evaluation.quality import QualityJudge
 
-GUIDANCE = 1.25
-
-Images = Annotated[
-    str,
-    typer.Argument(
-        help="Real images: builtin:digits, or PATH[:SPLIT] of Parquet files, CIFAR-10, STL-10 or CLASS/*.png, or a "
-        "dataset's hub id OWNER/NAME[:SPLIT]; SPLIT is train, validation, test or all.",
-        metavar="SOURCE",
-    ),
-]
-Judged = Annotated[
-    bool, typer.Option("--judge/--no-judge", help="Whether to measure it by the judge of builtin:digits.")
-]
-
 
 class FakeScoreLoss(StrEnum):
     """What the fake score's error is measured of."""
 
     EPSILON = "epsilon"
     VELOCITY = "velocity"
-
-
-def pretrain(
-    source: Images,
-    *,
-    out: Out,
-    steps: Annotated[int, typer.Option(help="Updates.", min=1)] = 3000,
-    batch_size: Annotated[int, typer.Option(help="Images an update.", min=1)] = 64,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.", min=1e-12)] = 3e-3,
-    label_dropout: Annotated[float, typer.Option(help="Share of images without label.", min=0, max=1)] = 0.12,
-    judged: Judged = True,
-    seed: Seed = 0,
-    force: Force = False,
-) -> None:
-    """Pretrain a small teacher."""
-    check_target(out, force)
-    import torch
-
-    from sfd_sweep.datasets.sources import load_images
-    from sfd_sweep.diffusion.loading import load_score_model, save_score_model
-    from sfd_sweep.diffusion.model_folder import ModelFolder
-    from sfd_sweep.diffusion.pretraining import Pretraining
-    from sfd_sweep.diffusion.pretraining import pretrain as pretrain_teacher
-    from sfd_sweep.diffusion.sampling import sample_ddim
-    from sfd_sweep.evaluation.classifier import Classifier
-    from sfd_sweep.evaluation.quality import QualityJudge
-
-    one_thread()
-    images = load_images(source)
-    judge = QualityJudge(Classifier.load("builtin:digits"), images) if judged else None
-    if judge:
-        judge.check_fit(images.class_names, images.image_shape)
-    recipe = Pretraining(steps=steps, batch_size=batch_size, lr=lr, label_dropout=label_dropout, seed=seed)
-    with _progress("pretraining", steps) as advance:
-        model = pretrain_teacher(
-            images,
-            recipe=recipe,
-            progress=lambda step, _steps, _loss: advance(step),
-        )
-    save_score_model(model, out, images.class_names, index={"_class_name": "DDPMPipeline"}, dtype=torch.float16)
-    print(f"{out}: a teacher of {len(images.class_names)} classes")
-    if judge:
-        saved = load_score_model(ModelFolder.open(str(out)))
-        distance = judge.distance(lambda c, noise: sample_ddim(saved, c, noise, guidance_scale=GUIDANCE))
-        print(f"fd_classifier {distance:.4g} on 2,000 samples (20 steps of DDIM, guidance {GUIDANCE})")
 
 
 def distill(
@@ -99,7 +39,9 @@ def distill(
         FakeScoreLoss, typer.Option(help="Error of the fake score that is squared.")
     ] = FakeScoreLoss.VELOCITY,
     t_init: Annotated[int, typer.Option(help="Diffusion step at which the generator is evaluated.")] = 440,
-    judged: Judged = True,
+    judged: Annotated[
+        bool, typer.Option("--judge/--no-judge", help="Whether to measure it by the judge of builtin:digits.")
+    ] = True,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -132,7 +74,7 @@ def distill(
     judge = _judge_of(folder) if judged else None
     model = load_score_model(folder)
     try:
-        with _progress("distilling", steps) as advance:
+        with progress_bar("distilling", steps) as advance:
             generator = distill_teacher(
                 model, settings, class_names=folder.class_names, steps=steps, seed=seed, progress=advance
             )
@@ -161,7 +103,7 @@ def train_classifier(
 
     one_thread()
     images = load_images(source)
-    with _progress("training", epochs) as advance:
+    with progress_bar("training", epochs) as advance:
         trained = train(
             images, seed=seed, recipe=TrainingRecipe(epochs=epochs), progress=lambda epoch, _loss: advance(epoch)
         )
@@ -199,16 +141,3 @@ def _settings(**options: object) -> Settings:
         option = "--" + "-".join(map(str, first["loc"])).replace("_", "-")
         message = first["msg"].removeprefix("Input ")
         raise UserError(f"{option} {message}, not {first['input']}") from error
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal; the block says how much is done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from sfd_sweep.cli.tables import console
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.update(task, completed=done)

@@ -1,11 +1,25 @@
-"""How exactly a GPU multiplies float32 numbers."""
+"""In which arithmetic networks are trained. Weights, gradients, optimisers and averages are float32 in all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 
 import torch
+
+
+class Precision(StrEnum):
+    """How a network multiplies: exactly in float32, on a GPU's TensorFloat-32 units, or in bfloat16 by autocast."""
+
+    FLOAT32 = "float32"
+    TF32 = "tf32"
+    BFLOAT16 = "bfloat16"
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Around a network's forward: in bfloat16 if that is the precision. Casts of weights are not kept between calls."""
+    return torch.autocast(device.type, torch.bfloat16, precision == Precision.BFLOAT16, cache_enabled=False)
 
 
 @contextmanager

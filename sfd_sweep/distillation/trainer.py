@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -13,12 +13,13 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 from sfd_sweep.config import Resources, Settings
-from sfd_sweep.diffusion.precision import float32_products
+from sfd_sweep.diffusion.precision import autocast, float32_products
 from sfd_sweep.diffusion.score_model import ScoreModel
+from sfd_sweep.diffusion.training_state import below, load_moments, moments_of, named
+from sfd_sweep.diffusion.workers import rank_and_size, sum_gradients, sum_over_workers
 from sfd_sweep.distillation.conditions import Draw, ForgettingTask, draw_update
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.losses import diff_instruct_loss, fake_score_loss, score_identity_loss
-from sfd_sweep.distillation.workers import rank_and_size, sum_gradients, sum_over_workers
 from sfd_sweep.errors import TrialFailed
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -118,17 +119,15 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by name, for `load_state`; the trainer's own tensors, no copies."""
-        tensors = {
-            **_named("generator", self.generator.model.state_dict()),
-            **_named("average", self._average.state_dict()),
-            **_named("fake_score", self.fake_score.state_dict()),
+        return {
+            **named("generator", self.generator.model.state_dict()),
+            **named("average", self._average.state_dict()),
+            **named("fake_score", self.fake_score.state_dict()),
+            **named("generator_optimizer", moments_of(self.generator_optimizer)),
+            **named("fake_score_optimizer", moments_of(self.fake_score_optimizer)),
             "random": self.random.get_state(),
             "step": torch.tensor(self.step),
         }
-        for name, optimizer in self._optimizers().items():
-            for index, moments in optimizer.state_dict()["state"].items():
-                tensors |= _named(f"{name}.{index}", moments)
-        return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Go on, bit for bit, from a state of an equal trainer.
@@ -139,18 +138,11 @@ class Trainer:
         """
         self.step = int(tensors["step"])
         self.random.set_state(tensors["random"].cpu())
-        self.generator.model.load_state_dict(_below("generator", tensors))
-        self._average.load_state_dict(_below("average", tensors))
-        self.fake_score.load_state_dict(_below("fake_score", tensors))
-        for name, optimizer in self._optimizers().items():
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in _below(name, tensors).items():
-                index, _, moment = key.partition(".")
-                state.setdefault(int(index), {})[moment] = tensor
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"generator_optimizer": self.generator_optimizer, "fake_score_optimizer": self.fake_score_optimizer}
+        self.generator.model.load_state_dict(below("generator", tensors))
+        self._average.load_state_dict(below("average", tensors))
+        self.fake_score.load_state_dict(below("fake_score", tensors))
+        load_moments(self.generator_optimizer, below("generator_optimizer", tensors))
+        load_moments(self.fake_score_optimizer, below("fake_score_optimizer", tensors))
 
     def fake_score_losses(self, draw: Draw) -> Tensor:
         """ψ's denoising loss on G(z, c), which gets no gradient; one value a sample, (n,)."""
@@ -236,9 +228,7 @@ class Trainer:
         loss, finite = weights.new_zeros(()), torch.ones_like(draw.forgotten)
         size = self.resources.micro_batch_size or max(1, len(draw))
         for rows in (slice(start, start + size) for start in range(0, len(draw), size)):
-            with torch.autocast(
-                draw.z.device.type, torch.bfloat16, self.resources.precision == "bfloat16", cache_enabled=False
-            ):
+            with autocast(self.resources.precision, draw.z.device):
                 losses = losses_of(draw[rows])
             part = (weights[rows] * losses).sum()
             part.backward()
@@ -254,16 +244,6 @@ _RECOMPUTE = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 def _counts(draw: Draw) -> Tensor:
     """How many samples are kept and how many are forgotten, int64 of shape (2,)."""
     return torch.stack([(~draw.forgotten).sum(), draw.forgotten.sum()])
-
-
-def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")
-    }
 
 
 def _adam(model: nn.Module, lr: float, settings: Settings) -> torch.optim.Adam:

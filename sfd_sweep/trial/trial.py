@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from sfd_sweep.config import Settings
+from sfd_sweep.diffusion.workers import on_first_worker
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
-from sfd_sweep.distillation.workers import on_first_worker
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation.evaluator import Judgement
 from sfd_sweep.storage import Folder

@@ -226,6 +226,7 @@ def test_a_sweep_that_is_not_in_the_given_storage_is_not_resumed(folder, refusal
     assert not list(folder.iterdir())
 
 
+PRETRAIN = ["pretrain", "builtin:digits", "--out", "o"]
 MODELS = {
     "sampling a folder that is not there": (["sample", "nowhere", "--out", "grid.png"], "nowhere"),
     "sampling a teacher": (["sample", "builtin:digits", "--out", "grid.png"], "no one-step generator"),
@@ -235,6 +236,24 @@ MODELS = {
     "evaluating a folder that is not there": (["evaluate", "nowhere"], "nowhere"),
     "pretraining on unknown images": (["pretrain", "builtin:cats", "--out", "o"], "builtin:cats"),
     "no steps": (["pretrain", "builtin:digits", "--out", "o", "--steps", "0"], "--steps"),
+    "no learning": ([*PRETRAIN, "--lr", "0"], "--lr should be greater than 0"),
+    "an unknown preset": ([*PRETRAIN, "--preset", "digit"], "did you mean digits?"),
+    "an unknown precision": ([*PRETRAIN, "--precision", "half"], "--precision"),
+    "an unknown field": ([*PRETRAIN, "--set", "chanels=[8]"], "--set chanels: there is no such field; did you mean"),
+    "a field of another kind": ([*PRETRAIN, "--set", "channels=8"], "--set channels"),
+    "a field without value": ([*PRETRAIN, "--set", "channels"], "KEY=VALUE"),
+    "fields that do not go together": ([*PRETRAIN, "--set", "norm_groups=5"], "norm_groups 5 does not divide"),
+    "a network for larger images": ([*PRETRAIN, "--preset", "ddpm-cifar10"], "feature maps of 8, 4, 2, 1"),
+    "a network that halves too often": ([*PRETRAIN, "--set", "channels=[8,8,8,8,8]"], "halves its images 4 times"),
+    "a cluster for nobody": ([*PRETRAIN, "--address", "auto"], "--workers"),
+    "no cluster": ([*PRETRAIN, "--workers", "1", "--address", "127.0.0.1:1"], "no Ray cluster"),
+    "no GPU": ([*PRETRAIN, "--gpus-per-worker", "1"], "--gpus-per-worker"),
+    "a picture of samples in no folder": ([*PRETRAIN, "--grid", "a/g.png"], "no folder"),
+    "a judge that is not there": ([*PRETRAIN, "--classifier", "nowhere"], "nowhere"),
+    "a pretraining that diverges": (
+        [*PRETRAIN, "--lr", "1e30", "--set", "lr_schedule=constant", "--steps", "9"],
+        "diverged at step 9: the loss is nan; try a lower --lr",
+    ),
     "distilling a generator": (["distill", "builtin:digits-distilled", "--out", "o"], "one-step generator already"),
     "a setting out of its range": (["distill", "builtin:digits", "--out", "o", "--ema-decay", "1"], "--ema-decay"),
     "a step beyond the schedule": (["distill", "builtin:digits", "--out", "o", "--t-init", "1000"], "t_init 1000"),

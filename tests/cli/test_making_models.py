@@ -2,14 +2,21 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
 from photographs import photographs
 from PIL import Image
+from safetensors.torch import load_file
 
 from sfd_sweep.cli import training
 from sfd_sweep.diffusion.model_folder import ASSETS, ModelFolder
+from sfd_sweep.diffusion.pretraining import STATE
+from sfd_sweep.diffusion.weights import WEIGHTS
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.evaluation.classifier import Classifier
 
@@ -35,16 +42,35 @@ def test_a_pretrained_teacher_is_a_folder_like_the_shipped_one_with_its_distance
     assert (made.path / size).stat().st_size == (shipped.path / size).stat().st_size
 
 
-def test_a_teacher_is_pretrained_on_photographs_and_goes_unjudged(command, folder):
+def test_a_teacher_of_photographs_is_looked_at_in_a_picture(command, folder):
     photographs(folder / "images", count=16, size=16)
-    arguments = ["pretrain", "images", "--out", "teacher", "--steps", "2", "--batch-size", "4"]
-    said = command(*arguments)
-    assert said.code == 2
-    assert "not of 3×16×16 of china, flower; go without it (--no-judge)" in said.err
-    assert not (folder / "teacher").exists()
-    assert command(*arguments, "--no-judge").code == 0
+    small = ("--preset", "small-cifar10", "--set", "channels=[8,16]", "--set", "attention_head_dim=16", "--steps", "2")
+    said = command("pretrain", "images", "--out", "teacher", *small, "--grid", "grid.png")
+    assert (said.code, said.err) == (0, "")
     made = ModelFolder.open("teacher")
     assert (made.class_names, made.sample_shape) == (("china", "flower"), (3, 16, 16))
+    assert said.out.startswith(f"teacher: a teacher of 2 classes with {made.parameter_count:,} weights\n")
+    assert load_file(made.path / "unet" / WEIGHTS)["conv_in.weight"].dtype == torch.float32
+    with Image.open("grid.png") as picture:
+        assert picture.width > 10 * 32
+    assert files(folder)[0] == "grid.png"
+
+
+def test_a_pretraining_that_was_killed_goes_on_and_ends_as_if_nothing_had_been(command, folder):
+    options = ["builtin:digits", "--steps", "400", "--save-every", "20", "--set", "channels=[8,8]", "--resume"]
+    killed = subprocess.Popen([sys.executable, "-m", "sfd_sweep", "pretrain", *options, "--out", "killed"])
+    state = folder / "killed.pretraining" / STATE
+    while not state.exists():
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert command("pretrain", *options[:-1], "--out", "killed").code == 2  # without --resume
+    for name in ("killed", "whole"):
+        assert command("pretrain", *options, "--out", name).code == 0
+    weights = [(folder / name / "unet" / WEIGHTS).read_bytes() for name in ("killed", "whole")]
+    assert weights[0] == weights[1]
+    assert sorted(path.name for path in folder.iterdir()) == ["killed", "whole"]
 
 
 def test_a_distilled_generator_is_a_folder_like_the_shipped_one_with_its_distance(command, folder):

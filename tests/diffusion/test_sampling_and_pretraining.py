@@ -6,7 +6,8 @@ from diffusers import DDIMScheduler
 from tiny_models import tiny_model
 
 from sfd_sweep.datasets.sources import load_images
-from sfd_sweep.diffusion.pretraining import Pretraining, pretrain
+from sfd_sweep.diffusion.pretraining import pretrain
+from sfd_sweep.diffusion.pretraining_recipe import Pretraining
 from sfd_sweep.diffusion.sampling import sample_ddim
 
 
@@ -51,8 +52,8 @@ def test_pretraining_learns_and_is_repeatable():
     assert not any(parameter.requires_grad for parameter in first.parameters())
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, second.state_dict()[name]), name
-    assert [news[:2] for news in seen] == [(30, 30), (30, 30)]
-    assert seen[0][2] == seen[1][2]
+    assert [news[:2] for news in seen] == [(10, 30), (20, 30), (30, 30)] * 2
+    assert seen[:3] == seen[3:]
 
 
 @pytest.mark.parametrize(("label_dropout", "null_learns"), [(0.0, False), (1.0, True)])

@@ -11,7 +11,7 @@ from torch import multiprocessing
 from update_cases import FORGET, broken_for, gradients, trainer
 
 from sfd_sweep.config import Resources
-from sfd_sweep.distillation.workers import on_first_worker
+from sfd_sweep.diffusion.workers import on_first_worker
 from sfd_sweep.errors import TrialFailed
 
 UNEVEN = {"batch_size": 5, "forget_batch_size": 2, "guidance_scale": 1.5}

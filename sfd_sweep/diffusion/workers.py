@@ -1,4 +1,4 @@
-"""The data-parallel workers of a trial, as far as the method knows them: sums over all of them."""
+"""Data-parallel workers, as far as training knows them: sums over all of them, and who is the first."""
 
 from __future__ import annotations
 

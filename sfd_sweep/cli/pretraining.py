@@ -1,0 +1,238 @@
+"""The command that makes a teacher of images."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sfd_sweep.cli.making import check_target, progress_bar
+from sfd_sweep.cli.options import Force, Images, Out, check_file, one_thread, write_file
+from sfd_sweep.errors import TrialFailed, UserError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+    from torch import Generator, Tensor
+
+    from sfd_sweep.datasets.images import LabeledImages
+    from sfd_sweep.diffusion.pretraining_recipe import Pretraining
+    from sfd_sweep.diffusion.score_model import ScoreModel
+    from sfd_sweep.evaluation.quality import QualityJudge
+    from sfd_sweep.sweep.pretraining import Workers
+
+DIGITS = "builtin:digits"
+GUIDANCE = 1.25
+COLUMNS = 10  # images of a class in the picture
+TILE = 32  # pixels of the picture for an image, at least
+
+
+Preset = Annotated[str, typer.Option(help="Network and training: digits, small-cifar10, ddpm-cifar10 or ddpm-stl10.")]
+Steps = Annotated[int | None, typer.Option(help="Updates; this and what follows are otherwise the preset's.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images an update, over all workers.")]
+Rate = Annotated[float | None, typer.Option(help="Peak learning rate.")]
+LabelDropout = Annotated[float | None, typer.Option(help="Share of images without label.")]
+Products = Annotated[str | None, typer.Option(help="Arithmetic: float32, tf32 or bfloat16.")]
+MicroBatchSize = Annotated[int | None, typer.Option(help="Images at a time at most, which saves memory.")]
+RecipeSeed = Annotated[int | None, typer.Option(help="Seed of every random draw.")]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other field, such as channels=[32,64]; repeatable.", metavar="FIELD=VALUE"),
+]
+WorkerCount = Annotated[int, typer.Option(help="Ray Train workers; 0 is this process, without Ray.", min=0)]
+Cpus = Annotated[int, typer.Option(help="CPU cores of a worker.", min=1)]
+Gpus = Annotated[float, typer.Option(help="GPUs of a worker, or a part of one.", min=0, max=1)]
+WorkersAddress = Annotated[
+    str | None, typer.Option(help="Ray cluster of the workers: local, auto or HOST:PORT.", metavar="ADDRESS")
+]
+SaveEvery = Annotated[int, typer.Option(help="Updates between two saved states.", min=1)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last saved state, if there is one.")]
+JudgeFolder = Annotated[
+    str | None, typer.Option(help="Judge of the teacher; digits have builtin:digits.", metavar="DIR")
+]
+Grid = Annotated[Path | None, typer.Option(help="A picture of samples to make too.", metavar="FILE")]
+
+
+def pretrain(
+    source: Images,
+    *,
+    out: Out,
+    preset: Preset = "digits",
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    label_dropout: LabelDropout = None,
+    precision: Products = None,
+    micro_batch_size: MicroBatchSize = None,
+    seed: RecipeSeed = None,
+    fields: Fields = None,
+    workers: WorkerCount = 0,
+    cpus_per_worker: Cpus = 1,
+    gpus_per_worker: Gpus = 0,
+    address: WorkersAddress = None,
+    save_every: SaveEvery = 1000,
+    resume: Resume = False,
+    classifier: JudgeFolder = None,
+    grid: Grid = None,
+    force: Force = False,
+) -> None:
+    """Pretrain a teacher, here or on a Ray cluster.
+
+    Until it is finished, its state is kept beside DIR, in DIR.pretraining.
+    """
+    check_target(out, force)
+    if grid is not None:
+        check_file(grid)
+    if address is not None and not workers:
+        raise UserError("--address is of the cluster where --workers train; give their number too")
+    recipe = _recipe(
+        preset,
+        fields or [],
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        label_dropout=label_dropout,
+        precision=precision,
+        micro_batch_size=micro_batch_size,
+        seed=seed,
+    )
+    import torch
+
+    from sfd_sweep.datasets.sources import load_images
+    from sfd_sweep.diffusion.pretrainer import check_images
+    from sfd_sweep.sweep.pretraining import Workers
+
+    one_thread() if cpus_per_worker == 1 else torch.set_num_threads(cpus_per_worker)
+    images = load_images(source)
+    check_images(images.image_shape, recipe)
+    judge = _judge(source, classifier)
+    group = Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker, address=address)
+    _train(source, images, recipe, out, workers=group, save_every=save_every, resume=resume, force=force)
+    _look(out, judge, grid, device="cuda" if gpus_per_worker and torch.cuda.is_available() else "cpu")
+
+
+def _train(
+    source: str,
+    images: LabeledImages,
+    recipe: Pretraining,
+    out: Path,
+    *,
+    workers: Workers,
+    save_every: int,
+    resume: bool,
+    force: bool,
+) -> None:
+    """Train the teacher, and store it."""
+    import torch
+
+    from sfd_sweep.diffusion.loading import save_score_model
+    from sfd_sweep.sweep.pretraining import pretrained, working_folder
+
+    try:
+        with (
+            progress_bar("pretraining", recipe.steps) as advance,
+            pretrained(
+                source,
+                images,
+                recipe,
+                workers=workers,
+                folder=working_folder(out),
+                save_every=save_every,
+                resume=resume,
+                anew=force,
+                progress=lambda step, _steps, loss: advance(step, loss),
+            ) as model,
+        ):
+            dtype = torch.float16 if recipe.stored_as == "float16" else torch.float32
+            save_score_model(model, out, images.class_names, index={"_class_name": "DDPMPipeline"}, dtype=dtype)
+    except TrialFailed as error:
+        raise UserError(f"{error}; try a lower --lr") from error
+
+
+def _look(out: Path, judge: QualityJudge | None, grid: Path | None, *, device: str) -> None:
+    """Say how good the stored teacher is, if there is a judge, and otherwise how large; make a picture, if asked to."""
+    from sfd_sweep.diffusion.loading import load_score_model
+    from sfd_sweep.diffusion.model_folder import ModelFolder
+
+    folder = ModelFolder.open(str(out))
+    teacher = load_score_model(folder, device)
+    if judge is None:
+        print(f"{out}: a teacher of {len(folder.class_names)} classes with {folder.parameter_count:,} weights")
+    else:
+        distance = judge.distance(lambda c, noise: _sample(teacher, c, noise))
+        print(f"{out}: fd_classifier {distance:.4g} on 2,000 samples (20 steps of DDIM, guidance {GUIDANCE})")
+    if grid is not None:
+        write_file(grid, _grid(teacher, folder.class_names))
+        print(f"{grid}: {COLUMNS} samples of each class")
+
+
+def _judge(source: str, classifier: str | None) -> QualityJudge | None:
+    """What measures the teacher: the given classifier, or the shipped one on the shipped images.
+
+    Raises:
+        UserError: it does not fit the images.
+    """
+    if classifier is None and source != DIGITS:
+        return None
+    from sfd_sweep.evaluation.quality import QualityJudge
+
+    return QualityJudge.load(classifier=classifier or DIGITS, reference=source)
+
+
+def _grid(teacher: ScoreModel, class_names: Sequence[str]) -> bytes:
+    """A picture with a row of samples for each class."""
+    import torch
+
+    from sfd_sweep.evaluation.grid import GridRow, sample_grid
+
+    noise = torch.Generator().manual_seed(0)
+    rows = [
+        GridRow(name, _sample(teacher, torch.full((COLUMNS,), label), noise)) for label, name in enumerate(class_names)
+    ]
+    return sample_grid(rows, scale=max(1, TILE // teacher.sample_shape[-1]))
+
+
+def _sample(teacher: ScoreModel, c: Tensor, noise: Generator) -> Tensor:
+    from sfd_sweep.diffusion.sampling import sample_ddim
+
+    return sample_ddim(teacher, c.to(next(teacher.parameters()).device), noise, guidance_scale=GUIDANCE)
+
+
+def _recipe(preset: str, assignments: Sequence[str], **options: object) -> Pretraining:
+    """A preset with changes; an option that is None changes nothing.
+
+    Raises:
+        UserError: there is no such preset, no such field, or a value is out of its range.
+    """
+    from pydantic import ValidationError
+
+    from sfd_sweep.config.document import Document
+    from sfd_sweep.config.mistakes import advice
+    from sfd_sweep.diffusion.pretraining_recipe import PRESETS
+
+    if preset not in PRESETS:
+        raise UserError(f"--preset {preset}: there is none of that name{advice(preset, PRESETS)}")
+    given = {name: value for name, value in options.items() if value is not None}
+    document = Document.parse("{}", "--set")
+    for assignment in assignments:
+        document.override(assignment)
+    try:
+        return PRESETS[preset].with_changes({**document.data, **given})
+    except ValidationError as error:
+        raise UserError(_explain(error.errors()[0], given)) from error
+
+
+def _explain(error: ErrorDetails, options: Container[str]) -> str:
+    """What is wrong with an option, in a line."""
+    from sfd_sweep.config.mistakes import advice
+    from sfd_sweep.diffusion.pretraining_recipe import Pretraining
+
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not error["loc"]:
+        return message
+    name = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        return f"--set {name}: there is no such field{advice(name, Pretraining.model_fields)}"
+    option = "--" + name.replace("_", "-") if name in options else f"--set {name}"
+    return f"{option} {message}, not {error['input']}"
