@@ -98,7 +98,9 @@ def test_a_latent_generator_is_judged_by_its_images(tmp_path: Path) -> None:
     generator = OneStepGenerator(load_score_model(ModelFolder.open(str(teacher))), 440, tuple("0123456789"))
     generator.save(tmp_path / "generator")
     found = evaluate_folder(tmp_path / "generator", samples=90, forget_samples=40, forget=[4], override=1)
-    evaluator = Evaluator(Classifier.load("builtin:digits"), load_images("builtin:digits"), forget=(4,), seed=0)
+    evaluator = Evaluator(
+        Classifier.load("builtin:digits"), RealImages(load_images("builtin:digits")), forget=(4,), seed=0
+    )
     expected = evaluator.evaluate(generator.generate, override=(1,), samples=90, forget_samples=40)
     assert found.metrics == expected.metrics
 

@@ -156,13 +156,13 @@ def test_generators_are_fetched_from_an_object_store(space: SearchSpace, trackin
 
 
 def test_a_latent_generators_model_makes_images_of_the_size_that_it_says(
-    complete_sweep: SearchSpace, tracking_uri: str, tmp_path: Path
+    complete_sweep: SearchSpace, tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = OneStepGenerator(tiny_latent_model(), 440, ("ant", "bee", "cow"))
     generator.save(tmp_path / "latent")
     (*_, trial) = read_sweep(tracking_uri, "small").trials
     uri = log_generator(Store.open(tracking_uri), trial.run_id, tmp_path / "latent")
-    mlflow.set_tracking_uri(tracking_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     model = mlflow.pyfunc.load_model(uri)
     assert model.metadata.signature.outputs.inputs[0].shape == (-1, 8, 8, 3)
     images = model.predict(pd.DataFrame({"label": [2, 0], "seed": [5, 6]}))
