@@ -152,7 +152,11 @@ class Evaluation(_Section):
         None, gt=1, description="samples of the retained classes when the front is judged once more at the end"
     )
     seed: Seed = Field(0, description="seed of the noise that the samples are made of")
-    classifier: str = Field("builtin:digits", description="judge: `builtin:digits` or a folder")
+    classifier: str = Field(
+        "builtin:digits",
+        description="judge: `builtin:digits`, a folder (of `train-classifier`, transformers or timm), a hub id, "
+        "`timm:NAME` or `torchvision:NAME`",
+    )
     reference: str = Field("builtin:digits", description="real images, for judging alone: `builtin:digits`")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sfd_sweep.datasets.images import LabeledImages
-from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.errors import TrialFailed
 from sfd_sweep.evaluation.classifier import Classifier
 from sfd_sweep.evaluation.frechet import frechet_distance
 from sfd_sweep.evaluation.grid import GridRow, sample_grid
@@ -77,7 +77,8 @@ class Evaluator:
         cache: Folder | None = None,
         batch_size: int = 500,
     ) -> None:
-        _check_fit(classifier, images)
+        classifier.check_images(images.class_names, images.image_shape)
+        classifier = classifier.for_classes(images.class_names)
         self.device = torch.device(device)
         self.class_names = classifier.class_names
         self.forget = forget
@@ -165,19 +166,6 @@ class Evaluator:
             if broken:
                 raise TrialFailed(f"{broken} of {len(images)} generated images hold values that are not finite")
             yield images
-
-
-def _check_fit(classifier: Classifier, images: LabeledImages) -> None:
-    if classifier.class_names != images.class_names:
-        raise UserError(
-            f"the classifier knows the classes {', '.join(classifier.class_names)}, but the reference images are of "
-            f"{', '.join(images.class_names)}; train a classifier on them"
-        )
-    if classifier.config.image_shape != images.image_shape:
-        raise UserError(
-            f"the classifier judges images of shape {classifier.config.image_shape}, but the reference images are of "
-            f"{images.image_shape}; train a classifier on them"
-        )
 
 
 def _share(samples: int, classes: int) -> int:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sfd_sweep.config import Evaluation
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.distillation.generator import PIPELINE
-from sfd_sweep.evaluation.classifier import CONFIG, WEIGHTS, Classifier
+from sfd_sweep.evaluation.classifiers.loading import FILES, is_portable, load_classifier
 from sfd_sweep.export.card import BEFORE, CARD, FRONT, GRID, model_card
 from sfd_sweep.export.description import Description, Figures, FrontMember, Lineage
 from sfd_sweep.export.origins import Origins, portable
-from sfd_sweep.export.verification import SHIPPED, Judging
+from sfd_sweep.export.verification import Judging
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.results import Choice
 from sfd_sweep.tracking.plots import front_png
@@ -112,12 +113,12 @@ def _lineage(record: SweepRecord, trial: TrialRecord, origins: Origins, versions
 
 
 def _with_judge(folder: Path, evaluation: Evaluation) -> Evaluation:
-    """The same evaluation with a classifier that goes wherever the folder goes."""
-    source = evaluation.classifier
-    if source.startswith(SHIPPED):
+    """The same evaluation with a classifier that goes wherever the folder goes: a local one is laid into it."""
+    load_classifier(evaluation.classifier)  # says in one line what is wrong with it
+    if is_portable(evaluation.classifier):
         return evaluation
-    Classifier.load(source)  # says in one line what is wrong with it
-    here = Folder.open(folder / CLASSIFIER)
-    for name in (CONFIG, WEIGHTS):
-        here.write(name, Folder.open(source).read(name))
+    source, here = Folder.open(evaluation.classifier), Folder.open(folder / CLASSIFIER)
+    for name in source.names():
+        if any(fnmatchcase(name, pattern) for pattern in FILES):
+            here.write(name, source.read(name))
     return evaluation.model_copy(update={"classifier": CLASSIFIER, "reference": portable(evaluation.reference)})

@@ -16,14 +16,13 @@ from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import TrialFailed, UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.loading import is_portable, load_classifier
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.export.agreement import check_figures
 from sfd_sweep.export.checksums import check_checksums
 from sfd_sweep.export.description import Description, Figures, is_exported
 from sfd_sweep.trial.plan import replacements
 
-SHIPPED = "builtin:"
 COMPARED_IMAGES = 16
 SAME_IMAGE = 1e-4
 """Of a pixel in [0, 1]: the pipeline orders its arithmetic otherwise, which rounding shows; a grey level is 4e-3."""
@@ -147,17 +146,13 @@ def verify(folder: Path, description: Description, judging: Judging) -> Figures:
 
 
 def _evaluator(generator: OneStepGenerator, evaluation: Evaluation, forget: tuple[int, ...], folder: Path) -> Evaluator:
-    source = evaluation.classifier if evaluation.classifier.startswith(SHIPPED) else folder / evaluation.classifier
-    classifier = Classifier.load(source)
-    if (classifier.class_names, classifier.config.image_shape) != (generator.class_names, generator.model.sample_shape):
-        raise UserError(
-            f"the classifier {source} has other classes or another image size than the generator in {folder}, so it "
-            "cannot judge it"
-        )
+    source = evaluation.classifier
+    classifier = load_classifier(source if is_portable(source) else folder / source)
+    classifier.check_images(generator.class_names, generator.model.sample_shape)
     if len(set(forget)) < len(forget) or len(forget) == len(generator.class_names):
         raise UserError("forget: names a class twice, or every class; at least one is retained")
     return Evaluator(
-        classifier,
+        classifier.for_classes(generator.class_names),
         load_images(evaluation.reference),
         forget=forget,
         seed=evaluation.seed,

@@ -18,8 +18,8 @@ from sfd_sweep.distillation.conditions import (
     RandomOverride,
 )
 from sfd_sweep.distillation.trainer import Trainer
-from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.plan import Plan
@@ -57,7 +57,9 @@ class Workbench:
         """
         evaluation = plan.space.evaluation
         teacher = load_score_model(plan.teacher, device)
-        classifier = Classifier.load(evaluation.classifier)
+        classifier = load_classifier(evaluation.classifier)
+        classifier.check_images(plan.class_names, plan.teacher.sample_shape)
+        classifier = classifier.for_classes(plan.class_names)
         evaluator = Evaluator(
             classifier,
             load_images(evaluation.reference),
@@ -66,7 +68,6 @@ class Workbench:
             device=device,
             cache=references,
         )
-        _check_judge(plan, classifier)
         start = teacher if plan.start == plan.teacher else load_score_model(plan.start, device)
         return cls(plan=plan, teacher=teacher, start=start, classifier=classifier, evaluator=evaluator)
 
@@ -87,13 +88,4 @@ class Workbench:
             return FixedOverride(dict(zip(self.plan.forget, replacements, strict=True)))
         return (
             RandomOverride() if settings.override == "random" else ClassifierOverride(self.classifier, self.plan.forget)
-        )
-
-
-def _check_judge(plan: Plan, classifier: Classifier) -> None:
-    teacher = plan.teacher
-    if (classifier.class_names, classifier.config.image_shape) != (teacher.class_names, teacher.sample_shape):
-        raise UserError(
-            f"evaluation.classifier: {plan.space.evaluation.classifier} has other classes or another image size than "
-            f"the teacher {teacher.path}; train a classifier on the teacher's classes"
         )
