@@ -37,7 +37,7 @@ def fetch(hub_id: str, *, kind: Literal["model", "dataset"], files: Sequence[str
             hub_id,
             repo_type=kind,
             allow_patterns=list(files),
-            local_files_only=not _answers(constants.ENDPOINT),
+            local_files_only=not answers(constants.ENDPOINT),
         )
         return Path(folder)
     except (HFValidationError, OSError) as error:  # every failure to fetch is an OSError
@@ -48,7 +48,7 @@ def fetch(hub_id: str, *, kind: Literal["model", "dataset"], files: Sequence[str
         ) from error
 
 
-def _answers(endpoint: str) -> bool:
+def answers(endpoint: str) -> bool:
     """Whether a server answers soon. The hub's own client waits without end where a network swallows what is sent."""
     try:
         urlopen(endpoint, timeout=TIMEOUT).close()

@@ -12,7 +12,8 @@ from sfd_sweep.diffusion.pretraining_recipe import Pretraining
 from sfd_sweep.diffusion.sampling import sample_ddim
 from sfd_sweep.distillation.distill import distill
 from sfd_sweep.distillation.generator import OneStepGenerator
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
+from sfd_sweep.evaluation.presets import PRESETS
 from sfd_sweep.evaluation.quality import classifier_distance
 from sfd_sweep.evaluation.training import train_classifier
 
@@ -37,7 +38,7 @@ def _one_thread():
 
 
 def distance(generate) -> float:
-    return classifier_distance(generate, Classifier.load("builtin:digits"), DIGITS)
+    return classifier_distance(generate, load_classifier("builtin:digits"), DIGITS)
 
 
 def distance_of_teacher(teacher) -> float:
@@ -64,7 +65,9 @@ def test_teacher_and_generator_are_rebuilt_as_good():
 
 @pytest.mark.slow
 def test_the_classifier_is_rebuilt_as_good():
-    shipped = Classifier.load("builtin:digits").config.held_out_accuracy
+    shipped = load_classifier("builtin:digits").config.held_out_accuracy
     assert shipped is not None
     assert shipped > 0.985
-    assert train_classifier(DIGITS, seed=0).held_out_accuracy > shipped - 0.005
+    preset = PRESETS["digits"]
+    rebuilt = train_classifier(DIGITS, preset.network_for(DIGITS), preset.recipe_for(DIGITS), seed=0)
+    assert rebuilt.held_out_accuracy > shipped - 0.005

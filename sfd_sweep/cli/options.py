@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,31 @@ Images = Annotated[
 Out = Annotated[Path, typer.Option(help="The folder to make.", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
+
+
+class Devices(StrEnum):
+    """Where networks are trained."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+Device = Annotated[Devices, typer.Option(help="Where to train; auto takes a GPU if there is one.")]
+
+
+def chosen_device(device: Devices) -> str:
+    """The name of the device for torch.
+
+    Raises:
+        UserError: a GPU is wanted, and there is none.
+    """
+    import torch
+
+    found = torch.cuda.is_available()
+    if device is Devices.CUDA and not found:
+        raise UserError("--device cuda: torch finds no GPU here; use --device cpu")
+    return "cuda" if found and device is not Devices.CPU else "cpu"
 
 
 def choose(

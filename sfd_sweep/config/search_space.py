@@ -188,7 +188,11 @@ class Evaluation(_Section):
     )
     seed: Seed = Field(0, description="seed of the noise that the samples are made of")
     batch_size: int = Field(500, gt=0, description="most images that are made and judged at a time")
-    classifier: str = Field("builtin:digits", description="judge: `builtin:digits` or a folder")
+    classifier: str = Field(
+        "builtin:digits",
+        description="judge: `builtin:digits`, a folder (of `train-classifier`, transformers or timm), a hub id, "
+        "`timm:NAME` or `torchvision:NAME`",
+    )
     reference: str = Field(
         "builtin:digits",
         description="real images, for judging alone: `builtin:digits`, or PATH[:SPLIT] of Parquet files, of CIFAR-10 "

@@ -8,7 +8,7 @@ from sfd_sweep.config import Evaluation, ReferenceKind
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.evaluation.inception import Inception
 from sfd_sweep.evaluation.reference_images import RealImages, ReferenceImages, TeacherImages
@@ -41,10 +41,10 @@ def build_evaluator(
     Raises:
         UserError: something is missing or broken, or does not fit those generators.
     """
-    classifier, features = Classifier.load(evaluation.classifier), evaluation.inception
-    _check_classifier(classifier, evaluation, class_names, image_shape)
+    classifier, features = load_classifier(evaluation.classifier), evaluation.inception
+    classifier.check_images(class_names, image_shape)
     return Evaluator(
-        classifier.to(device),
+        classifier.for_classes(class_names).to(device),
         _reference(evaluation, class_names, image_shape, teacher),
         forget=forget,
         seed=evaluation.seed,
@@ -72,13 +72,3 @@ def _reference(
             f"make them of {image_shape}"
         )
     return RealImages(images)
-
-
-def _check_classifier(
-    classifier: Classifier, evaluation: Evaluation, class_names: tuple[str, ...], image_shape: tuple[int, int, int]
-) -> None:
-    if (classifier.class_names, classifier.config.image_shape) != (class_names, image_shape):
-        raise UserError(
-            f"evaluation.classifier: {evaluation.classifier} has other classes or another image size than the "
-            "generators; train a classifier on the teacher's classes"
-        )

@@ -10,6 +10,7 @@ from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import Generate
 from sfd_sweep.evaluation.frechet import frechet_distance
 from sfd_sweep.evaluation.judge import Judge
@@ -38,9 +39,8 @@ class QualityJudge:
         Raises:
             UserError: one of them is missing or broken, or they do not fit each other.
         """
-        network = Classifier.load(classifier)
-        names, size = network.class_names, network.config.image_size
-        judge = cls(network, load_images(reference, class_names=names, size=size))
+        network = load_classifier(classifier)
+        judge = cls(network, load_images(reference, class_names=network.class_names, size=network.image_size))
         judge.check_fit(judge.images.class_names, judge.images.image_shape)
         return judge
 
@@ -50,12 +50,10 @@ class QualityJudge:
         Raises:
             UserError: it cannot.
         """
-        config = self.classifier.config
-        if (config.class_names, config.image_shape) != (class_names, image_shape):
-            raise UserError(
-                f"the judge knows images of {_in_words(config.image_shape)} of {', '.join(config.class_names)}, not of "
-                f"{_in_words(image_shape)} of {', '.join(class_names)}; go without it (--no-judge)"
-            )
+        try:
+            self.classifier.check_images(class_names, image_shape)
+        except UserError as error:
+            raise UserError(f"{error}, or go without it (--no-judge)") from error
 
     def distance(self, generate: Generate, *, samples: int = 2000, seed: int = 0) -> float:
         """The Fréchet distance, on the classifier's features, of samples of all classes to all real images.
@@ -87,7 +85,3 @@ def classifier_distance(
     made = judge.verdict(generate(batch, noise) for batch in labels.split(BATCH_SIZE))
     real = judge.verdict(images.batches(BATCH_SIZE))
     return frechet_distance(made.statistics, real.statistics)
-
-
-def _in_words(shape: tuple[int, int, int]) -> str:
-    return "×".join(map(str, shape))

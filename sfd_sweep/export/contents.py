@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sfd_sweep.config import Evaluation
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.distillation.generator import PIPELINE
+from sfd_sweep.evaluation.classifiers.loading import FILES, is_portable, load_classifier
 from sfd_sweep.export.card import BEFORE, CARD, FRONT, GRID, model_card
 from sfd_sweep.export.description import Description, Figures, FrontMember, Lineage
 from sfd_sweep.export.origins import Origins, portable
 from sfd_sweep.export.verification import Judging
+from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.results import Choice
 from sfd_sweep.tracking.plots import front_png
 from sfd_sweep.tracking.records import SweepRecord, TrialRecord
@@ -111,12 +114,16 @@ def _lineage(record: SweepRecord, trial: TrialRecord, origins: Origins, versions
 
 def _with_judge(folder: Path, evaluation: Evaluation) -> Evaluation:
     """The same evaluation without a path of this machine: a classifier's folder goes wherever the generator's goes."""
-    source = Path(evaluation.classifier).expanduser()
-    if source.is_dir():
-        shutil.copytree(source, folder / CLASSIFIER)
+    load_classifier(evaluation.classifier)  # says in one line what is wrong with it
+    portable_judge = is_portable(evaluation.classifier)
+    if not portable_judge:
+        source, here = Folder.open(evaluation.classifier), Folder.open(folder / CLASSIFIER)
+        for name in source.names():
+            if any(fnmatchcase(name, pattern) for pattern in FILES):
+                here.write(name, source.read(name))
     return evaluation.model_copy(
         update={
-            "classifier": CLASSIFIER if source.is_dir() else evaluation.classifier,
+            "classifier": evaluation.classifier if portable_judge else CLASSIFIER,
             "reference": portable(evaluation.reference),
             "inception": evaluation.inception.model_copy(update={"weights": None}),
         }

@@ -18,7 +18,7 @@ from sfd_sweep.diffusion.model_folder import ASSETS, ModelFolder
 from sfd_sweep.diffusion.pretraining import STATE
 from sfd_sweep.diffusion.weights import WEIGHTS
 from sfd_sweep.distillation.generator import OneStepGenerator
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
 
 
 def files(folder) -> list[str]:
@@ -92,15 +92,55 @@ def test_a_generator_may_be_replaced_by_force_and_go_unjudged(command, folder):
 def test_a_classifier_of_photographs_knows_their_names(command, folder):
     photographs(folder / "images", count=16, size=16)
     assert command("train-classifier", "images", "--out", "judge", "--epochs", "1").code == 0
-    assert Classifier.load("judge").class_names == ("china", "flower")
+    assert load_classifier("judge").class_names == ("china", "flower")
 
 
 def test_a_classifier_is_a_folder_like_the_shipped_one_with_its_accuracy(command, folder):
     said = command("train-classifier", "builtin:digits", "--out", "judge", "--epochs", "1")
-    accuracy = Classifier.load("judge").config.held_out_accuracy
+    accuracy = load_classifier("judge").config.held_out_accuracy
     assert accuracy is not None
     assert f"{accuracy:.2%} of the held-out images" in said.out
     assert files(folder / "judge") == files(ASSETS / "digits" / "classifier")
+
+
+def test_a_classifier_is_trained_as_the_preset_and_the_options_say(command, folder):
+    options = (
+        "--preset",
+        "cifar-resnet-small",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "200",
+        "--lr",
+        "0.01",
+        "--device",
+        "cpu",
+    )
+    said = command("train-classifier", "builtin:digits", "--out", "judge", *options)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.endswith("(cifar-resnet-small)\n")
+    assert load_classifier("judge").config.architecture == "resnet"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--pretrained"], "--pretrained is for --preset resnet34-224; digits has no ImageNet weights"),
+        (["--device", "cuda"], "--device cuda: torch finds no GPU here"),
+        (["--lr", "1e30", "--epochs", "1"], "the training diverged"),
+    ],
+)
+def test_a_classifier_that_cannot_be_trained_so_leaves_nothing_behind(command, folder, options, words):
+    said = command("train-classifier", "builtin:digits", "--out", "judge", *options)
+    assert said.code == 2
+    assert words in said.err
+    assert not (folder / "judge").exists()
+
+
+def test_the_presets_on_the_command_line_are_those_that_there_are():
+    from sfd_sweep.evaluation.presets import PRESETS
+
+    assert [preset.value for preset in training.ClassifierPreset] == list(PRESETS)
 
 
 def test_a_teacher_of_classes_that_the_judge_does_not_know_is_refused_before_it_is_distilled(command, folder):

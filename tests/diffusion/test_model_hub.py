@@ -28,7 +28,7 @@ def _fetched(tmp_path, monkeypatch):
         return str(target)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    monkeypatch.setattr(hub, "_answers", lambda endpoint: True)
+    monkeypatch.setattr(hub, "answers", lambda endpoint: True)
     return target
 
 

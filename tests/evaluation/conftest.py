@@ -8,7 +8,8 @@ from torch import Tensor
 
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.datasets.sources import load_images
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
+from sfd_sweep.evaluation.classifiers.small_cnn import SmallCnn
 from sfd_sweep.evaluation.evaluator import Generate
 
 Forgetting = Callable[[dict[int, int]], Generate]
@@ -20,8 +21,10 @@ def digits() -> LabeledImages:
 
 
 @pytest.fixture
-def classifier() -> Classifier:
-    return Classifier.load("builtin:digits")
+def classifier() -> SmallCnn:
+    loaded = load_classifier("builtin:digits")
+    assert isinstance(loaded, SmallCnn)
+    return loaded
 
 
 @pytest.fixture(scope="session")

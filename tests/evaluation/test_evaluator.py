@@ -177,6 +177,17 @@ def test_no_gradient_is_kept_of_a_judged_generator(evaluator: Evaluator) -> None
     assert not any(tracked)
 
 
+def test_a_classifier_that_knows_the_classes_in_another_order_judges_the_same(
+    classifier: Classifier, digits: LabeledImages, real_digits: Forgetting
+) -> None:
+    def metrics(judge: Classifier) -> dict[str, float]:
+        evaluator = Evaluator(judge, RealImages(digits), forget=(0,), seed=0)
+        return evaluator.evaluate(real_digits({0: 1}), override=(1,), samples=180, forget_samples=50).metrics
+
+    turned = classifier.for_classes(digits.class_names[::-1]).for_classes(digits.class_names)
+    assert metrics(turned) == pytest.approx(metrics(classifier), rel=1e-9)
+
+
 def test_the_grid_shows_fixed_samples_the_forgotten_first(evaluator: Evaluator, real_digits: Forgetting) -> None:
     asked: list[int] = []
 

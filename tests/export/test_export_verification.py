@@ -17,7 +17,7 @@ from sfd_sweep.diffusion.loading import load_score_model
 from sfd_sweep.diffusion.model_folder import ASSETS, ModelFolder
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.evaluation.reference_images import RealImages
 from sfd_sweep.export.agreement import check_figures, standard_error, tolerance
@@ -86,7 +86,7 @@ def test_a_plain_generator_is_judged_when_it_is_said_what_it_has_forgotten() -> 
     plain = ASSETS / "digits" / "generator"
     found = evaluate_folder(plain, samples=90, forget_samples=40, forget=["4", 7], override=(1, 2))
     evaluator = Evaluator(
-        Classifier.load("builtin:digits"), RealImages(load_images("builtin:digits")), forget=(4, 7), seed=0
+        load_classifier("builtin:digits"), RealImages(load_images("builtin:digits")), forget=(4, 7), seed=0
     )
     expected = evaluator.evaluate(OneStepGenerator.load(plain).generate, override=(1, 2), samples=90, forget_samples=40)
     assert (found.metrics, found.samples) == (expected.metrics, expected.samples)
@@ -99,7 +99,7 @@ def test_a_latent_generator_is_judged_by_its_images(tmp_path: Path) -> None:
     generator.save(tmp_path / "generator")
     found = evaluate_folder(tmp_path / "generator", samples=90, forget_samples=40, forget=[4], override=1)
     evaluator = Evaluator(
-        Classifier.load("builtin:digits"), RealImages(load_images("builtin:digits")), forget=(4,), seed=0
+        load_classifier("builtin:digits"), RealImages(load_images("builtin:digits")), forget=(4,), seed=0
     )
     expected = evaluator.evaluate(generator.generate, override=(1,), samples=90, forget_samples=40)
     assert found.metrics == expected.metrics
@@ -159,7 +159,7 @@ def figures(n: int, **metrics: float) -> Figures:
 def test_figures_of_another_seed_agree_and_those_of_another_generator_do_not() -> None:
     """On the shipped generator: the same one under eight seeds, and under a shift of its images."""
     generator = OneStepGenerator.load("builtin:digits-distilled")
-    classifier, images = Classifier.load("builtin:digits"), load_images("builtin:digits")
+    classifier, images = load_classifier("builtin:digits"), load_images("builtin:digits")
 
     def measured(seed: int, shift: float = 0.0) -> Figures:
         evaluator = Evaluator(classifier, RealImages(images), forget=(0,), seed=seed)
