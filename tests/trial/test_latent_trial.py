@@ -57,5 +57,5 @@ def test_a_judge_of_images_of_another_size_is_refused(tmp_path):
     """The latents have as many values as a digit has pixels; what counts is the image."""
     teacher = save_dit(tmp_path / "teacher", DIGITS, vae=tiny_vae(channels=1, blocks=1))
     assert ModelFolder.open(str(teacher)).image_shape == (1, 4, 4)
-    with pytest.raises(UserError, match="other classes or another image size"):
+    with pytest.raises(UserError, match="judges images of 8×8 pixels, not of 4×4"):
         Workbench.build(make_plan(space(teacher)), None)

@@ -11,7 +11,7 @@ from trial_cases import digits_settings, digits_space
 
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.distillation import trainer as training
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.layout import GRID, step_folder
 from sfd_sweep.trial.plan import make_plan
@@ -61,7 +61,7 @@ class Judged:
     """What the classifier says of images, in numpy."""
 
     def __init__(self, images):
-        self.classifier = Classifier.load("builtin:digits").eval()
+        self.classifier = load_classifier("builtin:digits")
         rounded = ((images.clamp(-1, 1) + 1) / 2 * (LEVELS - 1)).round() / (LEVELS - 1) * 2 - 1
         with torch.no_grad():
             features = self.classifier.features(rounded)

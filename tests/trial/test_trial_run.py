@@ -277,7 +277,7 @@ def test_a_judge_of_other_classes_than_the_teachers_is_refused(tmp_path):
     space = digits_space(
         f"task.teacher={teacher}", "task.start=teacher", "task.forget=[ant]", "parameters.override=bee"
     )
-    with pytest.raises(UserError, match="other classes or another image size"):
+    with pytest.raises(UserError, match="knows 10 classes, not 3"):
         Workbench.build(make_plan(space), None)
 
 
