@@ -8,23 +8,27 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from sfd_sweep.sweep.stopping import Stop
 from sfd_sweep.sweep.study import SweepStudy
 
 
 class StudySearch(Searcher):
     """Hands out the trials that the study has running, then new ones, and tells the study how each has ended.
 
-    A trial that Tune stops because the whole sweep stops is not heard of again, and stays running in the study.
+    When the sweep stops there are no more, and a trial that stops with it stays running in the study.
     """
 
-    def __init__(self, study: SweepStudy) -> None:
+    def __init__(self, study: SweepStudy, stop: Stop) -> None:
         super().__init__()
         self._study = study
+        self._stop = stop
         self._left = study.running()
         self._numbers: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's number and settings."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """The next trial's number and settings, or FINISHED."""
+        if self._stop.error:
+            return str(self.FINISHED)
         number = self._left.pop(0) if self._left else self._study.ask()
         self._numbers[trial_id] = number
         return {"number": number, "settings": self._study.trial(number).settings.model_dump()}
@@ -36,7 +40,7 @@ class StudySearch(Searcher):
             self._study.fail(number, "its Tune actor died again and again")
         elif "failure" in result:
             self._study.fail(number, result["failure"])
-        else:
+        elif "stopped" not in result:
             self._study.end(number)
 
     def save(self, checkpoint_path: str) -> None:

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from ray.tune.search import Searcher
 from stub_lab import figures, make_space
 
+from sfd_sweep.errors import Interrupted
 from sfd_sweep.sweep.search import StudySearch
+from sfd_sweep.sweep.stopping import Stop
 from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -20,7 +23,7 @@ def report(study: SweepStudy, number: int, step: int) -> None:
 
 
 def test_it_hands_out_number_and_settings(study: SweepStudy) -> None:
-    searcher = StudySearch(study)
+    searcher = StudySearch(study, Stop())
     suggested = [searcher.suggest("a"), searcher.suggest("b")]
     assert suggested == [{"number": number, "settings": study.trial(number).settings.model_dump()} for number in (0, 1)]
 
@@ -31,12 +34,12 @@ def test_trials_that_an_earlier_driver_left_running_come_first(tmp_path: Path) -
     for _ in range(3):
         earlier.ask()
     earlier.fail(1, "it diverged")
-    searcher = StudySearch(SweepStudy(space, tmp_path))
+    searcher = StudySearch(SweepStudy(space, tmp_path), Stop())
     assert [searcher.suggest(tune_id)["number"] for tune_id in "abc"] == [0, 2, 3]
 
 
 def test_how_a_trial_has_ended_follows_from_its_reports_and_not_from_tunes_word(study: SweepStudy) -> None:
-    searcher = StudySearch(study)
+    searcher = StudySearch(study, Stop())
     for tune_id, step in (("full", 6), ("stopped", 4)):
         report(study, searcher.suggest(tune_id)["number"], step)
         searcher.on_trial_complete(tune_id, {"step": step, "done": True})
@@ -44,7 +47,7 @@ def test_how_a_trial_has_ended_follows_from_its_reports_and_not_from_tunes_word(
 
 
 def test_a_failure_is_told_with_its_reason(study: SweepStudy) -> None:
-    searcher = StudySearch(study)
+    searcher = StudySearch(study, Stop())
     searcher.suggest("a")
     searcher.on_trial_complete("a", {"failure": "it diverged", "done": True})
     searcher.suggest("b")
@@ -56,5 +59,15 @@ def test_a_failure_is_told_with_its_reason(study: SweepStudy) -> None:
 
 
 def test_a_trial_that_tune_says_nothing_of_stays_running(study: SweepStudy, tmp_path: Path) -> None:
-    StudySearch(study).suggest("a")
+    StudySearch(study, Stop()).suggest("a")
     assert SweepStudy(make_space(tmp_path), tmp_path).running() == [0]
+
+
+def test_a_sweep_that_stops_begins_no_trial_and_leaves_those_that_stop_with_it_running(study: SweepStudy) -> None:
+    stop = Stop()
+    searcher = StudySearch(study, stop)
+    searcher.suggest("a")
+    stop.request(Interrupted("Ctrl-C"), now=False)
+    assert searcher.suggest("b") == Searcher.FINISHED
+    searcher.on_trial_complete("a", {"stopped": True, "done": True})
+    assert study.running() == [0]
