@@ -134,19 +134,19 @@ class Recorder:
         self._thread.submit(self._write, write, *arguments).add_done_callback(self._note)
 
     def _write(self, write: Callable[..., None], *arguments: object) -> None:
-        """Make a write, as often as it takes; what the store holds is looked at before it is made again."""
-        is_made = self._failure is not None
-        while not is_made:
+        """Make a write, unless an earlier one was refused; if the store is away, again and again."""
+        while self._failure is None:
             try:
                 if self._is_away:
-                    self._runs.look_again()
+                    self._runs.look_again()  # the write may have been made all the same
                 write(*arguments)
-                is_made = True
             except (UserError, MlflowException, SQLAlchemyError, OSError) as error:
                 if not may_pass(error) or time.monotonic() > self._patient_until:
                     raise
                 self._wait(error)
-        if self._is_away:
+            else:
+                break
+        if self._is_away and self._failure is None:
             self._is_away = False
             log.warning("MLflow is back and takes the record of %s again", self._space.name)
 

@@ -3,12 +3,13 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from drivers import Driver, StubSweep, actors, wait_until
+from mlflow_process import MlflowServer
 from stub_lab import Notebook, StubBuild, make_space
 
 from sfd_sweep.sweep.run import run
@@ -157,3 +158,43 @@ def test_a_killed_worker_broker_or_trial_actor_costs_a_sweep_no_more_than_its_in
     assert driver.end() == 0, driver.err
     assert_whole(disturbed)
     assert len(disturbed.notes("built")) == 2
+
+
+@pytest.fixture
+def server(sweep: Start, tmp_path: Path) -> Iterator[MlflowServer]:
+    """Running, on the test's tracking database."""
+    started = MlflowServer(tmp_path)
+    started.start()
+    yield started
+    started.kill()
+
+
+def test_what_is_told_while_mlflow_is_away_is_recorded_when_it_is_back(sweep: Start, server: MlflowServer) -> None:
+    recorded = sweep("search.trials=6", seconds=0.3, patience=300.0)  # however long the server takes to start
+    recorded.uri = server.uri
+    driver = recorded.run()
+    recorded.wait_for(trial=0, step=4)
+    server.kill()
+    recorded.wait_for(trial=3, step=2)  # training goes on
+    wait_until(lambda: "is away" in driver.err, "the news that MLflow is away")
+    server.start()
+    assert driver.end(300.0) == 0, driver.err
+    assert driver.err.count("is away") == driver.err.count("is back") == 1
+    assert_whole(recorded)
+
+
+def test_a_sweep_that_ends_without_mlflow_says_so_and_is_recorded_by_resuming_it(
+    sweep: Start, server: MlflowServer
+) -> None:
+    recorded = sweep("search.trials=2", seconds=0.3, patience=3.0)
+    recorded.uri = server.uri
+    driver = recorded.run()
+    recorded.wait_for(trial=0, step=4)
+    server.kill()
+    assert driver.end() == 1
+    last = driver.err.splitlines()[-1]
+    assert last.startswith(f"sfd-sweep: error: MLflow at {server.uri} refuses: ")
+    assert last.endswith(f"Everything is safe in {recorded.path.as_uri()}; `sfd-sweep resume stub` records it again")
+    assert "Traceback" not in driver.err
+    server.start()
+    assert_resumed_to_the_end(recorded)
