@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sfd_sweep.cli.tables import bounds, console, pairs
-from sfd_sweep.config import ReferenceKind
+from sfd_sweep.config import ReferenceKind, SearchSpace
 from sfd_sweep.datasets.finding import describe
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.tracking.store import resolve_uri, without_credentials
@@ -73,7 +73,7 @@ def _work(plan: Plan) -> list[tuple[str, object]]:
     final = f"; the front once more on {evaluation.final_samples:,}" if evaluation.final_samples else ""
     generators = trials * plan.generator_bytes / MEGABYTE
     return [
-        ("search", f"{trials} trials, sampler {space.search.sampler}, scheduler {space.search.scheduler.type}"),
+        ("search", f"{trials} trials, sampler {space.search.sampler}, {_scheduler(space)}"),
         ("a trial", f"{space.trial.steps} updates, evaluated after {', '.join(map(str, milestones))}"),
         (
             "in all",
@@ -92,6 +92,12 @@ def _work(plan: Plan) -> list[tuple[str, object]]:
             f"{plan.checkpoint_bytes / MEGABYTE:,.1f} MB a running trial, {generators:,.1f} MB for all generators",
         ),
     ]
+
+
+def _scheduler(space: SearchSpace) -> str:
+    scheduler = space.search.scheduler
+    rungs = scheduler.rungs(space.trial.milestones())
+    return f"scheduler {scheduler.type}" + (f" with rungs at {', '.join(map(str, rungs))}" if rungs else "")
 
 
 def _places(plan: Plan) -> list[tuple[str, object]]:

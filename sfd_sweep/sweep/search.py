@@ -4,6 +4,7 @@ Tune's own OptunaSearch tells Optuna untrue things when there are several object
 stopped early as complete, with half-trained values, and leaves one with a missing metric running for ever.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -15,11 +16,15 @@ class StudySearch(Searcher):
     """Hands out the trials that the study has running, then new ones, and tells the study how each has ended.
 
     A trial that Tune stops because the whole sweep stops is not heard of again, and stays running in the study.
+
+    Args:
+        why_stopped: why the scheduler stopped a trial, by Tune's id; None where it does not tell.
     """
 
-    def __init__(self, study: SweepStudy) -> None:
+    def __init__(self, study: SweepStudy, why_stopped: Callable[[str], str | None]) -> None:
         super().__init__()
         self._study = study
+        self._why_stopped = why_stopped
         self._left = study.running()
         self._numbers: dict[str, int] = {}
 
@@ -37,7 +42,7 @@ class StudySearch(Searcher):
         elif "failure" in result:
             self._study.fail(number, result["failure"])
         else:
-            self._study.end(number)
+            self._study.end(number, self._why_stopped(trial_id))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is on disk already."""
