@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 
 def expected(space: SearchSpace, trials: list[StudyTrial]) -> list[tuple[int, str | None]]:
-    """Each trial's last step and why it was stopped, by the ranking alone: on one slot trials come one after another."""
+    """Each trial's last step and why it was stopped, by the ranking alone, trial after trial as on one slot."""
     scheduler = space.search.scheduler
     assert isinstance(scheduler, MultiObjectiveAshaScheduler)
     halving, ends = MultiObjectiveHalving(space, scheduler), []
