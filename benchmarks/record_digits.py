@@ -9,8 +9,9 @@ table is written anew, whole, after each trial, so that a recording that was cut
 
 import argparse
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,32 +57,33 @@ def _value(place: float, part: FloatDistribution) -> float:
     return part.low + place * (part.high - part.low)
 
 
-def points(space: SearchSpace, count: int) -> list[dict[str, float]]:
+def points(space: SearchSpace, count: int) -> list[dict[Hashable, Any]]:
     """The first settings of the sequence."""
     searched = distributions(space)
     sequence = qmc.Sobol(len(searched), scramble=True, rng=0).random(count)
     return [from_unit(point, searched) for point in sequence]
 
 
-def curve(workbench: Workbench, number: int, point: dict[str, float]) -> list[dict[str, float]]:
+def curve(workbench: Workbench, number: int, point: dict[str, float]) -> list[dict[Hashable, Any]]:
     """A trial's rows, one for each evaluation; none past the one at which it failed."""
     space = workbench.plan.space
-    rows: list[dict[str, float]] = []
+    rows: list[dict[Hashable, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         trial = Trial(workbench, space.parameters.settings(point), Folder.open(scratch))
         try:
             for step in space.trial.milestones():
                 report = trial.advance(step)
-                rows.append({"trial": number, "step": step, **point, **report.metrics, **report.seconds})
+                samples = {f"{kind}_samples": count for kind, count in report.samples.items()}
+                rows.append({"trial": number, "step": step, **point, **report.metrics, **samples})
         except TrialFailed as error:
             print(f"trial {number} failed: {error}", flush=True)
     return rows
 
 
-def write(table: pd.DataFrame) -> None:
+def write(rows: list[dict[Hashable, Any]]) -> None:
     """Put the table in the place of the one before."""
     half = TABLE.with_suffix(".half")
-    table.to_parquet(half, index=False)
+    pd.DataFrame(rows).to_parquet(half, index=False)
     half.replace(TABLE)
 
 
@@ -93,12 +95,13 @@ def main() -> None:
     torch.set_num_threads(1)
     space = load_search_space(SPACE)
     workbench = Workbench.build(make_plan(space), None)
-    table = pd.read_parquet(TABLE) if TABLE.exists() else pd.DataFrame({"trial": []})
+    rows = pd.read_parquet(TABLE).to_dict("records") if TABLE.exists() else []
+    recorded = {row["trial"] for row in rows}
     for number, point in enumerate(points(space, count)):
-        if number not in set(table["trial"]):
-            table = pd.concat([table, pd.DataFrame(curve(workbench, number, point))], ignore_index=True)
-            write(table)
-            print(table.tail(1).to_string(header=number % 20 == 0), flush=True)
+        if number not in recorded:
+            rows.extend(curve(workbench, number, point))
+            write(rows)
+            print(f"trial {number} of {count}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sfd_sweep.cli.tables import bounds, console, pairs
-from sfd_sweep.config import ReferenceKind, SearchSpace
+from sfd_sweep.config import Constraint, Objective, ReferenceKind, SearchSpace
 from sfd_sweep.datasets.finding import describe
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.tracking.store import resolve_uri, without_credentials
@@ -19,8 +19,8 @@ def print_plan(plan: Plan) -> None:
     _section("work", [*_work(plan)])
     _section("searched", list(parameters.searched().items()))
     _section("fixed", list(parameters.fixed().items()))
-    _section("objectives", [(part.metric, f"{part.goal}, reference {part.reference:g}") for part in space.objectives])
-    _section("constraints", [(part.metric, bounds(part.min, part.max)) for part in space.constraints])
+    _section("objectives", [(part.metric, _objective(part)) for part in space.objectives])
+    _section("constraints", [(part.metric, bounds(part.min, part.max) + _error(part)) for part in space.constraints])
     _section("places", [*_places(plan)])
     console.print("This was a dry run: nothing was started or written.")
 
@@ -110,6 +110,14 @@ def _disk(plan: Plan) -> str:
         else f"{trials * generator:,.1f} MB for all generators"
     )
     return f"{plan.checkpoint_bytes / MEGABYTE:,.1f} MB a running trial, {kept}"
+
+
+def _objective(objective: Objective) -> str:
+    return f"{objective.goal}, reference {objective.reference:g}{_error(objective)}"
+
+
+def _error(part: Objective | Constraint) -> str:
+    return f", error {part.error:g}" if part.error else ""
 
 
 def _places(plan: Plan) -> list[tuple[str, object]]:
