@@ -4,27 +4,39 @@ Tune's own OptunaSearch tells Optuna untrue things when there are several object
 stopped early as complete, with half-trained values, and leaves one with a missing metric running for ever.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.search import Searcher
 
+from sfd_sweep.sweep.spending import Spending
 from sfd_sweep.sweep.study import SweepStudy
 
 
 class StudySearch(Searcher):
     """Hands out the trials that the study has running, then new ones, and tells the study how each has ended.
 
+    When the budget is used up there are no new ones, and those that run go on to their end.
+
+    Args:
+        say: is told when time has run out.
+
     A trial that Tune stops because the whole sweep stops is not heard of again, and stays running in the study.
     """
 
-    def __init__(self, study: SweepStudy) -> None:
+    def __init__(self, study: SweepStudy, spending: Spending, say: Callable[[str], None]) -> None:
         super().__init__()
         self._study = study
+        self._spending = spending
+        self._say = say
         self._left = study.running()
         self._numbers: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's number and settings."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """The next trial's number and settings; or that there are no more."""
+        if not self._left and (limit := self._spending.used_up()):
+            self._say(f"the budget of {limit} is used up; trials that run go on to their end")
+            return str(self.FINISHED)
         number = self._left.pop(0) if self._left else self._study.ask()
         self._numbers[trial_id] = number
         return {"number": number, "settings": self._study.trial(number).settings.model_dump()}
