@@ -74,6 +74,8 @@ class Lines(View):
         super().sweep_started(plan)
         budget, steps = plan.space.budget, plan.space.trial.steps
         self._say(f"{plan.space.name}: {budget}, {steps} steps a trial, {plan.slots} at a time, in {plan.folder}")
+        for line in plan.earlier:
+            self._say(line)
         if plan.ended:
             self._say(f"{plan.ended} of the trials have ended earlier")
 

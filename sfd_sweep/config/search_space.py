@@ -12,6 +12,7 @@ from sfd_sweep.config.checks import (
     metrics_without_reference,
     nothing_searched,
     repeated,
+    unconditional_sampler,
 )
 from sfd_sweep.config.metrics import METRICS, Goal, ReferenceKind, Scale
 from sfd_sweep.config.mistakes import KeyPath, Mistake, advice, one_of, refuse
@@ -87,11 +88,19 @@ class Search(_Section):
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random"] = Field("tpe", description="Optuna's sampler")
     seed: Seed = Field(0, description="seed of the sampler")
     first: tuple[dict[str, Any], ...] = Field((), description="settings to try first; a missing parameter is sampled")
+    warm_start: tuple[str, ...] = Field(
+        (),
+        description="earlier sweeps, or MLflow experiments full of them, by name: what their complete trials found "
+        "is told to the sampler, and none of them is run again",
+    )
     scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="type")] = Field(
         NoScheduler(), description="whether a trial may be stopped early"
     )
     max_failures: int = Field(
-        3, ge=1, description="the sweep stops when so many trials fail before the first completes"
+        3,
+        ge=1,
+        description="the sweep stops at once when so many trials have failed since it was started or resumed, and "
+        "none has ever come to its end or been stopped early",
     )
 
 
@@ -304,6 +313,8 @@ class SearchSpace(_Section):
         refuse(
             [
                 *gpu_hours_without_gpus(self.budget.gpu_hours, self.resources.gpus_per_worker),
+                *unconditional_sampler(self.search.sampler, self.parameters),
+                *repeated(self.search.warm_start, ("search", "warm_start")),
                 *bad_first_points(self.search.first, self.parameters),
                 *impossible_override(self.parameters, self.task.forget),
                 *metrics_without_reference(self._metric_paths(), self.evaluation.reference_kind),
