@@ -21,8 +21,8 @@ from sfd_sweep.trial.report import TrialState
 # Ten trials start up the sampler, and from then on what it draws hangs on all that it has been told.
 LEARNING = (
     "search.sampler=tpe",
-    "search.trials=14",
-    "search.scheduler={type: asha, grace_evaluations: 1, reduction_factor: 2}",
+    "budget.trials=14",
+    "search.scheduler={type: mo_asha, grace_evaluations: 1, reduction_factor: 2}",
 )
 Start = Callable[..., StubSweep]
 
@@ -106,7 +106,7 @@ def test_a_driver_killed_twice_is_resumed_to_what_an_undisturbed_sweep_comes_to(
 
 
 def test_ctrl_c_lets_running_evaluations_finish_and_a_second_one_does_not(sweep: Start) -> None:
-    stopped = sweep("search.trials=3", seconds=1.0)
+    stopped = sweep("budget.trials=3", seconds=1.0)
     driver = stopped.run()
     wait_until(lambda: len(stopped.notes("training")) == 2, "the second interval")
     driver.signal(signal.SIGINT)
@@ -170,7 +170,7 @@ def server(sweep: Start, tmp_path: Path) -> Iterator[MlflowServer]:
 
 
 def test_what_is_told_while_mlflow_is_away_is_recorded_when_it_is_back(sweep: Start, server: MlflowServer) -> None:
-    recorded = sweep("search.trials=6", seconds=0.3, patience=300.0)  # however long the server takes to start
+    recorded = sweep("budget.trials=6", seconds=0.3, patience=300.0)  # however long the server takes to start
     recorded.uri = server.uri
     driver = recorded.run()
     recorded.wait_for(trial=0, step=4)
@@ -186,7 +186,7 @@ def test_what_is_told_while_mlflow_is_away_is_recorded_when_it_is_back(sweep: St
 def test_a_sweep_that_ends_without_mlflow_says_so_and_is_recorded_by_resuming_it(
     sweep: Start, server: MlflowServer
 ) -> None:
-    recorded = sweep("search.trials=2", seconds=0.3, patience=3.0)
+    recorded = sweep("budget.trials=2", seconds=0.3, patience=3.0)
     recorded.uri = server.uri
     driver = recorded.run()
     recorded.wait_for(trial=0, step=4)
