@@ -38,6 +38,7 @@ class Progress:
         self._observer = observer
         self._stop = stop
         self._started: set[int] = set()
+        self._front = Front((), 0.0)
         self._failures = 0
 
     def tell_again(self) -> None:
@@ -49,6 +50,7 @@ class Progress:
                 self._tell_report(trial.number, reported.report, reported.waiting_seconds)
             if trial.state is not TrialState.RUNNING:
                 self._tell_ended(trial)
+        self._front = front_of(self._space, trials)
         if self.study.ended():
             self._tell_front()
         for number, report in self.study.finals().items():
@@ -71,6 +73,8 @@ class Progress:
         self.spending.keep()
         trial = self.study.trial(number)
         self._tell_ended(trial)
+        # What is dominated stays so: nobody else can have come to the front.
+        self._front = front_of(self._space, [*map(self.study.trial, self._front.numbers), trial])
         self._tell_front()
         if trial.state is TrialState.FAILED:
             self._failures += 1
@@ -99,7 +103,7 @@ class Progress:
 
     def front(self) -> Front:
         """The front so far."""
-        return front_of(self._space, self.study.trials())
+        return self._front
 
     def hopeless(self) -> str | None:
         """Why the sweep came to nothing, if no trial was completed."""
@@ -130,7 +134,7 @@ class Progress:
         self._observer.trial_finished(trial.number, trial.state, trial.reason)
 
     def _tell_front(self) -> None:
-        front = self.front()
+        front = self._front
         self._recorder.front_changed(front.numbers, front.hypervolume, self.study.ended(), self.study.spent())
         self._observer.front_changed(front.numbers, front.hypervolume)
 
