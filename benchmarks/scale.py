@@ -124,7 +124,7 @@ class Meter(Observer):
             self._mlflow_seconds += time.perf_counter() - began
             self._recorded += 1
 
-        SweepRuns.report_trial = timed  # type: ignore[method-assign]
+        SweepRuns.report_trial = timed  # type: ignore[assignment, method-assign]
 
     def trial_reported(self, number: int, report: Report, waiting_seconds: float) -> None:  # noqa: ARG002
         """Count it."""

@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,3 +202,45 @@ def test_a_sweep_that_ends_without_mlflow_says_so_and_is_recorded_by_resuming_it
     assert "Traceback" not in driver.err
     server.start()
     assert_resumed_to_the_end(recorded)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The sweep's storage, on a disk of its own with 4 MiB."""
+    storage = tmp_path / "runs"
+    storage.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", storage], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs a small disk, and this user cannot mount one: {mounted.stderr.strip()}")
+    yield storage
+    subprocess.run(["umount", "--lazy", storage], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """A file that leaves no space on a disk."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as stream:
+        for size in (65536, 1):
+            with suppress(OSError):
+                while True:
+                    stream.write(b"x" * size)
+    return filler
+
+
+def test_a_full_disk_ends_a_sweep_in_one_line_and_nothing_is_lost(sweep: Start, small_disk: Path) -> None:
+    disturbed = sweep("budget.trials=3", seconds=0.5)
+    driver = disturbed.run()
+    disturbed.wait_for(trial=0, step=4)
+    filler = fill(small_disk)
+    assert driver.end() == 1
+    assert driver.err.splitlines()[-1] == (
+        f"sfd-sweep: error: no space is left on the disk of {disturbed.path}: free some, and `sfd-sweep resume stub` "
+        "goes on; nothing that was finished is lost"
+    )
+    assert "Traceback" not in driver.err
+    assert disturbed.record().summary.state is SweepState.FAILED
+    assert {run.info.status for run in disturbed.runs()} <= {"FINISHED", "KILLED"}
+    filler.unlink()
+    assert_resumed_to_the_end(disturbed)
