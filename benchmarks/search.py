@@ -197,7 +197,7 @@ class Replay:
         """The next trial, from this time on."""
         if not self._left:
             raise UserError(f"{TABLE.name} has too few trials for this budget; choose a smaller one, or record more")
-        sampler = FromTable(make_sampler(self._space.search, self.begun), self._space, self._table, self._left)
+        sampler = FromTable(make_sampler(self._space, self.begun), self._space, self._table, self._left)
         self._study.sampler = sampler
         trial = self._study.ask()
         for name, distribution in self._space.parameters.searched().items():
@@ -258,7 +258,7 @@ def measure(strategy: str, table: Table, seeds: int, budget: int) -> Outcome:
     """Replay a strategy with each seed."""
     volumes, replays = np.zeros((seeds, budget + 1)), []
     for seed in range(seeds):
-        trials = f"search.trials={budget // load_search_space(SPACE).trial.steps}"  # sizes NSGA-II's population
+        trials = f"budget.trials={budget // load_search_space(SPACE).trial.steps}"  # sizes NSGA-II's population
         replay = Replay(load_search_space(SPACE, [*STRATEGIES[strategy], f"search.seed={seed}", trials]), table)
         for spent, reached in replay.run(budget):
             volumes[seed, spent:] = reached

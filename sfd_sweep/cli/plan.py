@@ -66,19 +66,14 @@ def _reference(plan: Plan) -> list[tuple[str, object]]:
 
 def _work(plan: Plan) -> list[tuple[str, object]]:
     space, evaluation, resources = plan.space, plan.space.evaluation, plan.space.resources
-    trials, milestones = space.search.trials, space.trial.milestones()
-    evaluations = trials * len(milestones)
-    each = evaluation.samples + evaluation.forget_samples
+    milestones, each = space.trial.milestones(), evaluation.samples + evaluation.forget_samples
     networks = "the judge and Inception-V3" if space.wants_inception else "the judge"
     final = f"; the front once more on {evaluation.final_samples:,}" if evaluation.final_samples else ""
-    generators = trials * plan.generator_bytes / MEGABYTE
     return [
-        ("search", f"{trials} trials, sampler {space.search.sampler}, {_scheduler(space)}"),
+        ("search", f"sampler {space.search.sampler}, {_scheduler(space)}"),
+        ("budget", f"{space.budget}; trials that run when it is used up go on to their end"),
         ("a trial", f"{space.trial.steps} updates, evaluated after {', '.join(map(str, milestones))}"),
-        (
-            "in all",
-            f"up to {trials * space.trial.steps:,} updates, {evaluations} evaluations, {evaluations * each:,} samples",
-        ),
+        ("in all", _in_all(space)),
         ("an evaluation", f"{each:,} images through the generator, and as many through {networks}"),
         ("samples", f"{evaluation.samples:,} retained and {evaluation.forget_samples:,} forgotten{final}"),
         (
@@ -87,10 +82,7 @@ def _work(plan: Plan) -> list[tuple[str, object]]:
             f"{resources.gpus_per_worker:g} GPU each",
         ),
         ("memory", f"{plan.model_bytes / MEGABYTE:,.1f} MB a worker, without libraries and activations"),
-        (
-            "disk",
-            f"{plan.checkpoint_bytes / MEGABYTE:,.1f} MB a running trial, {generators:,.1f} MB for all generators",
-        ),
+        ("disk", _disk(plan)),
     ]
 
 
@@ -106,6 +98,26 @@ def _objective(objective: Objective) -> str:
 
 def _error(part: Objective | Constraint) -> str:
     return f", error {part.error:g}" if part.error else ""
+
+
+def _in_all(space: SearchSpace) -> str:
+    """What all trials take together."""
+    trials, evaluation = space.budget.trials, space.evaluation
+    if trials is None:
+        return "as many trials as the time allows"
+    evaluations = trials * len(space.trial.milestones())
+    samples = evaluations * (evaluation.samples + evaluation.forget_samples)
+    return f"up to {trials * space.trial.steps:,} updates, {evaluations} evaluations, {samples:,} samples"
+
+
+def _disk(plan: Plan) -> str:
+    trials, generator = plan.space.budget.trials, plan.generator_bytes / MEGABYTE
+    kept = (
+        f"{generator:,.1f} MB for each generator"
+        if trials is None
+        else f"{trials * generator:,.1f} MB for all generators"
+    )
+    return f"{plan.checkpoint_bytes / MEGABYTE:,.1f} MB a running trial, {kept}"
 
 
 def _places(plan: Plan) -> list[tuple[str, object]]:

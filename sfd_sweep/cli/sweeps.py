@@ -20,7 +20,7 @@ def run(
     *,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Override a key, such as search.trials=4; repeatable.", metavar="KEY=VALUE"),
+        typer.Option("--set", help="Override a key, such as budget.trials=4; repeatable.", metavar="KEY=VALUE"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan, and start nothing.")] = False,
     address: Address = "local",

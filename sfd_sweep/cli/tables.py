@@ -47,6 +47,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def portion(done: int, whole: int | None) -> str:
+    """`3/16`, or `3` where it is not known of how many."""
+    return str(done) if whole is None else f"{done}/{whole}"
+
+
 def styled(state: str) -> Text:
     """A state in its colour."""
     return Text(state, STATE_STYLES.get(state, ""))
@@ -87,7 +92,7 @@ def print_sweeps(sweeps: Sequence[SweepSummary]) -> None:
         table.add_row(
             sweep.name,
             styled(sweep.state),
-            f"{sweep.finished}/{sweep.planned}",
+            portion(sweep.finished, sweep.planned),
             str(sweep.front_size),
             "" if sweep.hypervolume is None else figure(sweep.hypervolume),
             clock(sweep.slot_hours * 3600),
@@ -105,7 +110,7 @@ def print_sweep(record: SweepRecord) -> None:
     values = [
         ("sweep", f"{summary.name}: {summary.state}{f', {summary.reason}' if summary.reason else ''}"),
         ("task", f"{space.task.teacher} forgets {', '.join(map(str, space.task.forget))}, from {space.task.start}"),
-        ("trials", f"{counts}; {space.search.trials} planned of {space.trial.steps} steps, {space.search.sampler}"),
+        ("trials", f"{counts}; budget {space.budget}, {space.trial.steps} steps a trial, {space.search.sampler}"),
         *((f"searched: {name}", drawn) for name, drawn in space.parameters.searched().items()),
         *((f"fixed: {name}", value) for name, value in fixed.items()),
         *((part.metric, f"{part.goal}, reference {part.reference:g}") for part in space.objectives),

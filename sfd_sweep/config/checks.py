@@ -29,6 +29,12 @@ def bad_first_points(points: Sequence[Mapping[str, Any]], parameters: Parameters
                 yield Mistake(path, f"must be {searched[name]} as in parameters.{name}, not {value!r}")
 
 
+def gpu_hours_without_gpus(gpu_hours: float | None, gpus_per_worker: float) -> Iterator[Mistake]:
+    """A limit that would never be reached."""
+    if gpu_hours is not None and not gpus_per_worker:
+        yield Mistake(("budget", "gpu_hours"), "no GPU is used, as resources.gpus_per_worker is 0; write hours instead")
+
+
 def impossible_override(parameters: Parameters, forget: Sequence[int | str]) -> Iterator[Mistake]:
     """A forgotten class in its own place, or a list that does not fit the forgotten classes, as far as names tell."""
     override = dict(parameters)["override"]

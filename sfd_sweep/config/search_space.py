@@ -7,13 +7,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from sfd_sweep.config.checks import (
     bad_first_points,
+    gpu_hours_without_gpus,
     impossible_override,
     metrics_without_reference,
     nothing_searched,
     repeated,
 )
 from sfd_sweep.config.metrics import METRICS, Goal, ReferenceKind, Scale
-from sfd_sweep.config.mistakes import KeyPath, Mistake, advice, refuse
+from sfd_sweep.config.mistakes import KeyPath, Mistake, advice, one_of, refuse
 from sfd_sweep.config.parameters import Parameters
 
 
@@ -114,11 +115,10 @@ class NoScheduler(_Section):
 
 
 class Search(_Section):
-    """Which settings are tried next, how many, and who goes on."""
+    """Which settings are tried next, and who goes on."""
 
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random"] = Field("tpe", description="Optuna's sampler")
     seed: Seed = Field(0, description="seed of the sampler")
-    trials: int = Field(gt=0, description="trials in the sweep")
     first: tuple[dict[str, Any], ...] = Field((), description="settings to try first; a missing parameter is sampled")
     scheduler: Annotated[NoScheduler | AshaScheduler | MultiObjectiveAshaScheduler, Field(discriminator="type")] = (
         Field(NoScheduler(), description="whether a trial may be stopped early")
@@ -126,6 +126,38 @@ class Search(_Section):
     max_failures: int = Field(
         3, ge=1, description="the sweep stops when so many trials fail before the first completes"
     )
+
+
+class Budget(_Section):
+    """What a sweep may spend: at the limit that is reached first no more trials begin, and those that run go on."""
+
+    trials: int | None = Field(None, gt=0, description="trials in the sweep, however they end; null: no limit")
+    hours: float | None = Field(
+        None, gt=0, description="hours with slots at work, of a resumed sweep in all its parts; null: no limit"
+    )
+    gpu_hours: float | None = Field(
+        None, gt=0, description="the same hours times the GPUs that the slots hold; null: no limit"
+    )
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> "Budget":
+        if not self.limits():
+            raise ValueError("must set trials, hours or gpu_hours, so that the sweep has an end")
+        return self
+
+    def __str__(self) -> str:
+        return one_of(self.limits().values())
+
+    def limits(self) -> dict[str, str]:
+        """The limits that are set, in words, by name."""
+        words = {"trials": "trials", "hours": "hours", "gpu_hours": "GPU-hours"}
+        return {name: f"{value:g} {words[name]}" for name, value in self if value is not None}
+
+    def used_up(self, *, trials: int, hours: float, gpu_hours: float) -> str | None:
+        """The first limit that so much reaches, in words; None if another trial may begin."""
+        spent = {"trials": trials, "hours": hours, "gpu_hours": gpu_hours}
+        reached = [text for name, text in self.limits().items() if spent[name] >= getattr(self, name)]
+        return reached[0] if reached else None
 
 
 class Objective(_Section):
@@ -300,7 +332,8 @@ class SearchSpace(_Section):
     task: Task
     trial: TrialBudget
     parameters: Parameters
-    search: Search
+    search: Search = Search()
+    budget: Budget
     objectives: tuple[Objective, ...] = Field(min_length=1, description="axes of the front")
     constraints: tuple[Constraint, ...] = Field((), description="bounds that a trial on the front keeps")
     evaluation: Evaluation = Evaluation()
@@ -313,6 +346,7 @@ class SearchSpace(_Section):
         refuse(nothing_searched(self.parameters))
         refuse(
             [
+                *gpu_hours_without_gpus(self.budget.gpu_hours, self.resources.gpus_per_worker),
                 *bad_first_points(self.search.first, self.parameters),
                 *impossible_override(self.parameters, self.task.forget),
                 *metrics_without_reference(self._metric_paths(), self.evaluation.reference_kind),

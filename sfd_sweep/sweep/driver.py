@@ -18,6 +18,7 @@ from sfd_sweep.sweep.progress import Progress
 from sfd_sweep.sweep.scheduler import make_scheduler, recall, why_stopped
 from sfd_sweep.sweep.search import StudySearch
 from sfd_sweep.sweep.slots import SlotPool
+from sfd_sweep.sweep.spending import used_up
 from sfd_sweep.sweep.stopping import Stop, StopWhenAsked, signals_stop
 from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.sweep.trainable import RESOURCES, SlotTrial
@@ -72,6 +73,7 @@ class Driver:
         self._observer.phase("starting a slot" if slots == 1 else f"starting {slots} slots")
         scratch = self._sweep / "ray"
         scratch.delete()
+        self._progress.spending.start(slots)
         pool = SlotPool(self._space, self._sweep, self._build, slots, self._stop.request)
         try:
             self._train(pool, slots)
@@ -84,8 +86,7 @@ class Driver:
 
     def _train(self, pool: SlotPool, slots: int) -> None:
         """Let Tune run the trials that have not ended."""
-        left = self._space.search.trials - self._study.ended()
-        if left <= 0:
+        if is_trained(self._space, self._study):
             return
         scheduler = make_scheduler(self._space)
         recall(scheduler, self._space, self._study.trials())
@@ -94,11 +95,16 @@ class Driver:
             name="tune",
             storage_path=(self._sweep / "ray").path,
             resources_per_trial=RESOURCES,
-            num_samples=left,
+            num_samples=-1,  # the searcher says when there are no more
             max_concurrent_trials=slots,
-            search_alg=StudySearch(self._study, functools.partial(why_stopped, scheduler)),
+            search_alg=StudySearch(
+                self._study,
+                self._progress.spending,
+                why_stopped=functools.partial(why_stopped, scheduler),
+                say=self._observer.phase,
+            ),
             scheduler=scheduler,
-            callbacks=[SweepCallback(self._space, self._progress, self._stop, pool.broker)],
+            callbacks=[SweepCallback(self._progress, self._stop, pool.broker)],
             stop=StopWhenAsked(self._stop, pool.broker.close.remote),
             reuse_actors=True,
             max_failures=ACTOR_DEATHS,
@@ -152,7 +158,12 @@ class Driver:
 
 def is_finished(space: SearchSpace, study: SweepStudy) -> bool:
     """Whether there is nothing left to train or judge."""
-    return study.ended() >= space.search.trials and not judgements(space, study)
+    return is_trained(space, study) and not judgements(space, study)
+
+
+def is_trained(space: SearchSpace, study: SweepStudy) -> bool:
+    """Whether there is nothing left to train: no trial runs, and the budget has no room for another."""
+    return not study.running() and used_up(space.budget, study) is not None
 
 
 def judgements(space: SearchSpace, study: SweepStudy) -> list[Judge]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sfd_sweep.config import SearchSpace, Settings
-from sfd_sweep.tracking.records import SweepState
+from sfd_sweep.tracking.records import Spent, SweepState
 from sfd_sweep.trial.report import Report, TrialState
 
 
@@ -90,8 +90,8 @@ class Recorder(Protocol):
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
         """A trial has ended."""
 
-    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int) -> None:
-        """The front after so many trials have ended."""
+    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int, spent: Spent) -> None:
+        """The front after so many trials have ended and so much was spent."""
 
     def judged(self, number: int, report: Report) -> None:
         """A trial of the front has been evaluated on the final number of samples."""

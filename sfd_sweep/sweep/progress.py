@@ -8,6 +8,7 @@ from sfd_sweep.errors import SweepFailed
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.front import Front, front_of
 from sfd_sweep.sweep.observer import Observer, Recorder
+from sfd_sweep.sweep.spending import Spending
 from sfd_sweep.sweep.stopping import Stop
 from sfd_sweep.sweep.study import StudyTrial, SweepStudy
 from sfd_sweep.trial.layout import GRID, step_folder, trial_folder
@@ -28,6 +29,7 @@ class Progress:
         self, space: SearchSpace, sweep: Folder, study: SweepStudy, recorder: Recorder, observer: Observer, stop: Stop
     ) -> None:
         self.study = study
+        self.spending = Spending(space, study)
         self.slot_seconds = dict.fromkeys(SLOT_SECONDS, 0.0)
         self._space = space
         self._sweep = sweep
@@ -59,11 +61,13 @@ class Progress:
     def reported(self, number: int, report: Report, waiting_seconds: float) -> None:
         """A trial has been evaluated."""
         if self.study.report(number, report, waiting_seconds):
+            self.spending.keep()
             self.add_seconds(report.seconds | {"waiting": waiting_seconds})
             self._tell_report(number, report, waiting_seconds)
 
     def ended(self, number: int) -> None:
         """A trial has ended, as the study has heard."""
+        self.spending.keep()
         trial = self.study.trial(number)
         self._tell_ended(trial)
         self._tell_front()
@@ -74,6 +78,7 @@ class Progress:
     def judged(self, number: int, report: Report, waiting_seconds: float) -> None:
         """A trial of the front has been evaluated on the final number of samples."""
         self.study.judge(number, report)
+        self.spending.keep()
         self.add_seconds({"judging": sum(report.seconds.values()), "waiting": waiting_seconds})
         self._tell_judged(number, report)
 
@@ -125,7 +130,7 @@ class Progress:
 
     def _tell_front(self) -> None:
         front = self.front()
-        self._recorder.front_changed(front.numbers, front.hypervolume, self.study.ended())
+        self._recorder.front_changed(front.numbers, front.hypervolume, self.study.ended(), self.study.spent())
         self._observer.front_changed(front.numbers, front.hypervolume)
 
     def _tell_judged(self, number: int, report: Report) -> None:

@@ -58,7 +58,7 @@ def run(
         _check_is_new(space, sweep)
         with _nothing_left_of(sweep, storage_is_new):
             stack.enter_context(connected(address))
-            slots = slot_count(space.resources, space.search.trials, nodes())
+            slots = slot_count(space.resources, space.budget.trials, nodes())
             sweep.write(CONFIG, config.encode())
             recorder = open_recorder(space, sweep, config, resume=False)
         study = SweepStudy(space, _local_path(sweep))
@@ -96,7 +96,7 @@ def resume(
         slots = 0
         if not is_finished(space, study):
             stack.enter_context(connected(address))
-            slots = slot_count(space.resources, space.search.trials, nodes())
+            slots = slot_count(space.resources, space.budget.trials, nodes())
         recorder = open_recorder(space, sweep, text, resume=True)
         return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots, began)
 

@@ -8,13 +8,23 @@ from optuna import samplers
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import Trial
 
-from sfd_sweep.config import CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, Search
+from sfd_sweep.config import (
+    CategoricalDistribution,
+    Distribution,
+    FloatDistribution,
+    IntDistribution,
+    Search,
+    SearchSpace,
+)
 
 GENERATIONS = 5
 """A genetic sampler's population is so small that a sweep has this many, if it has trials for it."""
 
+LARGEST_POPULATION = 50
+"""Optuna's default, also for a sweep whose number of trials is not limited."""
 
-def make_sampler(search: Search, number: int) -> samplers.BaseSampler:
+
+def make_sampler(space: SearchSpace, number: int) -> samplers.BaseSampler:
     """The sampler for one trial.
 
     Optuna keeps no sampler's random state with the study, so a sampler that is seeded once would draw its first trials
@@ -23,12 +33,16 @@ def make_sampler(search: Search, number: int) -> samplers.BaseSampler:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna has called NSGA-III and QMC so for years
-        return _seeded_sampler(search, number)
+        return _seeded_sampler(space.search, number, _population(space.budget.trials))
 
 
-def _seeded_sampler(search: Search, number: int) -> samplers.BaseSampler:
+def _population(trials: int | None) -> int:
+    """Of a genetic sampler, where a sweep may have so many trials."""
+    return LARGEST_POPULATION if trials is None else max(2, min(LARGEST_POPULATION, trials // GENERATIONS))
+
+
+def _seeded_sampler(search: Search, number: int, population: int) -> samplers.BaseSampler:
     seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
-    population = max(2, min(50, search.trials // GENERATIONS))
     match search.sampler:
         case "tpe":
             # Trials that are still running count as bad ones by default, which keeps parallel trials apart.

@@ -9,27 +9,42 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from sfd_sweep.sweep.spending import Spending
 from sfd_sweep.sweep.study import SweepStudy
 
 
 class StudySearch(Searcher):
     """Hands out the trials that the study has running, then new ones, and tells the study how each has ended.
 
-    A trial that Tune stops because the whole sweep stops is not heard of again, and stays running in the study.
+    When the budget is used up there are no new ones, and those that run go on to their end. A trial that Tune stops
+    because the whole sweep stops is not heard of again, and stays running in the study.
 
     Args:
         why_stopped: why the scheduler stopped a trial, by Tune's id; None where it does not tell.
+        say: is told when the budget is used up.
     """
 
-    def __init__(self, study: SweepStudy, why_stopped: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        study: SweepStudy,
+        spending: Spending,
+        *,
+        why_stopped: Callable[[str], str | None],
+        say: Callable[[str], None],
+    ) -> None:
         super().__init__()
         self._study = study
+        self._spending = spending
         self._why_stopped = why_stopped
+        self._say = say
         self._left = study.running()
         self._numbers: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's number and settings."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """The next trial's number and settings; or that there are no more."""
+        if not self._left and (limit := self._spending.used_up()):
+            self._say(f"the budget of {limit} is used up; trials that run go on to their end")
+            return str(self.FINISHED)
         number = self._left.pop(0) if self._left else self._study.ask()
         self._numbers[trial_id] = number
         return {"number": number, "settings": self._study.trial(number).settings.model_dump()}

@@ -18,6 +18,7 @@ from optuna.trial import TrialState as OptunaState
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.objectives import violation
 from sfd_sweep.sweep.samplers import make_sampler, suggest
+from sfd_sweep.tracking.records import Spent
 from sfd_sweep.trial.report import Report, TrialState
 
 JOURNAL = "study.journal"
@@ -31,6 +32,7 @@ _STATES = {
 _REPORT = "report:"  # attributes of a trial, one for each report
 _REASON = "reason"  # attribute of a trial
 _FINAL = "final:"  # attributes of the study, one for each trial that was judged once more
+_SPENT = "spent:"  # attributes of the study, one for each part of the sweep
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class SweepStudy:
         )
         for settings in space.search.first:
             self._study.enqueue_trial(settings, skip_if_exists=True)
+        self._part = 0
         self._running: dict[int, Trial] = {}
         for number in self._numbers(OptunaState.RUNNING):
             self._take_up(number)
@@ -109,7 +112,7 @@ class SweepStudy:
     def ask(self) -> int:
         """Begin the next trial: the first settings in the file come first, then the sampler's."""
         number = len(self._numbers(*_STATES))
-        self._study.sampler = make_sampler(self._space.search, number)
+        self._study.sampler = make_sampler(self._space, number)
         self._draw(self._study.ask())
         return number
 
@@ -172,9 +175,26 @@ class SweepStudy:
             if key.startswith(_FINAL)
         }
 
+    def begin_spending(self) -> None:
+        """Another part of the sweep begins to spend."""
+        self._part = len(self._parts())
+
+    def spend(self, spent: Spent) -> None:
+        """Keep what this part has spent so far."""
+        self._study.set_user_attr(f"{_SPENT}{self._part}", asdict(spent))
+
+    def spent(self) -> Spent:
+        """What all parts together have spent."""
+        parts = self._parts()
+        return Spent(sum(part.hours for part in parts), sum(part.gpu_hours for part in parts))
+
+    def _parts(self) -> list[Spent]:
+        attributes = self._study.user_attrs
+        return [Spent(**value) for key, value in attributes.items() if key.startswith(_SPENT)]
+
     def _take_up(self, number: int) -> None:
         """Go on with a trial that an earlier driver has left, perhaps with not all of its parameters drawn."""
-        self._study.sampler = make_sampler(self._space.search, number)
+        self._study.sampler = make_sampler(self._space, number)
         study_id = self._storage.get_study_id_from_name(self._space.name)
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
         self._draw(Trial(self._study, trial_id))

@@ -123,7 +123,7 @@ def _summary(run: Run) -> SweepSummary:
         reason=tags.get(Tag.REASON) or None,
         started=_time(run.info.start_time),
         ended=_ended(run),
-        planned=int(tags[Tag.TRIALS]),
+        planned=int(tags[Tag.TRIALS]) if tags[Tag.TRIALS] else None,
         finished=int(metrics.get(FINISHED, 0)),
         front_size=int(metrics.get("front_size", 0)),
         hypervolume=metrics.get("hypervolume"),

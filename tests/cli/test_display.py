@@ -90,7 +90,7 @@ def test_without_a_terminal_every_event_is_a_line(tmp_path, capsys):
     tell(Lines(), tmp_path)
     events = [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()]
     assert events == [
-        "recorded: 5 trials of 20 steps, 2 at a time, in /runs/recorded",
+        "recorded: 5 trials, 20 steps a trial, 2 at a time, in /runs/recorded",
         "starting 2 slots",
         "trial 0 starts: generator_lr 0.0001, fake_score_forget_weight 0.1, override 1",
         "trial 0 at step 20: fd_classifier 1.25, unlearning_accuracy 0.75, override_distance 4",

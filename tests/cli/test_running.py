@@ -9,7 +9,7 @@ import pytest
 
 DIGITS = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 SMALL = [
-    *("search.first=[]", "search.trials=2", "trial.steps=2", "trial.evaluate_every=1", "resources.slots=1"),
+    *("search.first=[]", "budget.trials=2", "trial.steps=2", "trial.evaluate_every=1", "resources.slots=1"),
     *("evaluation.samples=90", "evaluation.forget_samples=20", "evaluation.final_samples=null"),
     *("constraints=[]", "parameters.batch_size=8", "parameters.forget_batch_size=4"),
 ]

@@ -6,17 +6,19 @@ import pytest
 from stub_lab import figures, make_space
 
 from sfd_sweep.sweep.search import StudySearch
+from sfd_sweep.sweep.spending import Spending
 from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.trial.report import Report, TrialState
-
-
-def searcher_of(study: SweepStudy, why_stopped: str | None = None) -> StudySearch:
-    return StudySearch(study, lambda _: why_stopped)
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> SweepStudy:
     return SweepStudy(make_space(tmp_path), tmp_path)
+
+
+def searcher_of(study: SweepStudy, why_stopped: str | None = None) -> StudySearch:
+    spending = Spending(make_space(Path()), study)
+    return StudySearch(study, spending, why_stopped=lambda _: why_stopped, say=pytest.fail)
 
 
 def report(study: SweepStudy, number: int, step: int) -> None:

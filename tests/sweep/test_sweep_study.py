@@ -161,7 +161,7 @@ def test_what_is_drawn_lies_in_the_distributions_and_keeps_its_type(tmp_path: Pa
 class TestEverySampler:
     def sweep(self, folder: Path, sampler: str, *more: str) -> tuple[SearchSpace, Path]:
         folder.mkdir(exist_ok=True)
-        return make_space(folder, f"search.sampler={sampler}", "search.trials=20", *more), folder
+        return make_space(folder, f"search.sampler={sampler}", "budget.trials=20", *more), folder
 
     def test_draws_another_sequence_from_another_seed(self, sampler: str, tmp_path: Path) -> None:
         seeds = ("search.seed=0", "search.seed=1")
