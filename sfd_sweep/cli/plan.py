@@ -92,14 +92,6 @@ def _scheduler(space: SearchSpace) -> str:
     return f"scheduler {scheduler.type}" + (f" with rungs at {', '.join(map(str, rungs))}" if rungs else "")
 
 
-def _objective(objective: Objective) -> str:
-    return f"{objective.goal}, reference {objective.reference:g}{_error(objective)}"
-
-
-def _error(part: Objective | Constraint) -> str:
-    return f", error {part.error:g}" if part.error else ""
-
-
 def _in_all(space: SearchSpace) -> str:
     """What all trials take together."""
     trials, evaluation = space.budget.trials, space.evaluation
@@ -118,6 +110,14 @@ def _disk(plan: Plan) -> str:
         else f"{trials * generator:,.1f} MB for all generators"
     )
     return f"{plan.checkpoint_bytes / MEGABYTE:,.1f} MB a running trial, {kept}"
+
+
+def _objective(objective: Objective) -> str:
+    return f"{objective.goal}, reference {objective.reference:g}{_error(objective)}"
+
+
+def _error(part: Objective | Constraint) -> str:
+    return f", error {part.error:g}" if part.error else ""
 
 
 def _places(plan: Plan) -> list[tuple[str, object]]:
