@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ from sfd_sweep.tracking.records import Spent
 from sfd_sweep.trial.report import Report, TrialState
 
 JOURNAL = "study.journal"
+
+STUBBORN = 10
+"""After so many proposals in a row that repeat a trial, the next are drawn at random: a sampler that models the figures
+may insist on its optimum."""
 
 PROPOSALS = 100
 """After so many proposals in a row that repeat a trial, the space holds nothing new."""
@@ -146,13 +151,13 @@ class SweepStudy:
         """Begin the next trial: the first settings in the file come first, then the sampler's.
 
         Settings that have been tried, here or in an earlier sweep with the same seed, would give the same figures. The
-        sampler gets these at once, and is asked again.
+        sampler gets these at once, and is asked again; one that insists gives way to chance.
 
         Raises:
             NothingNew: that was done PROPOSALS times.
         """
         for _ in range(PROPOSALS):
-            self._study.sampler = make_sampler(self._space, self._asked())
+            self._prepare_sampler()
             number = self._begin(self._study.ask())
             if number is not None:
                 return number
@@ -247,7 +252,7 @@ class SweepStudy:
             if _NUMBER in known.user_attrs:
                 self._running[known.user_attrs[_NUMBER]] = trial
             else:  # perhaps with not all of its parameters drawn
-                self._study.sampler = make_sampler(self._space, self._asked() - 1)
+                self._prepare_sampler(trial.number)
                 self._begin(trial)
 
     def _begin(self, trial: Trial) -> int | None:
@@ -277,10 +282,12 @@ class SweepStudy:
             trial.set_constraint(name, excess)
         self._study.tell(trial, known.values)
 
-    def _asked(self) -> int:
-        """How often a sampler has proposed something."""
+    def _prepare_sampler(self, drawing: int | None = None) -> None:
+        """Give the study the sampler for the next proposal, or for the one that is being drawn."""
         begun = self._study.get_trials(deepcopy=False, states=tuple(_STATES))
-        return sum(_SOURCE not in trial.user_attrs for trial in begun)
+        asked = [trial for trial in begun if _SOURCE not in trial.user_attrs and trial.number != drawing]
+        repeats = list(takewhile(lambda trial: _NUMBER not in trial.user_attrs, reversed(asked)))
+        self._study.sampler = make_sampler(self._space, len(asked), at_random=len(repeats) >= STUBBORN)
 
     def _settings_of(self, drawn: dict[str, Any]) -> str:
         """The settings of a trial as text."""
