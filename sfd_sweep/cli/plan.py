@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sfd_sweep.cli.tables import bounds, console, pairs
-from sfd_sweep.config import ReferenceKind, SearchSpace
+from sfd_sweep.config import Constraint, Objective, ReferenceKind, SearchSpace
 from sfd_sweep.datasets.finding import describe
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.tracking.store import resolve_uri, without_credentials
@@ -26,8 +26,8 @@ def print_plan(plan: Plan, earlier: Sequence[str]) -> None:
     _section("searched", [(name, drawn.in_words()) for name, drawn in parameters.searched().items()])
     _section("earlier sweeps", [("", line) for line in earlier])
     _section("fixed", list(parameters.fixed().items()))
-    _section("objectives", [(part.metric, f"{part.goal}, reference {part.reference:g}") for part in space.objectives])
-    _section("constraints", [(part.metric, bounds(part.min, part.max)) for part in space.constraints])
+    _section("objectives", [(part.metric, _objective(part)) for part in space.objectives])
+    _section("constraints", [(part.metric, bounds(part.min, part.max) + _error(part)) for part in space.constraints])
     _section("places", [*_places(plan)])
     console.print("This was a dry run: nothing was started or written.")
 
@@ -77,7 +77,7 @@ def _work(plan: Plan) -> list[tuple[str, object]]:
     networks = "the judge and Inception-V3" if space.wants_inception else "the judge"
     final = f"; the front once more on {evaluation.final_samples:,}" if evaluation.final_samples else ""
     return [
-        ("search", f"sampler {space.search.sampler}, scheduler {space.search.scheduler.type}{_at_random(space)}"),
+        ("search", f"sampler {space.search.sampler}, {_scheduler(space)}{_at_random(space)}"),
         ("budget", f"{space.budget}; trials that run when it is used up go on to their end"),
         ("a trial", f"{space.trial.steps} updates, evaluated after {', '.join(map(str, milestones))}"),
         ("in all", _in_all(space)),
@@ -91,6 +91,12 @@ def _work(plan: Plan) -> list[tuple[str, object]]:
         ("memory", f"{plan.model_bytes / MEGABYTE:,.1f} MB a worker, without libraries and activations"),
         ("disk", _disk(plan)),
     ]
+
+
+def _scheduler(space: SearchSpace) -> str:
+    scheduler = space.search.scheduler
+    rungs = scheduler.rungs(space.trial.milestones())
+    return f"scheduler {scheduler.type}" + (f" with rungs at {', '.join(map(str, rungs))}" if rungs else "")
 
 
 def _at_random(space: SearchSpace) -> str:
@@ -118,6 +124,14 @@ def _disk(plan: Plan) -> str:
         else f"{trials * generator:,.1f} MB for all generators"
     )
     return f"{plan.checkpoint_bytes / MEGABYTE:,.1f} MB a running trial, {kept}"
+
+
+def _objective(objective: Objective) -> str:
+    return f"{objective.goal}, reference {objective.reference:g}{_error(objective)}"
+
+
+def _error(part: Objective | Constraint) -> str:
+    return f", error {part.error:g}" if part.error else ""
 
 
 def _places(plan: Plan) -> list[tuple[str, object]]:

@@ -1,6 +1,6 @@
 """The search-space file as typed, frozen objects: one `SearchSpace` is one sweep."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -68,18 +68,51 @@ class TrialBudget(_Section):
         return (*range(self.evaluate_every, self.steps, self.evaluate_every), self.steps)
 
 
-class AshaScheduler(_Section):
-    """Asynchronous successive halving on the combined score (Li et al., MLSys 2020)."""
+class _HalvingScheduler(_Section):
+    """Asynchronous successive halving: at each rung, the best of those that have reached it so far go on."""
 
-    type: Literal["asha"]
+    type: str
     grace_evaluations: int = Field(1, ge=1, description="evaluations that no trial is stopped before")
     reduction_factor: float = Field(3, gt=1, description="one in so many trials goes on at a rung")
+
+    def rungs(self, milestones: Sequence[int]) -> tuple[int, ...]:
+        """The steps after which a trial may be stopped.
+
+        The first is that of the grace, and each of the others comes after `reduction_factor` times as many steps as the
+        one before. A rung that lies between two evaluations is at the later one. The last evaluation is none, as a
+        trial is complete then.
+
+        Args:
+            milestones: the steps after which a trial is evaluated, in order.
+        """
+        *stops, last = milestones
+        level, rungs = float(milestones[min(self.grace_evaluations, len(milestones)) - 1]), []
+        while level < last:
+            rungs.extend([step for step in stops if step >= level][:1])
+            level *= self.reduction_factor
+        return tuple(dict.fromkeys(rungs))
+
+
+class AshaScheduler(_HalvingScheduler):
+    """Asynchronous successive halving by the combined score (Li et al., MLSys 2020)."""
+
+    type: Literal["asha"]
+
+
+class MultiObjectiveAshaScheduler(_HalvingScheduler):
+    """Asynchronous successive halving by constraints, then fronts in all objectives (Schmucker et al., 2021)."""
+
+    type: Literal["mo_asha"]
 
 
 class NoScheduler(_Section):
     """Every trial runs to its full budget."""
 
     type: Literal["none"] = "none"
+
+    def rungs(self, _milestones: Sequence[int]) -> tuple[int, ...]:
+        """No step at all."""
+        return ()
 
 
 class Search(_Section):
@@ -93,8 +126,8 @@ class Search(_Section):
         description="earlier sweeps, or MLflow experiments full of them, by name: what their complete trials found "
         "is told to the sampler, and none of them is run again",
     )
-    scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="type")] = Field(
-        NoScheduler(), description="whether a trial may be stopped early"
+    scheduler: Annotated[NoScheduler | AshaScheduler | MultiObjectiveAshaScheduler, Field(discriminator="type")] = (
+        Field(NoScheduler(), description="whether a trial may be stopped early")
     )
     max_failures: int = Field(
         3,
@@ -143,6 +176,11 @@ class Objective(_Section):
     goal: Goal = Field(description="which way is better: the metric's own, written out for the reader")
     reference: float = Field(description="the worst value that still counts: the hypervolume's reference point")
     weight: float = Field(1.0, gt=0, description="weight in the combined score")
+    error: float = Field(
+        0.0,
+        ge=0,
+        description="error of an evaluation: `mo_asha` stops no trial for a difference that is not above it",
+    )
 
     @model_validator(mode="after")
     def _suits_the_metric(self) -> "Objective":
@@ -156,6 +194,11 @@ class Constraint(_Section):
     metric: MetricName = Field(description="what is measured, of the metrics that an evaluation reports")
     min: float | None = Field(None, description="least value of a feasible trial; null: none")
     max: float | None = Field(None, description="greatest value of a feasible trial; null: none")
+    error: float = Field(
+        0.0,
+        ge=0,
+        description="error of an evaluation: `mo_asha` stops no trial for an excess that is not above it",
+    )
 
     @model_validator(mode="after")
     def _bounded(self) -> "Constraint":

@@ -1,5 +1,6 @@
 """The driver: from checked settings to an outcome. Starts slots, lets Tune run the trials, judges the front."""
 
+import functools
 import time
 
 import ray
@@ -14,7 +15,7 @@ from sfd_sweep.sweep.front import front_of
 from sfd_sweep.sweep.lab import Build
 from sfd_sweep.sweep.observer import Observer, Outcome, Recorder, SweepPlan
 from sfd_sweep.sweep.progress import Progress
-from sfd_sweep.sweep.scheduler import make_scheduler, recall
+from sfd_sweep.sweep.scheduler import make_scheduler, recall, why_stopped
 from sfd_sweep.sweep.search import StudySearch
 from sfd_sweep.sweep.slots import SlotPool
 from sfd_sweep.sweep.spending import used_up
@@ -99,7 +100,12 @@ class Driver:
             resources_per_trial=RESOURCES,
             num_samples=-1,  # the searcher says when there are no more
             max_concurrent_trials=slots,
-            search_alg=StudySearch(self._study, self._progress.spending, self._observer.phase),
+            search_alg=StudySearch(
+                self._study,
+                self._progress.spending,
+                why_stopped=functools.partial(why_stopped, scheduler),
+                say=self._observer.phase,
+            ),
             scheduler=scheduler,
             callbacks=[SweepCallback(self._progress, self._stop, pool.broker)],
             stop=StopWhenAsked(self._stop, pool.broker.close.remote),

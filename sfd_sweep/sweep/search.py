@@ -16,18 +16,26 @@ from sfd_sweep.sweep.study import NothingNew, SweepStudy
 class StudySearch(Searcher):
     """Hands out the trials that the study has running, then new ones, and tells the study how each has ended.
 
-    When the budget is used up there are no new ones, and those that run go on to their end.
+    When the budget is used up there are no new ones, and those that run go on to their end. A trial that Tune stops
+    because the whole sweep stops is not heard of again, and stays running in the study.
 
     Args:
-        say: is told when time has run out.
-
-    A trial that Tune stops because the whole sweep stops is not heard of again, and stays running in the study.
+        why_stopped: why the scheduler stopped a trial, by Tune's id; None where it does not tell.
+        say: is told when the budget is used up.
     """
 
-    def __init__(self, study: SweepStudy, spending: Spending, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        study: SweepStudy,
+        spending: Spending,
+        *,
+        why_stopped: Callable[[str], str | None],
+        say: Callable[[str], None],
+    ) -> None:
         super().__init__()
         self._study = study
         self._spending = spending
+        self._why_stopped = why_stopped
         self._say = say
         self._left = study.running()
         self._numbers: dict[str, int] = {}
@@ -63,7 +71,7 @@ class StudySearch(Searcher):
         elif "failure" in result:
             self._study.fail(number, result["failure"])
         else:
-            self._study.end(number)
+            self._study.end(number, self._why_stopped(trial_id))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is on disk already."""

@@ -181,10 +181,13 @@ class SweepStudy:
         trial.set_user_attr(key, asdict(Reported(report, waiting_seconds)))
         return True
 
-    def end(self, number: int) -> None:
+    def end(self, number: int, why_stopped: str | None = None) -> None:
         """End a trial that has been stopped or has nothing more to report.
 
         It is complete if it was trained to the end and its figures are finite; else it has failed, or was pruned.
+
+        Args:
+            why_stopped: what the scheduler says if it has stopped it.
         """
         trial, last = self._running[number], self.trial(number).last
         if last is None:
@@ -200,7 +203,8 @@ class SweepStudy:
         if last.step == self._space.trial.steps:
             self._study.tell(trial, values)
         else:
-            trial.set_user_attr(_REASON, f"{self._space.search.scheduler.type} stopped it at step {last.step}")
+            stopped = f"{self._space.search.scheduler.type} stopped it at step {last.step}"
+            trial.set_user_attr(_REASON, f"{stopped}: {why_stopped}" if why_stopped else stopped)
             self._study.tell(trial, state=OptunaState.PRUNED)
         del self._running[number]
 

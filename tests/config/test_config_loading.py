@@ -163,8 +163,9 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("search.sampler=tpee", "search.sampler: must be tpe, nsga2, nsga3, gp, qmc or random, not \"tpee\"; "
          "did you mean tpe?"),
         ("search.scheduler=asha", 'search.scheduler: must be a section of keys and values, not "asha"'),
-        ("search.scheduler={}", "search.scheduler.type: is missing; use none or asha"),
-        ("search.scheduler={type: ash}", 'search.scheduler.type: must be none or asha, not "ash"; did you mean asha?'),
+        ("search.scheduler={}", "search.scheduler.type: is missing; use none, asha or mo_asha"),
+        ("search.scheduler={type: ash}", 'search.scheduler.type: must be none, asha or mo_asha, not "ash"; '
+         "did you mean asha?"),
         ("search.scheduler={type: asha, reduction: 2}", "search.scheduler.reduction: unknown key; "
          "did you mean reduction_factor?"),
         ("task=null", "task: must be a section of keys and values, not null"),

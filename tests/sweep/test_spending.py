@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def search(study: SweepStudy, spending: Spending) -> tuple[StudySearch, list[str]]:
     said: list[str] = []
-    return StudySearch(study, spending, said.append), said
+    return StudySearch(study, spending, why_stopped=lambda _: None, say=said.append), said
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ def study(tmp_path: Path) -> SweepStudy:
     return SweepStudy(make_space(tmp_path), tmp_path)
 
 
-def searcher_of(study: SweepStudy) -> StudySearch:
-    return StudySearch(study, Spending(make_space(Path()), study), pytest.fail)
+def searcher_of(study: SweepStudy, why_stopped: str | None = None) -> StudySearch:
+    spending = Spending(make_space(Path()), study)
+    return StudySearch(study, spending, why_stopped=lambda _: why_stopped, say=pytest.fail)
 
 
 def report(study: SweepStudy, number: int, step: int) -> None:
@@ -46,6 +47,14 @@ def test_how_a_trial_has_ended_follows_from_its_reports_and_not_from_tunes_word(
         report(study, searcher.suggest(tune_id)["number"], step)
         searcher.on_trial_complete(tune_id, {"step": step, "done": True})
     assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE, TrialState.PRUNED]
+
+
+def test_the_study_hears_why_the_scheduler_stopped_a_trial(study: SweepStudy) -> None:
+    searcher = searcher_of(study, "rank 5 of 9")
+    for tune_id, step in (("full", 6), ("stopped", 4)):
+        report(study, searcher.suggest(tune_id)["number"], step)
+        searcher.on_trial_complete(tune_id, {"step": step})
+    assert [trial.reason for trial in study.trials()] == [None, "none stopped it at step 4: rank 5 of 9"]
 
 
 def test_a_failure_is_told_with_its_reason(study: SweepStudy) -> None:
