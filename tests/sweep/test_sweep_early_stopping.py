@@ -33,7 +33,7 @@ def expected(space: SearchSpace, trials: list[StudyTrial]) -> list[tuple[int, st
 
 def test_tune_stops_the_trials_that_the_ranking_stops_and_the_study_says_why(tmp_path: Path) -> None:
     chosen = "search.scheduler={type: mo_asha, grace_evaluations: 1, reduction_factor: 2}"
-    space = make_space(tmp_path, chosen, "search.trials=8")
+    space = make_space(tmp_path, chosen, "budget.trials=8")
     outcome = run(space, build=StubBuild(), open_recorder=Notebook().open)
     trials = SweepStudy(space, Path(outcome.folder)).trials()
     ends = [(trial.reports[-1].report.step, trial.reason) for trial in trials]
