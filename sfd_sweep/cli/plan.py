@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sfd_sweep.cli.tables import bounds, console, pairs
 from sfd_sweep.config import Constraint, Objective, ReferenceKind, SearchSpace
 from sfd_sweep.datasets.finding import describe
@@ -12,12 +14,17 @@ from sfd_sweep.trial.plan import Plan
 MEGABYTE = 1e6
 
 
-def print_plan(plan: Plan) -> None:
-    """The plan, section by section."""
+def print_plan(plan: Plan, earlier: Sequence[str]) -> None:
+    """The plan, section by section.
+
+    Args:
+        earlier: what it takes over from earlier sweeps, in words.
+    """
     parameters, space = plan.space.parameters, plan.space
     _section("models", [*_models(plan)])
     _section("work", [*_work(plan)])
-    _section("searched", list(parameters.searched().items()))
+    _section("searched", [(name, drawn.in_words()) for name, drawn in parameters.searched().items()])
+    _section("earlier sweeps", [("", line) for line in earlier])
     _section("fixed", list(parameters.fixed().items()))
     _section("objectives", [(part.metric, _objective(part)) for part in space.objectives])
     _section("constraints", [(part.metric, bounds(part.min, part.max) + _error(part)) for part in space.constraints])
@@ -70,7 +77,7 @@ def _work(plan: Plan) -> list[tuple[str, object]]:
     networks = "the judge and Inception-V3" if space.wants_inception else "the judge"
     final = f"; the front once more on {evaluation.final_samples:,}" if evaluation.final_samples else ""
     return [
-        ("search", f"sampler {space.search.sampler}, {_scheduler(space)}"),
+        ("search", f"sampler {space.search.sampler}, {_scheduler(space)}{_at_random(space)}"),
         ("budget", f"{space.budget}; trials that run when it is used up go on to their end"),
         ("a trial", f"{space.trial.steps} updates, evaluated after {', '.join(map(str, milestones))}"),
         ("in all", _in_all(space)),
@@ -90,6 +97,13 @@ def _scheduler(space: SearchSpace) -> str:
     scheduler = space.search.scheduler
     rungs = scheduler.rungs(space.trial.milestones())
     return f"scheduler {scheduler.type}" + (f" with rungs at {', '.join(map(str, rungs))}" if rungs else "")
+
+
+def _at_random(space: SearchSpace) -> str:
+    """Of what a sampler that needs one space for all trials draws without regard to results."""
+    conditional = [name for name, distribution in space.parameters.searched().items() if distribution.when]
+    alone = space.search.sampler in ("gp", "nsga2", "nsga3") and conditional
+    return f"; {', '.join(conditional)} at random, as {space.search.sampler} models no conditions" if alone else ""
 
 
 def _in_all(space: SearchSpace) -> str:

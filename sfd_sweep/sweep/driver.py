@@ -60,7 +60,10 @@ class Driver:
             Interrupted: Ctrl-C was pressed.
             UserError: the lab cannot be built, for a reason that the user can do something about.
         """
-        self._observer.sweep_started(SweepPlan(self._space, self._sweep.path, slots, self._study.ended()))
+        study = self._study
+        self._observer.sweep_started(
+            SweepPlan(self._space, self._sweep.path, slots, study.ended(), earlier=study.earlier())
+        )
         message = f"{self._space.name} was stopped; `sfd-sweep resume {self._space.name}` goes on with it"
         with signals_stop(self._stop, message):
             self._progress.tell_again()

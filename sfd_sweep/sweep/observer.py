@@ -17,12 +17,14 @@ class SweepPlan:
         folder: path of the sweep's folder.
         slots: trials at a time; 0 if there is nothing left to train or judge.
         ended: trials that have ended already, in an earlier part of the sweep.
+        earlier: what was taken over from earlier sweeps, in words.
     """
 
     space: SearchSpace
     folder: str
     slots: int
     ended: int
+    earlier: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

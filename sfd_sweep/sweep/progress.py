@@ -1,7 +1,8 @@
 """What is known of a running sweep, and the telling of it: the study first, then the recorder and the observer."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import SweepFailed
@@ -109,10 +110,10 @@ class Progress:
         return reasons[-1] if reasons else "there was none"
 
     def _stop_if_hopeless(self) -> None:
-        most = self._space.search.max_failures
-        reason = self.hopeless()
-        if reason and self._failures >= most:
-            self._stop.request(SweepFailed(f"{most} trials failed before any was complete, the last because {reason}"))
+        trials = self.study.trials()
+        well = any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+        if not well and self._failures >= self._space.search.max_failures:
+            self._stop.request(SweepFailed(_why_all_failed(trials)))
 
     def _tell_started(self, trial: StudyTrial) -> None:
         self._started.add(trial.number)
@@ -136,3 +137,12 @@ class Progress:
     def _tell_judged(self, number: int, report: Report) -> None:
         self._recorder.judged(number, report)
         self._observer.judged(number, report)
+
+
+def _why_all_failed(trials: Sequence[StudyTrial]) -> str:
+    """The one reason that all failed trials have, but for numbers such as that of a step; or else every reason."""
+    failed = [trial for trial in trials if trial.state is TrialState.FAILED]
+    kinds = {re.sub(r"\d[\d.e+-]*", "#", str(trial.reason)) for trial in failed}
+    if len(failed) > 1 and len(kinds) == 1:
+        return f"all of the first {len(failed)} trials failed, for the same reason: {failed[-1].reason}"
+    return f"all trials failed: {'; '.join(f'trial {trial.number}: {trial.reason}' for trial in failed)}"

@@ -11,10 +11,11 @@ from sfd_sweep.errors import UserError
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.cluster import connected, nodes, slot_count
 from sfd_sweep.sweep.driver import Driver, is_finished
+from sfd_sweep.sweep.earlier import find_warm_start
 from sfd_sweep.sweep.lab import Build, build_trial_room
 from sfd_sweep.sweep.lock import LOCK, locked
 from sfd_sweep.sweep.observer import Observer, Outcome, Recorder
-from sfd_sweep.sweep.study import SweepStudy
+from sfd_sweep.sweep.study import JOURNAL, SweepStudy, begin_study
 from sfd_sweep.tracking.recorder import Recorder as MlflowRecorder
 from sfd_sweep.tracking.store import check_answers, without_credentials
 from sfd_sweep.trial.plan import make_plan
@@ -52,6 +53,7 @@ def run(
     sweep = Folder.open(space.storage) / space.name
     config = without_credentials(dump_search_space(space))
     check_answers(space.tracking.uri)  # before Ray is started, which takes seconds
+    warm_start = find_warm_start(space)
     storage_is_new = not _local_path(sweep).parent.exists()
     with ExitStack() as stack:
         stack.enter_context(locked(_local_path(sweep)))
@@ -60,6 +62,7 @@ def run(
             stack.enter_context(connected(address))
             slots = slot_count(space.resources, space.budget.trials, nodes())
             sweep.write(CONFIG, config.encode())
+            begin_study(space, _local_path(sweep), warm_start)
             recorder = open_recorder(space, sweep, config, resume=False)
         study = SweepStudy(space, _local_path(sweep))
         return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots, began)
@@ -92,13 +95,20 @@ def resume(
     make_plan(space)
     with ExitStack() as stack:
         stack.enter_context(locked(_local_path(sweep)))
-        study = SweepStudy(space, _local_path(sweep))
+        study = _study_of(space, _local_path(sweep))
         slots = 0
         if not is_finished(space, study):
             stack.enter_context(connected(address))
             slots = slot_count(space.resources, space.budget.trials, nodes())
         recorder = open_recorder(space, sweep, text, resume=True)
         return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots, began)
+
+
+def _study_of(space: SearchSpace, folder: Path) -> SweepStudy:
+    """The study, with all that it took over from earlier sweeps, even if its driver was killed before it was made."""
+    if not (folder / JOURNAL).exists():
+        begin_study(space, folder, find_warm_start(space))
+    return SweepStudy(space, folder)
 
 
 def _local_path(sweep: Folder) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from sfd_sweep.sweep.spending import Spending
-from sfd_sweep.sweep.study import SweepStudy
+from sfd_sweep.sweep.study import NothingNew, SweepStudy
 
 
 class StudySearch(Searcher):
@@ -45,9 +45,23 @@ class StudySearch(Searcher):
         if not self._left and (limit := self._spending.used_up()):
             self._say(f"the budget of {limit} is used up; trials that run go on to their end")
             return str(self.FINISHED)
-        number = self._left.pop(0) if self._left else self._study.ask()
+        number = self._next()
+        if number is None:
+            return str(self.FINISHED)
         self._numbers[trial_id] = number
         return {"number": number, "settings": self._study.trial(number).settings.model_dump()}
+
+    def _next(self) -> int | None:
+        if self._left:
+            return self._left.pop(0)
+        try:
+            return self._study.ask()
+        except NothingNew:
+            self._say("no new trial: the sampler proposes nothing that has not been tried")
+            return None
+        finally:
+            for repeat in self._study.take_repeats():
+                self._say(repeat)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the study."""

@@ -84,7 +84,7 @@ class TrialRecord:
         state: what has become of it.
         reason: why it failed, or was pruned or stopped.
         settings: all of them, fixed or searched.
-        searched: values of the parameters that the sweep searches, by name.
+        searched: values of the parameters that the sweep searches, by name; without those whose condition did not hold.
         report: the last evaluation; None before the first.
         final: the evaluation at more samples at the end of the sweep; None if there was none.
         score: the combined score at the last evaluation; lower is better.

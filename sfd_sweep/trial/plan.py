@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sfd_sweep.config import CategoricalDistribution, Override, ReferenceKind, SearchSpace
+from sfd_sweep.config import Override, ReferenceKind, SearchSpace
 from sfd_sweep.datasets.finding import find_images
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.diffusion.model_folder import ModelFolder
@@ -115,16 +115,12 @@ def make_plan(space: SearchSpace) -> Plan:
 
 
 def _possible(space: SearchSpace, name: str) -> Iterator[Any]:
-    """The values that bound a parameter: its fixed value, its choices, or the ends of its range."""
+    """The values that bound a parameter: its fixed value, its choices or the ends of its range, and `otherwise`."""
     searched = space.parameters.searched()
     if name not in searched:
         yield space.parameters.fixed()[name]
         return
-    distribution = searched[name]
-    if isinstance(distribution, CategoricalDistribution):
-        yield from distribution.choices
-    else:
-        yield from (distribution.low, distribution.high)
+    yield from searched[name].edges().values()
 
 
 def _check_classes(plan: Plan) -> None:

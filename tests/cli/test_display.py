@@ -118,3 +118,12 @@ def test_a_view_knows_the_search_space_once_the_sweep_has_started(view, tmp_path
         _ = started.space
     tell(started, tmp_path)
     assert started.space.name == "recorded"
+
+
+def test_what_is_taken_over_from_earlier_sweeps_is_said_at_the_start(tmp_path, capsys):
+    plan = SweepPlan(space(tmp_path), "/runs/recorded", slots=2, ended=0, earlier=("taken over: 2", "left out: 1"))
+    lines, table = Lines(), LiveTable()
+    lines.sweep_started(plan)
+    table.sweep_started(plan)
+    assert [line.split("s  ")[1] for line in capsys.readouterr().out.splitlines()[1:]] == list(plan.earlier)
+    assert screen(table).splitlines()[1:3] == list(plan.earlier)

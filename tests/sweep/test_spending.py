@@ -85,7 +85,7 @@ def test_when_time_is_up_running_trials_are_still_handed_out_but_no_new_one(tmp_
     searcher, said = search(study, spending)
     assert searcher.suggest("a")["number"] == 0
     assert (searcher.suggest("b"), spending.still_to_end()) == (Searcher.FINISHED, 1)
-    assert said == ["the budget of 1 hours is used up; trials that run go on to their end"]
+    assert said == ["the budget of 1 hour is used up; trials that run go on to their end"]
     study.report(0, Report(6, figures(study.trial(0).settings, 6), {}, {}, {}), 0.0)
     study.end(0)
     assert (study.trial(0).state, spending.still_to_end()) == (TrialState.COMPLETE, 0)
@@ -101,7 +101,7 @@ def test_a_sweep_that_limits_hours_alone_ends_by_them_and_is_finished_then(clust
     again = resume(tmp_path / "stub", build=StubBuild(), open_recorder=notebook.open)
     assert again.counts == first.counts
     assert len([note for note in notes(tmp_path / "stub") if note["what"] == "trained"]) == 3 * ended
-    *_, (_front, _hypervolume, finished, spent) = notebook.of("front_changed")
+    *_, (_, _, finished, spent) = notebook.of("front_changed")
     assert (finished, spent.gpu_hours) == (ended, 0.0)
     assert spent.hours >= 0.0006
 
