@@ -1,6 +1,6 @@
 """How far a search gets with its training steps: samplers and schedulers, replayed on recorded trials of digits.
 
-    python benchmarks/search.py [--seeds 20] [--budget 300] [--picture docs/search.png]
+    python benchmarks/search.py [--seeds 24] [--budget 400] [--picture docs/search.png]
 
 Nothing is trained: `digits_trials.parquet`, which `record_digits.py` has made, holds the learning curves of real trials
 that lie densely in the search space of `search.yaml`. What a sampler proposes is moved to the nearest recorded point
@@ -15,7 +15,6 @@ same.
 
 import argparse
 import heapq
-import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +32,6 @@ from record_digits import SPACE, TABLE, distributions, to_unit
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.config.loading import load_search_space
-from sfd_sweep.errors import UserError
 from sfd_sweep.objectives import front, hypervolume, to_losses, violation
 from sfd_sweep.sweep.samplers import make_sampler, suggest
 from sfd_sweep.sweep.scheduler import PastTrial, make_scheduler
@@ -175,32 +173,29 @@ class Replay:
         self.complete: list[Mapping[str, float]] = []
 
     def run(self, budget: int) -> Iterator[tuple[int, float]]:
-        """Search until so many steps are spent.
+        """Search until so many steps are spent, or all recorded trials have ended.
 
         Yields:
             For each trial that was completed, the steps spent by all workers by then, and the hypervolume.
-
-        Raises:
-            UserError: no recorded trial is left before that.
         """
         workers = [self._begin(0) for _ in range(WORKERS)]
         heapq.heapify(workers)
-        while workers[0].time * WORKERS <= budget:
+        while workers and workers[0].time * WORKERS <= budget:
             running = workers[0]
             report, *rest = running.curve
             if self._goes_on(running.number, report):
                 heapq.heapreplace(workers, replace(running, time=running.time + rest[0].step - report.step, curve=rest))
                 continue
+            heapq.heappop(workers)
             self._end(running.trial, report)
             if report.step == self._space.trial.steps:
                 self.complete.append(report.metrics)
                 yield running.time * WORKERS, volume(self.complete, self._space)
-            heapq.heapreplace(workers, self._begin(running.time))
+            if self._left:
+                heapq.heappush(workers, self._begin(running.time))
 
     def _begin(self, time: int) -> Running:
         """The next trial, from this time on."""
-        if not self._left:
-            raise UserError(f"{TABLE.name} has too few trials for this budget; choose a smaller one, or record more")
         sampler = FromTable(make_sampler(self._space, self.begun), self._space, self._table, self._left)
         self._study.sampler = sampler
         trial = self._study.ask()
@@ -326,15 +321,12 @@ def run(seeds: int, budget: int, path: Path) -> None:
 def main() -> None:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--budget", type=int, default=300, help="training steps of all trials of a search together")
+    parser.add_argument("--seeds", type=int, default=24)
+    parser.add_argument("--budget", type=int, default=400, help="training steps of all trials of a search together")
     parser.add_argument("--picture", type=Path, default=Path("docs/search.png"))
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        run(arguments.seeds, arguments.budget, arguments.picture)
-    except UserError as error:
-        sys.exit(str(error))
+    run(arguments.seeds, arguments.budget, arguments.picture)
 
 
 if __name__ == "__main__":
