@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with _open(folder) as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(stream)
         except BlockingIOError as error:
             stream.seek(0)
             raise UserError(_held(folder, stream.read())) from error
@@ -31,6 +32,29 @@ def locked(folder: Path) -> Iterator[None]:
         json.dump({"pid": os.getpid(), "host": socket.gethostname()}, stream)
         stream.flush()
         yield
+
+
+def is_abandoned(folder: Path) -> bool:
+    """Whether a driver of this machine has had a sweep's folder, and nobody has it now.
+
+    What another machine's process does cannot be told for sure from here.
+    """
+    try:
+        with (folder / LOCK).open(encoding="utf-8") as stream:
+            content = stream.read()
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for the moment that it takes to close it
+    except OSError:
+        return False
+    return bool(content) and bool(json.loads(content)["host"] == socket.gethostname())
+
+
+def _take(stream: TextIO) -> None:
+    """Take the lock, also if somebody looks just now whether it is free."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.1)
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _open(folder: Path) -> TextIO:

@@ -1,11 +1,14 @@
 """A lab that trains nothing: its figures follow from the settings and the step, and it notes what was asked of it."""
 
+import io
 import json
 import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import parse_search_space
@@ -16,28 +19,35 @@ from sfd_sweep.trial.report import Report
 
 NOTES = "notes.jsonl"
 
+SEARCH_SPACE = """
+name: stub
+task: {teacher: builtin:digits, forget: [0]}
+trial: {steps: 6, evaluate_every: 2}
+parameters:
+  guidance_scale: {type: float, low: 1, high: 2}
+  generator_lr: {type: float, low: 1.0e-5, high: 1.0e-3, log: true}
+  override: {type: categorical, choices: [1, random]}
+search: {sampler: random}
+budget: {trials: 4}
+objectives:
+  - {metric: fd_classifier, goal: minimize, reference: 20}
+  - {metric: unlearning_accuracy, goal: maximize, reference: 0}
+constraints: [{metric: override_distance, max: 40}]
+evaluation: {samples: 100, forget_samples: 50}
+resources: {slots: 1, cpus_per_worker: 0.5}
+"""
+
 
 def make_space(storage: Path, *overrides: str) -> SearchSpace:
     """A small search space: 4 trials of 6 steps with an evaluation every 2, one slot."""
-    text = f"""
-name: stub
-task: {{teacher: builtin:digits, forget: [0]}}
-trial: {{steps: 6, evaluate_every: 2}}
-parameters:
-  guidance_scale: {{type: float, low: 1, high: 2}}
-  generator_lr: {{type: float, low: 1.0e-5, high: 1.0e-3, log: true}}
-  override: {{type: categorical, choices: [1, random]}}
-search: {{sampler: random}}
-budget: {{trials: 4}}
-objectives:
-  - {{metric: fd_classifier, goal: minimize, reference: 20}}
-  - {{metric: unlearning_accuracy, goal: maximize, reference: 0}}
-constraints: [{{metric: override_distance, max: 40}}]
-evaluation: {{samples: 100, forget_samples: 50}}
-resources: {{slots: 1, cpus_per_worker: 0.5}}
-storage: {storage}
-"""
-    return parse_search_space(text, "stub.yaml", overrides)
+    return parse_search_space(SEARCH_SPACE, "stub.yaml", [f"storage={storage}", *overrides])
+
+
+def picture() -> bytes:
+    """A grid of samples, so to speak."""
+    stream = io.BytesIO()
+    Image.new("L", (8, 8)).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def figures(settings: Settings, step: int) -> dict[str, float]:
@@ -120,12 +130,12 @@ class StubTrial:
         if to == 4 and len(crashes) < self.lab.build.crashes.get(self.number, 0):
             self.lab.note("crashing", self.number, before=before, to=to)
             raise ValueError("a defect\nwith details")
-        self.lab.note("trained", self.number, before=before, to=to)
         target = step_folder(self.folder, to)
-        target.write(GRID, b"a picture")
+        target.write(GRID, picture())
         seconds = {"training": 1.0, "evaluating": 0.25, "saving": 0.125}
         report = Report(to, figures(self.settings, to), {"retained": 100, "forgotten": 50}, {}, seconds)
         target.write(REPORT, report.to_json().encode())
+        self.lab.note("trained", self.number, before=before, to=to)
 
 
 class Notebook:

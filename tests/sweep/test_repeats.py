@@ -9,6 +9,7 @@ from test_sweep_study import optuna_study, run_trial
 
 from sfd_sweep.sweep.search import StudySearch
 from sfd_sweep.sweep.spending import Spending
+from sfd_sweep.sweep.stopping import Stop
 from sfd_sweep.sweep.study import JOURNAL, NothingNew, SweepStudy
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -71,7 +72,7 @@ def test_the_sweep_ends_when_there_is_nothing_new(tmp_path: Path) -> None:
     space = make_space(tmp_path, *TWO_SETTINGS)
     study = SweepStudy(space, tmp_path)
     said: list[str] = []
-    searcher = StudySearch(study, Spending(space, study), why_stopped=lambda _: None, say=said.append)
+    searcher = StudySearch(study, Spending(space, study), Stop(), why_stopped=lambda _: None, say=said.append)
     suggested = [searcher.suggest(tune_id) for tune_id in "abc"]
     assert [found if isinstance(found, str) else found["number"] for found in suggested] == [0, 1, Searcher.FINISHED]
     assert said[-1].startswith("a proposal is not run again")

@@ -10,6 +10,7 @@ from sfd_sweep.config import Budget
 from sfd_sweep.sweep.run import resume, run
 from sfd_sweep.sweep.search import StudySearch
 from sfd_sweep.sweep.spending import Spending
+from sfd_sweep.sweep.stopping import Stop
 from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.tracking.records import Spent
 from sfd_sweep.trial.report import Report, TrialState
@@ -27,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def search(study: SweepStudy, spending: Spending) -> tuple[StudySearch, list[str]]:
     said: list[str] = []
-    return StudySearch(study, spending, why_stopped=lambda _: None, say=said.append), said
+    return StudySearch(study, spending, Stop(), why_stopped=lambda _: None, say=said.append), said
 
 
 @pytest.mark.parametrize(
