@@ -74,6 +74,8 @@ class Lines(View):
         super().sweep_started(plan)
         trials, steps = plan.space.search.trials, plan.space.trial.steps
         self._say(f"{plan.space.name}: {trials} trials of {steps} steps, {plan.slots} at a time, in {plan.folder}")
+        if plan.slots:
+            self._say(f"weights take at most {plan.weight_bytes / 1e6:,.0f} MB there, were all trials on the front")
         if plan.ended:
             self._say(f"{plan.ended} of the trials have ended earlier")
 
@@ -161,7 +163,8 @@ class LiveTable(View):
         """The screen as it is now."""
         if self._plan is None:
             return Group(Text(f"{self._doing} · {clock(time.monotonic() - self.began)}"))
-        return Group(Text(f"{self.space.name}: {self._doing}"), self._table(), Text(self._status()))
+        weights = f"; weights take at most {self._plan.weight_bytes / 1e6:,.0f} MB" if self._plan.slots else ""
+        return Group(Text(f"{self.space.name}: {self._doing}{weights}"), self._table(), Text(self._status()))
 
     def _table(self) -> Table:
         metrics, steps = watched_metrics(self.space), self.space.trial.steps

@@ -71,7 +71,6 @@ def _work(plan: Plan) -> list[tuple[str, object]]:
     each = evaluation.samples + evaluation.forget_samples
     networks = "the judge and Inception-V3" if space.wants_inception else "the judge"
     final = f"; the front once more on {evaluation.final_samples:,}" if evaluation.final_samples else ""
-    generators = trials * plan.generator_bytes / MEGABYTE
     return [
         ("search", f"{trials} trials, sampler {space.search.sampler}, scheduler {space.search.scheduler.type}"),
         ("a trial", f"{space.trial.steps} updates, evaluated after {', '.join(map(str, milestones))}"),
@@ -87,10 +86,21 @@ def _work(plan: Plan) -> list[tuple[str, object]]:
             f"{resources.gpus_per_worker:g} GPU each",
         ),
         ("memory", f"{plan.model_bytes / MEGABYTE:,.1f} MB a worker, without libraries and activations"),
-        (
-            "disk",
-            f"{plan.checkpoint_bytes / MEGABYTE:,.1f} MB a running trial, {generators:,.1f} MB for all generators",
-        ),
+        *_disk(plan),
+    ]
+
+
+def _disk(plan: Plan) -> list[tuple[str, object]]:
+    """Most of what weights take in the storage, and on what assumption."""
+    space, trials = plan.space, plan.space.search.trials
+    generator, state = plan.generator_bytes / MEGABYTE, plan.training_state_bytes / MEGABYTE
+    slot, kept = plan.slot_bytes / MEGABYTE, plan.kept_bytes / MEGABYTE
+    number = "slots" if space.resources.slots == "auto" else f"{min(space.resources.slots, trials)} slots"
+    ended = f"if all {trials} are on the front" if space.keep_generators == "front" else "with keep_generators: all"
+    return [
+        ("disk", f"{generator:,.1f} MB a generator and {state:,.1f} MB a training state; two of each a slot at times"),
+        ("", f"at most {number} × {slot:,.1f} MB + {kept:,.1f} MB {ended}, beside the grids"),
+        ("", f"in MLflow {generator:,.1f} MB for each member of the last front, when the sweep is complete"),
     ]
 
 

@@ -264,6 +264,11 @@ class SearchSpace(_Section):
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
     storage: str = Field("runs", description="folder (or URI) that holds the sweep's checkpoints and study")
+    keep_generators: Literal["front", "all"] = Field(
+        "front",
+        description="whose generators are kept once trials have ended: those of the `front`'s members, or `all`; "
+        "figures and sample grids are kept of all trials",
+    )
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "SearchSpace":

@@ -108,11 +108,20 @@ def _stored_generator(results: Results, trial: TrialRecord) -> Folder:
     sweep = Folder.open(results.record.summary.storage)
     folder = step_folder(trial_folder(sweep, trial.number), report.step) / GENERATOR
     if not folder.has("model_index.json"):
-        raise UserError(
-            f"trial {trial.number} of {name} is {trial.state} and has no weights in {folder.path}; choose another "
-            "trial, or bring the sweep's storage back"
-        )
+        why = _why_without_weights(results, trial, folder)
+        raise UserError(f"trial {trial.number} of {name} is {trial.state} {why}")
     return folder
+
+
+def _why_without_weights(results: Results, trial: TrialRecord, folder: Folder) -> str:
+    front = results.front()
+    if results.record.space.keep_generators == "all" or trial in front or not front:
+        return f"and has no weights in {folder.path}; choose another trial, or bring the sweep's storage back"
+    members = ", ".join(str(member.number) for member in front)
+    return (
+        f"and not on the front, so its generator was not kept: choose a member of the front ({members}), or run a "
+        "sweep with `keep_generators: all`"
+    )
 
 
 def _versions(store: Store, results: Results) -> dict[str, str]:

@@ -47,18 +47,19 @@ class Driver:
         self._stop = Stop()
         self._progress = Progress(space, sweep, study, recorder, observer, self._stop)
 
-    def run(self, slots: int, began: float) -> Outcome:
+    def run(self, slots: int, began: float, weight_bytes: int) -> Outcome:
         """Run it on so many slots; Ray is there. Without slots, only tell of it.
 
         Args:
             began: when this part of the sweep began, by `time.monotonic`.
+            weight_bytes: most that weights can take in the sweep's folder.
 
         Raises:
             SweepFailed: no trial was completed, no slot works, or the recorder has failed.
             Interrupted: Ctrl-C was pressed.
             UserError: the lab cannot be built, for a reason that the user can do something about.
         """
-        self._observer.sweep_started(SweepPlan(self._space, self._sweep.path, slots, self._study.ended()))
+        self._observer.sweep_started(SweepPlan(self._space, self._sweep.path, slots, self._study.ended(), weight_bytes))
         message = f"{self._space.name} was stopped; `sfd-sweep resume {self._space.name}` goes on with it"
         with signals_stop(self._stop, message):
             self._progress.tell_again()

@@ -17,12 +17,14 @@ class SweepPlan:
         folder: path of the sweep's folder.
         slots: trials at a time; 0 if there is nothing left to train or judge.
         ended: trials that have ended already, in an earlier part of the sweep.
+        weight_bytes: most that weights can take in the folder, with every trial on the front.
     """
 
     space: SearchSpace
     folder: str
     slots: int
     ended: int
+    weight_bytes: int
 
 
 @dataclass(frozen=True)

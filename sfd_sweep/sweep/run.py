@@ -48,7 +48,7 @@ def run(
         Interrupted: it was stopped by Ctrl-C.
     """
     began = time.monotonic()
-    make_plan(space)
+    plan = make_plan(space)
     sweep = Folder.open(space.storage) / space.name
     config = without_credentials(dump_search_space(space))
     check_answers(space.tracking.uri)  # before Ray is started, which takes seconds
@@ -62,7 +62,8 @@ def run(
             sweep.write(CONFIG, config.encode())
             recorder = open_recorder(space, sweep, config, resume=False)
         study = SweepStudy(space, _local_path(sweep))
-        return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots, began)
+        driver = Driver(space, sweep, study, recorder, observer or Observer(), build)
+        return driver.run(slots, began, plan.weight_bytes(slots))
 
 
 def resume(
@@ -89,7 +90,7 @@ def resume(
         raise UserError(f"{location}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows what there is")
     text = sweep.read(CONFIG).decode()
     space = parse_search_space(text, f"{sweep.path}/{CONFIG}")
-    make_plan(space)
+    plan = make_plan(space)
     with ExitStack() as stack:
         stack.enter_context(locked(_local_path(sweep)))
         study = SweepStudy(space, _local_path(sweep))
@@ -98,7 +99,8 @@ def resume(
             stack.enter_context(connected(address))
             slots = slot_count(space.resources, space.search.trials, nodes())
         recorder = open_recorder(space, sweep, text, resume=True)
-        return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots, began)
+        driver = Driver(space, sweep, study, recorder, observer or Observer(), build)
+        return driver.run(slots, began, plan.weight_bytes(slots))
 
 
 def _local_path(sweep: Folder) -> Path:

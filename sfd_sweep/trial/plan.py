@@ -52,13 +52,32 @@ class Plan:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Disk of one unfinished trial in bytes: ψ, θ, its average, four moments, and the generator's folder."""
-        return self.teacher.parameter_count * BYTES * 7 + self.generator_bytes
+        """Disk of one unfinished trial in bytes: what it goes on from, and the generator's folder."""
+        return self.training_state_bytes + self.generator_bytes
+
+    @property
+    def training_state_bytes(self) -> int:
+        """Disk of what one trial goes on from in bytes: ψ, θ, its average, and four moments."""
+        return self.teacher.parameter_count * BYTES * 7
 
     @property
     def generator_bytes(self) -> int:
         """Disk of one generator's folder in bytes: its network, and the autoencoder that decodes its latents."""
         return (self.start.parameter_count + self.start.vae_parameter_count) * BYTES
+
+    @property
+    def slot_bytes(self) -> int:
+        """Most disk of a slot's trial in bytes: its last checkpoint, and beside it the next while it is written."""
+        return 2 * self.checkpoint_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """Most disk of all trials that have ended in bytes: a generator each, as all of them may be on the front."""
+        return self.space.search.trials * self.generator_bytes
+
+    def weight_bytes(self, slots: int) -> int:
+        """Most disk of a sweep's weights in bytes, on so many slots."""
+        return slots * self.slot_bytes + self.kept_bytes
 
     @property
     def _models(self) -> tuple[ModelFolder, ...]:

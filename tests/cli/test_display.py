@@ -23,7 +23,7 @@ def tell(view: View, tmp_path, *, ended_earlier: int = 0) -> None:
         view.trial_finished(0, TrialState.COMPLETE, None)
         view.front_changed([0], 7.5)
 
-    view.sweep_started(SweepPlan(recorded, "/runs/recorded", slots=2, ended=ended_earlier))
+    view.sweep_started(SweepPlan(recorded, "/runs/recorded", slots=2, ended=ended_earlier, weight_bytes=7_000_000))
     if ended_earlier:
         trial_0()
     view.phase("starting 2 slots")
@@ -45,7 +45,7 @@ def test_the_live_table_has_a_row_for_each_trial_with_the_metrics_of_the_search_
     table = LiveTable()
     tell(table, tmp_path)
     title, *lines = screen(table).splitlines()
-    assert title == "recorded: training"
+    assert title == "recorded: training; weights take at most 7 MB"
     assert [word for line in lines[:2] for word in line.split()] == [
         *("fd_", "unlearning_", "override_"),
         *("trial", "step", "classifier", "accuracy", "distance", "front", "state"),
@@ -91,6 +91,7 @@ def test_without_a_terminal_every_event_is_a_line(tmp_path, capsys):
     events = [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()]
     assert events == [
         "recorded: 5 trials of 20 steps, 2 at a time, in /runs/recorded",
+        "weights take at most 7 MB there, were all trials on the front",
         "starting 2 slots",
         "trial 0 starts: generator_lr 0.0001, fake_score_forget_weight 0.1, override 1",
         "trial 0 at step 20: fd_classifier 1.25, unlearning_accuracy 0.75, override_distance 4",

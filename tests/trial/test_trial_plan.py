@@ -42,6 +42,8 @@ def test_memory_and_disk_are_counted_from_the_teachers_weights():
     weights = plan.teacher.parameter_count * 4
     assert plan.model_bytes == 10 * weights
     assert plan.checkpoint_bytes == 8 * weights
+    # Two slots write a checkpoint while they still have the last, and each of the trials may end up on the front.
+    assert plan.weight_bytes(slots=2) == (2 * 2 * 8 + plan.space.search.trials) * weights
 
 
 def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(tmp_path):
