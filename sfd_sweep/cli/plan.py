@@ -6,6 +6,7 @@ from sfd_sweep.cli.tables import bounds, console, pairs
 from sfd_sweep.config import ReferenceKind
 from sfd_sweep.datasets.finding import describe
 from sfd_sweep.evaluation.inception_weights import describe_weights
+from sfd_sweep.storage import below
 from sfd_sweep.tracking.store import resolve_uri, without_credentials
 from sfd_sweep.trial.plan import Plan
 
@@ -107,7 +108,7 @@ def _disk(plan: Plan) -> list[tuple[str, object]]:
 def _places(plan: Plan) -> list[tuple[str, object]]:
     space = plan.space
     return [
-        ("storage", f"{without_credentials(space.storage)}/{space.name}"),
+        ("storage", below(space.storage, space.name)),
         ("tracking", without_credentials(resolve_uri(space.tracking.uri))),
         ("experiment", space.tracking.experiment or space.name),
     ]

@@ -30,7 +30,7 @@ class Driver:
     """Runs what is left of a sweep, once.
 
     Args:
-        sweep: its folder, on a local disk.
+        sweep: its folder.
         study: opened from that folder.
         build: makes a worker's lab.
     """
@@ -59,7 +59,7 @@ class Driver:
             Interrupted: Ctrl-C was pressed.
             UserError: the lab cannot be built, for a reason that the user can do something about.
         """
-        self._observer.sweep_started(SweepPlan(self._space, self._sweep.path, slots, self._study.ended(), weight_bytes))
+        self._observer.sweep_started(SweepPlan(self._space, str(self._sweep), slots, self._study.ended(), weight_bytes))
         message = f"{self._space.name} was stopped; `sfd-sweep resume {self._space.name}` goes on with it"
         with signals_stop(self._stop, message):
             self._progress.tell_again()
@@ -93,6 +93,7 @@ class Driver:
             tune.with_parameters(SlotTrial, broker=pool.broker, space=self._space),
             name="tune",
             storage_path=(self._sweep / "ray").path,
+            storage_filesystem=self._sweep.filesystem,
             resources_per_trial=RESOURCES,
             num_samples=left,
             max_concurrent_trials=slots,
@@ -139,7 +140,7 @@ class Driver:
         front = self._progress.front()
         outcome = Outcome(
             name=self._space.name,
-            folder=self._sweep.path,
+            folder=str(self._sweep),
             counts=self._progress.counts(),
             front=front.numbers,
             hypervolume=front.hypervolume,

@@ -14,7 +14,7 @@ class SweepPlan:
     """What is about to be run.
 
     Attributes:
-        folder: path of the sweep's folder.
+        folder: path of the sweep's folder, or its URI.
         slots: trials at a time; 0 if there is nothing left to train or judge.
         ended: trials that have ended already, in an earlier part of the sweep.
         weight_bytes: most that weights can take in the folder, with every trial on the front.
@@ -33,7 +33,7 @@ class Outcome:
 
     Attributes:
         name: of the sweep.
-        folder: path of its folder.
+        folder: path of its folder, or its URI.
         counts: trials by state, those of earlier parts of the sweep included.
         front: numbers of the trials on the front.
         hypervolume: of the front.

@@ -1,26 +1,27 @@
-"""The sweep's study: Optuna's, in a journal file, and the source of truth about every trial.
+"""The sweep's study: Optuna's, in a journal, and the source of truth about every trial.
 
 What a sweep has come to know is here before anyone is told of it, so the study alone suffices to resume. A trial that
 has not ended is RUNNING in it, also when its driver is gone.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial
 from optuna.trial import TrialState as OptunaState
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.objectives import violation
+from sfd_sweep.storage import Folder
+from sfd_sweep.sweep.journal import Journal
 from sfd_sweep.sweep.samplers import make_sampler, suggest
 from sfd_sweep.trial.report import Report, TrialState
 
-JOURNAL = "study.journal"
+STUDY = "study"
 
 _STATES = {
     OptunaState.RUNNING: TrialState.RUNNING,
@@ -69,15 +70,18 @@ class SweepStudy:
 
     Args:
         space: the sweep.
-        folder: its local folder, where the journal is or will be.
+        sweep: its folder, where the journal is or will be.
+        may_write: raises if the sweep may be another process's by now; called before every write.
+
+    Raises:
+        UserError: the journal is damaged.
     """
 
-    def __init__(self, space: SearchSpace, folder: Path) -> None:
+    def __init__(self, space: SearchSpace, sweep: Folder, may_write: Callable[[], None] = lambda: None) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        journal = folder / JOURNAL
-        _mend(journal)
         self._space = space
-        self._storage = JournalStorage(JournalFileBackend(str(journal)))
+        self._journal = Journal(sweep / STUDY, may_write)
+        self._storage = JournalStorage(self._journal)
         self._study = optuna.create_study(
             study_name=space.name,
             storage=self._storage,
@@ -110,7 +114,8 @@ class SweepStudy:
         """Begin the next trial: the first settings in the file come first, then the sampler's."""
         number = len(self._numbers(*_STATES))
         self._study.sampler = make_sampler(self._space.search, number)
-        self._draw(self._study.ask())
+        with self._journal.at_once():
+            self._draw(self._study.ask())
         return number
 
     def report(self, number: int, report: Report, waiting_seconds: float) -> bool:
@@ -194,13 +199,3 @@ class SweepStudy:
             reports=tuple(Reported(Report(**kept["report"]), kept["waiting_seconds"]) for kept in reports),
             reason=attributes.get(_REASON),
         )
-
-
-def _mend(journal: Path) -> None:
-    """Remove what a driver that was killed while writing has left: its lock, and half a line."""
-    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
-    if journal.exists():
-        content = journal.read_bytes()
-        if not content.endswith(b"\n"):
-            with journal.open("r+b") as stream:
-                stream.truncate(content.rfind(b"\n") + 1)

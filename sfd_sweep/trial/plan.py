@@ -12,6 +12,7 @@ from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.inception_weights import describe_weights
+from sfd_sweep.storage import check_location
 
 GUIDANCE = ("guidance_scale", "fake_score_guidance_scale", "fake_score_training_guidance_scale")
 BYTES = 4  # a float32
@@ -120,6 +121,7 @@ def make_plan(space: SearchSpace) -> Plan:
     Raises:
         UserError: it does not; the message names the key and the remedy.
     """
+    check_location(space.storage)
     teacher = ModelFolder.open(space.task.teacher)
     start = teacher if space.task.start == "teacher" else ModelFolder.open(space.task.start)
     forget = tuple(class_index(teacher.class_names, name) for name in space.task.forget)

@@ -175,11 +175,11 @@ def load_generator(folder: Folder, step: int, device: torch.device | str = "cpu"
             return OneStepGenerator.load(copy, device)
         except FileNotFoundError as error:
             raise UserError(
-                f"{saved.path} is missing; a trial keeps the generator of its last report alone, and once it has ended "
+                f"{saved} is missing; a trial keeps the generator of its last report alone, and once it has ended "
                 "only on the front (`keep_generators`)"
             ) from error
         except UserError as error:
-            raise UserError(str(error).replace(str(copy), saved.path)) from error
+            raise UserError(str(error).replace(str(copy), str(saved))) from error
 
 
 def _judgement(
@@ -205,7 +205,7 @@ def _load_state(trainer: Trainer, folder: Folder) -> None:
         trainer.load_state(load(folder.read(TRAINING_STATE)))
     except (FileNotFoundError, SafetensorError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise TrialFailed(f"cannot go on from {folder.path}/{TRAINING_STATE}: missing or broken ({reason})") from error
+        raise TrialFailed(f"cannot go on from {folder}/{TRAINING_STATE}: missing or broken ({reason})") from error
 
 
 def _upload_generator(generator: OneStepGenerator, target: Folder) -> None:

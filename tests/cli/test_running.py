@@ -108,7 +108,8 @@ def test_a_sweep_is_found_by_its_name(place, recorded, folder, monkeypatch):
     from sfd_sweep.sweep.location import locate
 
     if place == "storage":
-        assert locate("x", storage=Path("elsewhere")) == "elsewhere/x"
+        assert locate("x", storage="elsewhere") == "elsewhere/x"
+        assert locate("x", storage="s3://bucket/a?region=b") == "s3://bucket/a/x?region=b"
     elif place == "record":
         assert locate(NAME, uri=f"sqlite:///{recorded}/mlflow.db") == (recorded / "runs" / NAME).as_uri()
     else:
