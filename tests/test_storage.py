@@ -5,6 +5,7 @@ import threading
 import uuid
 
 import pytest
+from moto.core import enable_iam_authentication
 from object_store import serving
 
 from sfd_sweep.errors import UserError
@@ -146,9 +147,9 @@ def test_an_object_store_is_shown_without_options_and_its_secrets_go_nowhere(sto
 
 
 def test_an_object_is_put_under_its_own_name_and_no_other(store):
-    before = set(store.keys())
+    before = set(store.objects())
     Folder.open(store.uri("bucket/own")).write("deep/x", b"1")
-    assert set(store.keys()) - before == {"own/deep/x"}
+    assert set(store.objects()) - before == {"own/deep/x"}
 
 
 @pytest.mark.parametrize("location", ["s3://key:secret@bucket/x", "gs://key@bucket/x", "s3://key:sec%2Fret@bucket"])
@@ -169,6 +170,14 @@ def test_why_an_object_store_refuses_is_said_in_one_line(store, monkeypatch):
     assert refusal(Folder.open(store.uri("nowhere/x"))).startswith(
         "storage: s3://nowhere/x cannot be used: there is no such bucket"
     )
+    for name, value in store.make_user_without_rights().items():
+        monkeypatch.setenv(name, value)
+    with enable_iam_authentication():
+        assert "it denies access; set AWS_ACCESS_KEY_ID" in refusal(Folder.open(store.uri("bucket/x")))
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+        assert "the secret key does not fit" in refusal(Folder.open(store.uri("bucket/x")))
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        assert "it does not know the access key" in refusal(Folder.open(store.uri("bucket/x")))
     silent = "s3://bucket/x?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
     assert "it does not answer; check the endpoint" in refusal(Folder.open(silent))
 

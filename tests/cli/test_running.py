@@ -81,6 +81,16 @@ def test_a_dry_run_prints_the_plan_without_passwords_and_makes_nothing(command, 
     assert not list(folder.iterdir())
 
 
+def test_a_dry_run_shows_a_bucket_and_refuses_one_with_credentials_without_showing_them(command, folder):
+    said = command("run", str(DIGITS), "--dry-run", *settings("storage=s3://bucket/a?endpoint_override=minio:9000"))
+    assert (said.code, said.err) == (0, "")
+    assert re.search(r"^storage +s3://bucket/a/digits-forget-0\?endpoint_override=minio:9000 *$", said.out, re.M)
+    said = command("run", str(DIGITS), "--dry-run", *settings("storage=s3://me:geheim@bucket/a"))
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "the s3:// URI holds credentials" in said.err
+    assert "geheim" not in said.err
+
+
 @pytest.mark.parametrize("override", ["[2, 3]", "2", "random", "classifier", "[2, drei]", "[2, 3, 4]", "[2, 1]"])
 def test_a_dry_run_knows_several_forgotten_classes_and_what_replaces_them(command, folder, override):
     forgotten = settings("task.forget=[0, 1]", f"parameters.override={override}", "search.first=[]")
