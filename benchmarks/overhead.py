@@ -118,7 +118,7 @@ def main() -> None:
         space = load_search_space(
             SPACE,
             [
-                f"search.trials={trials}",
+                f"budget.trials={trials}",
                 "trial.steps=2",
                 "trial.evaluate_every=2",
                 "evaluation.samples=90",

@@ -8,15 +8,11 @@ from typing import Annotated
 
 import typer
 
-from sfd_sweep.cli.making import check_target
-from sfd_sweep.cli.options import Force
+from sfd_sweep.cli.making import check_target, parse_class_names
+from sfd_sweep.cli.options import ClassNames, Force
 from sfd_sweep.diffusion.research_checkpoint import Network, Weights
 from sfd_sweep.errors import UserError
 
-CLASSES = {
-    "cifar10": "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck",
-    "stl10": "airplane,bird,car,cat,deer,dog,horse,monkey,ship,truck",
-}
 T_INIT = 440
 
 
@@ -32,10 +28,7 @@ def import_checkpoint(
     ],
     out: Annotated[Path, typer.Argument(help="The folder to make.", metavar="DIR")],
     *,
-    class_names: Annotated[
-        str,
-        typer.Option(help="Names of its classes, by index: cifar10, stl10 or a list.", metavar="NAME,NAME,…"),
-    ],
+    class_names: ClassNames,
     layout: Annotated[
         Layout, typer.Option(help="Its network: the U-Net of Selective Amnesia, SalUn and SFD.")
     ] = Layout.DDPM,
@@ -63,7 +56,7 @@ def import_checkpoint(
     What is written computes the same, as a teacher's or a one-step generator's folder.
     """
     check_target(out, force)
-    names = _class_names(class_names)
+    names = parse_class_names(class_names)
     from sfd_sweep.diffusion import ddpm_layout
     from sfd_sweep.diffusion.loading import save_score_model
     from sfd_sweep.diffusion.research_checkpoint import ResearchCheckpoint
@@ -86,10 +79,3 @@ def import_checkpoint(
         f"{out}: a {chosen.network} of {len(names)} classes and {edge}×{edge} pixels, "
         f"with {parameters:.1f} million parameters, from its {chosen.weights} weights"
     )
-
-
-def _class_names(given: str) -> list[str]:
-    names = [name.strip() for name in CLASSES.get(given, given).split(",")]
-    if not all(names) or len(set(names)) < len(names):
-        raise UserError(f"--class-names {given!r}: every class needs a name of its own, separated by commas")
-    return names

@@ -46,6 +46,17 @@ Images = Annotated[
         metavar="SOURCE",
     ),
 ]
+ClassNames = Annotated[
+    str, typer.Option(help="Names of the classes, by index: cifar10, stl10 or a list.", metavar="NAME,NAME,…")
+]
+ImageClassNames = Annotated[
+    str | None,
+    typer.Option(
+        "--class-names",
+        help="Names of the images' classes, by label, where the files hold none: cifar10, stl10 or a list.",
+        metavar="NAME,NAME,…",
+    ),
+]
 Out = Annotated[Path, typer.Option(help="The folder to make.", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfd_sweep.cli.making import check_target, progress_bar
-from sfd_sweep.cli.options import Force, Images, Out, check_file, one_thread, write_file
+from sfd_sweep.cli.making import check_target, parse_class_names, progress_bar
+from sfd_sweep.cli.options import Force, ImageClassNames, Images, Out, check_file, one_thread, write_file
 from sfd_sweep.errors import TrialFailed, UserError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last save
 JudgeFolder = Annotated[
     str | None, typer.Option(help="Judge of the teacher; digits have builtin:digits.", metavar="DIR")
 ]
+Judged = Annotated[bool, typer.Option("--judge/--no-judge", help="Whether to measure it, if there is a judge for it.")]
 Grid = Annotated[Path | None, typer.Option(help="A picture of samples to make too.", metavar="FILE")]
 
 
@@ -59,6 +60,7 @@ def pretrain(
     *,
     out: Out,
     preset: Preset = "digits",
+    class_names: ImageClassNames = None,
     steps: Steps = None,
     batch_size: BatchSize = None,
     lr: Rate = None,
@@ -74,6 +76,7 @@ def pretrain(
     save_every: SaveEvery = 1000,
     resume: Resume = False,
     classifier: JudgeFolder = None,
+    judged: Judged = True,
     grid: Grid = None,
     force: Force = False,
 ) -> None:
@@ -84,6 +87,7 @@ def pretrain(
     check_target(out, force)
     if grid is not None:
         check_file(grid)
+    names = None if class_names is None else parse_class_names(class_names)
     if address is not None and not workers:
         raise UserError("--address is of the cluster where --workers train; give their number too")
     recipe = _recipe(
@@ -104,9 +108,11 @@ def pretrain(
     from sfd_sweep.sweep.pretraining import Workers
 
     one_thread() if cpus_per_worker == 1 else torch.set_num_threads(cpus_per_worker)
-    images = load_images(source)
+    images = load_images(source, class_names=names, size=recipe.image_size)
     check_images(images.image_shape, recipe)
-    judge = _judge(source, classifier)
+    judge = _judge(source, classifier) if judged else None
+    if judge is not None:
+        judge.check_fit(images.class_names, images.image_shape)
     group = Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker, address=address)
     _train(source, images, recipe, out, workers=group, save_every=save_every, resume=resume, force=force)
     _look(out, judge, grid, device="cuda" if gpus_per_worker and torch.cuda.is_available() else "cpu")

@@ -57,7 +57,7 @@ def show(
     results = Results.read(name, uri)
     choice = choose(results, trial=trial, knee=knee, best_score=best_score, at_most=at_most, at_least=at_least)
     if choice:
-        print_trial(choice, results.record.space)
+        print_trial(choice)
     else:
         print_sweep(results.record)
 

@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sfd_sweep.cli.making import check_target, progress_bar
-from sfd_sweep.cli.options import Device, Devices, Force, Images, Out, Seed, chosen_device, one_thread
+from sfd_sweep.cli.making import check_target, parse_class_names, progress_bar
+from sfd_sweep.cli.options import (
+    Device,
+    Devices,
+    Force,
+    ImageClassNames,
+    Images,
+    Out,
+    Seed,
+    chosen_device,
+    one_thread,
+)
 from sfd_sweep.errors import TrialFailed, UserError
 
 if TYPE_CHECKING:
@@ -111,6 +121,7 @@ def train_classifier(
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Start resnet34-224 from ImageNet's weights.")
     ] = False,
+    class_names: ImageClassNames = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the images; otherwise the preset's.", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images an update; otherwise the preset's.", min=2)] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; otherwise the preset's.", min=1e-12)] = None,
@@ -121,13 +132,14 @@ def train_classifier(
 ) -> None:
     """Train the classifier that judges generators."""
     check_target(out, force)
+    names = None if class_names is None else parse_class_names(class_names)
     from sfd_sweep.datasets.sources import load_images
     from sfd_sweep.evaluation.classifiers.residual import imagenet_weights
     from sfd_sweep.evaluation.presets import PRESETS, default_preset
     from sfd_sweep.evaluation.training import train_classifier as train
 
     place = chosen_device(device)
-    images = load_images(source)
+    images = load_images(source, class_names=names)
     name = default_preset(images.image_shape, gpu=place == "cuda") if preset is None else preset.value
     chosen = PRESETS[name]
     if pretrained and not chosen.imagenet:

@@ -11,9 +11,11 @@ from sfd_sweep.config.parameters import (
 )
 from sfd_sweep.config.search_space import (
     AshaScheduler,
+    Budget,
     Constraint,
     Evaluation,
     Inception,
+    MultiObjectiveAshaScheduler,
     NoScheduler,
     Objective,
     Resources,
@@ -29,6 +31,7 @@ from sfd_sweep.config.settings import Override, Settings
 __all__ = [
     "METRICS",
     "AshaScheduler",
+    "Budget",
     "CategoricalDistribution",
     "Constraint",
     "Distribution",
@@ -38,6 +41,7 @@ __all__ = [
     "Inception",
     "IntDistribution",
     "Metric",
+    "MultiObjectiveAshaScheduler",
     "NoScheduler",
     "Objective",
     "Override",

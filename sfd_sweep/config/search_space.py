@@ -1,19 +1,21 @@
 """The search-space file as typed, frozen objects: one `SearchSpace` is one sweep."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sfd_sweep.config.checks import (
     bad_first_points,
+    gpu_hours_without_gpus,
     impossible_override,
     metrics_without_reference,
     nothing_searched,
     repeated,
+    unconditional_sampler,
 )
 from sfd_sweep.config.metrics import METRICS, Goal, ReferenceKind, Scale
-from sfd_sweep.config.mistakes import KeyPath, Mistake, advice, refuse
+from sfd_sweep.config.mistakes import KeyPath, Mistake, advice, one_of, refuse
 from sfd_sweep.config.parameters import Parameters
 
 
@@ -66,12 +68,41 @@ class TrialBudget(_Section):
         return (*range(self.evaluate_every, self.steps, self.evaluate_every), self.steps)
 
 
-class AshaScheduler(_Section):
-    """Asynchronous successive halving on the combined score (Li et al., MLSys 2020)."""
+class _HalvingScheduler(_Section):
+    """Asynchronous successive halving: at each rung, the best of those that have reached it so far go on."""
 
-    type: Literal["asha"]
+    type: str
     grace_evaluations: int = Field(1, ge=1, description="evaluations that no trial is stopped before")
     reduction_factor: float = Field(3, gt=1, description="one in so many trials goes on at a rung")
+
+    def rungs(self, milestones: Sequence[int]) -> tuple[int, ...]:
+        """The steps after which a trial may be stopped.
+
+        The first is that of the grace, and each of the others comes after `reduction_factor` times as many steps as the
+        one before. A rung that lies between two evaluations is at the later one. The last evaluation is none, as a
+        trial is complete then.
+
+        Args:
+            milestones: the steps after which a trial is evaluated, in order.
+        """
+        *stops, last = milestones
+        level, rungs = float(milestones[min(self.grace_evaluations, len(milestones)) - 1]), []
+        while level < last:
+            rungs.extend([step for step in stops if step >= level][:1])
+            level *= self.reduction_factor
+        return tuple(dict.fromkeys(rungs))
+
+
+class AshaScheduler(_HalvingScheduler):
+    """Asynchronous successive halving by the combined score (Li et al., MLSys 2020)."""
+
+    type: Literal["asha"]
+
+
+class MultiObjectiveAshaScheduler(_HalvingScheduler):
+    """Asynchronous successive halving by constraints, then fronts in all objectives (Schmucker et al., 2021)."""
+
+    type: Literal["mo_asha"]
 
 
 class NoScheduler(_Section):
@@ -79,20 +110,63 @@ class NoScheduler(_Section):
 
     type: Literal["none"] = "none"
 
+    def rungs(self, _milestones: Sequence[int]) -> tuple[int, ...]:
+        """No step at all."""
+        return ()
+
 
 class Search(_Section):
-    """Which settings are tried next, how many, and who goes on."""
+    """Which settings are tried next, and who goes on."""
 
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random"] = Field("tpe", description="Optuna's sampler")
     seed: Seed = Field(0, description="seed of the sampler")
-    trials: int = Field(gt=0, description="trials in the sweep")
     first: tuple[dict[str, Any], ...] = Field((), description="settings to try first; a missing parameter is sampled")
-    scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="type")] = Field(
-        NoScheduler(), description="whether a trial may be stopped early"
+    warm_start: tuple[str, ...] = Field(
+        (),
+        description="earlier sweeps, or MLflow experiments full of them, by name: what their complete trials found "
+        "is told to the sampler, and none of them is run again",
+    )
+    scheduler: Annotated[NoScheduler | AshaScheduler | MultiObjectiveAshaScheduler, Field(discriminator="type")] = (
+        Field(NoScheduler(), description="whether a trial may be stopped early")
     )
     max_failures: int = Field(
-        3, ge=1, description="the sweep stops when so many trials fail before the first completes"
+        3,
+        ge=1,
+        description="the sweep stops at once when so many trials have failed since it was started or resumed, and "
+        "none has ever come to its end or been stopped early",
     )
+
+
+class Budget(_Section):
+    """What a sweep may spend: beyond the limit that is reached first no trial begins; those that run go on."""
+
+    trials: int | None = Field(None, gt=0, description="trials in the sweep, however they end; null: no limit")
+    hours: float | None = Field(
+        None, gt=0, description="hours with slots at work, in all parts of a resumed sweep; null: no limit"
+    )
+    gpu_hours: float | None = Field(
+        None, gt=0, description="the same hours times the GPUs that the slots hold; null: no limit"
+    )
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> "Budget":
+        if not self.limits():
+            raise ValueError("must set trials, hours or gpu_hours, so that the sweep has an end")
+        return self
+
+    def __str__(self) -> str:
+        return one_of(self.limits().values())
+
+    def limits(self) -> dict[str, str]:
+        """The limits that are set, in words, by name."""
+        words = {"trials": "trial", "hours": "hour", "gpu_hours": "GPU-hour"}
+        return {name: f"{value:g} {words[name]}{'s' * (value != 1)}" for name, value in self if value is not None}
+
+    def used_up(self, *, trials: int, hours: float, gpu_hours: float) -> str | None:
+        """The first limit that so much reaches, in words; None if another trial may begin."""
+        spent = {"trials": trials, "hours": hours, "gpu_hours": gpu_hours}
+        reached = [text for name, text in self.limits().items() if spent[name] >= getattr(self, name)]
+        return reached[0] if reached else None
 
 
 class Objective(_Section):
@@ -102,6 +176,11 @@ class Objective(_Section):
     goal: Goal = Field(description="which way is better: the metric's own, written out for the reader")
     reference: float = Field(description="the worst value that still counts: the hypervolume's reference point")
     weight: float = Field(1.0, gt=0, description="weight in the combined score")
+    error: float = Field(
+        0.0,
+        ge=0,
+        description="error of an evaluation: `mo_asha` stops no trial for a difference that is not above it",
+    )
 
     @model_validator(mode="after")
     def _suits_the_metric(self) -> "Objective":
@@ -115,6 +194,11 @@ class Constraint(_Section):
     metric: MetricName = Field(description="what is measured, of the metrics that an evaluation reports")
     min: float | None = Field(None, description="least value of a feasible trial; null: none")
     max: float | None = Field(None, description="greatest value of a feasible trial; null: none")
+    error: float = Field(
+        0.0,
+        ge=0,
+        description="error of an evaluation: `mo_asha` stops no trial for an excess that is not above it",
+    )
 
     @model_validator(mode="after")
     def _bounded(self) -> "Constraint":
@@ -257,7 +341,8 @@ class SearchSpace(_Section):
     task: Task
     trial: TrialBudget
     parameters: Parameters
-    search: Search
+    search: Search = Search()
+    budget: Budget
     objectives: tuple[Objective, ...] = Field(min_length=1, description="axes of the front")
     constraints: tuple[Constraint, ...] = Field((), description="bounds that a trial on the front keeps")
     evaluation: Evaluation = Evaluation()
@@ -279,6 +364,9 @@ class SearchSpace(_Section):
         refuse(nothing_searched(self.parameters))
         refuse(
             [
+                *gpu_hours_without_gpus(self.budget.gpu_hours, self.resources.gpus_per_worker),
+                *unconditional_sampler(self.search.sampler, self.parameters),
+                *repeated(self.search.warm_start, ("search", "warm_start")),
                 *bad_first_points(self.search.first, self.parameters),
                 *impossible_override(self.parameters, self.task.forget),
                 *metrics_without_reference(self._metric_paths(), self.evaluation.reference_kind),

@@ -202,11 +202,28 @@ def check_images(image_shape: tuple[int, int, int], recipe: Pretraining) -> None
             f"the network halves its images {halvings} times, which {height}×{width} ones cannot be; "
             "give it fewer channels (--set channels=[…])"
         )
+    _check_heads(recipe, height)
     sizes = _feature_sizes(recipe, height)
     if missing := set(recipe.attention_sizes) - set(sizes):
         raise UserError(
             f"attention_sizes: {height}×{width} images have feature maps of {', '.join(map(str, sizes))}, and none of "
             f"{', '.join(map(str, sorted(missing)))}; change it (--set attention_sizes=[…])"
+        )
+
+
+def _check_heads(recipe: Pretraining, image_size: int) -> None:
+    """Whether every feature map that attends to itself falls into whole heads.
+
+    Raises:
+        UserError: one does not.
+    """
+    sizes = zip(_feature_sizes(recipe, image_size), recipe.channels, strict=True)
+    widths = [width for size, width in sizes if size in recipe.attention_sizes]
+    widths += recipe.channels[-1:] if recipe.middle_attention else ()
+    if odd := [width for width in widths if recipe.attention_head_dim and width % recipe.attention_head_dim]:
+        raise UserError(
+            f"attention_head_dim: {odd[0]} channels do not fall into heads of {recipe.attention_head_dim}; change it "
+            "(--set attention_head_dim=…), or leave it to one head (null)"
         )
 
 

@@ -17,12 +17,17 @@ class Pretraining(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    image_size: Count | None = Field(
+        None, description="pixels along the edge that images are brought to first; null: they stay as they are"
+    )
     channels: tuple[Count, ...] = Field((16, 32), min_length=1, description="width at each resolution")
     layers_per_block: Count = Field(1, description="residual blocks at each resolution")
     norm_groups: Count = Field(8, description="groups of the group norms")
     attention_sizes: tuple[Count, ...] = Field((), description="heights of the feature maps that attend to themselves")
     middle_attention: bool = Field(False, description="whether the smallest feature map attends to itself")
-    attention_head_dim: Count = Field(8, description="channels of an attention head")
+    attention_head_dim: Count | None = Field(
+        8, description="channels of an attention head; null: one head, as wide as its feature map"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of a residual block's values dropped in training")
     prediction_type: Literal["epsilon", "v_prediction"] = Field(
         "v_prediction", description="what the network puts out, and whose plain squared error is the loss"
@@ -65,12 +70,13 @@ class Pretraining(BaseModel):
 
 
 _PAPER = Pretraining(
+    image_size=32,
     channels=(128, 256, 256, 256),
     layers_per_block=2,
     norm_groups=32,
     attention_sizes=(16,),
     middle_attention=True,
-    attention_head_dim=256,  # one head
+    attention_head_dim=None,
     dropout=0.1,
     prediction_type="epsilon",
     steps=800_000,
@@ -90,6 +96,7 @@ Forgetting Distillation was published with."""
 PRESETS = {
     "digits": Pretraining(),
     "small-cifar10": Pretraining(
+        image_size=32,
         channels=(32, 64, 64),
         norm_groups=8,
         middle_attention=True,
@@ -102,7 +109,7 @@ PRESETS = {
         stored_as="float32",
     ),
     "ddpm-cifar10": _PAPER,
-    "ddpm-stl10": _PAPER,
+    "ddpm-stl10": _PAPER.with_changes({"image_size": 64, "channels": (128, 256, 256, 256, 512)}),
 }
 """By name: what trains within a minute on 8×8 digits and within minutes on 32×32 photographs, on a laptop; and the
 published networks, for GPUs."""

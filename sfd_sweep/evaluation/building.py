@@ -65,7 +65,10 @@ def _reference(
                 "real images"
             )
         return TeacherImages(teacher, classes=len(class_names), recipe=evaluation.teacher_samples, seed=evaluation.seed)
-    images = load_images(evaluation.reference, class_names=class_names, size=image_shape[-1])
+    try:
+        images = load_images(evaluation.reference, class_names=class_names, size=image_shape[-1])
+    except UserError as error:
+        raise UserError(f"evaluation.reference: {error}") from error
     if images.image_shape != image_shape:
         raise UserError(
             f"evaluation.reference: {evaluation.reference} has images of shape {images.image_shape}, but generators "

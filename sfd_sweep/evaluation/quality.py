@@ -40,7 +40,11 @@ class QualityJudge:
             UserError: one of them is missing or broken, or they do not fit each other.
         """
         network = load_classifier(classifier)
-        judge = cls(network, load_images(reference, class_names=network.class_names, size=network.image_size))
+        try:
+            images = load_images(reference, class_names=network.class_names, size=network.image_size)
+        except UserError as error:
+            raise UserError(f"the judge {classifier}: {error}, or go without it (--no-judge)") from error
+        judge = cls(network, images)
         judge.check_fit(judge.images.class_names, judge.images.image_shape)
         return judge
 

@@ -36,5 +36,32 @@ def non_dominated(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
     return comparable & np.array([not _is_dominated(point, losses) for point in losses], dtype=np.bool_)
 
 
+def fronts(losses: NDArray[np.float64]) -> list[NDArray[np.intp]]:
+    """The points by non-dominated fronts, the best first (Deb et al., IEEE Trans. Evol. Comput. 6(2), 2002).
+
+    The first front is what no point dominates, and each of the others what none outside the fronts before dominates.
+
+    Args:
+        losses: shape (n, m), no NaN.
+
+    Returns:
+        The indices of each front's points, in order.
+
+    Raises:
+        ValueError: a loss is NaN.
+    """
+    if np.isnan(losses).any():
+        raise ValueError("a point with a NaN is on no front")
+    before, after = losses[:, None], losses[None]
+    dominates: NDArray[np.bool_] = np.logical_and((before <= after).all(axis=2), (before < after).any(axis=2))
+    dominators, left, found = dominates.sum(axis=0), np.ones(len(losses), dtype=np.bool_), []
+    while left.any():
+        front = left & (dominators == 0)
+        dominators = dominators - dominates[front].sum(axis=0)
+        left &= ~front
+        found.append(np.flatnonzero(front))
+    return found
+
+
 def _is_dominated(point: NDArray[np.float64], losses: NDArray[np.float64]) -> bool:
     return bool(((losses <= point).all(axis=1) & (losses < point).any(axis=1)).any())

@@ -108,8 +108,8 @@ def nodes() -> list[Node]:
     return [Node(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0)) for resources in alive]
 
 
-def slot_count(resources: Resources, trials: int, cluster: Sequence[Node]) -> int:
-    """How many slots the sweep gets: no more than there are trials.
+def slot_count(resources: Resources, trials: int | None, cluster: Sequence[Node]) -> int:
+    """How many slots the sweep gets: no more than it may have trials, if that is limited.
 
     Raises:
         UserError: a worker fits on no machine, or the cluster has no room for the slots.
@@ -123,13 +123,12 @@ def slot_count(resources: Resources, trials: int, cluster: Sequence[Node]) -> in
             f"resources.workers_per_slot: a slot needs {resources.workers_per_slot} workers, but the cluster has room "
             f"for {room}; lower it, or what a worker takes"
         )
-    if resources.slots == "auto":
-        return min(most, trials)
-    if resources.slots > most:
+    if resources.slots != "auto" and resources.slots > most:
         raise UserError(
             f"resources.slots: {resources.slots} slots, but the cluster has room for {most}; write auto or lower it"
         )
-    return min(resources.slots, trials)
+    slots = most if resources.slots == "auto" else resources.slots
+    return slots if trials is None else min(slots, trials)
 
 
 def _too_large(resources: Resources, cluster: Sequence[Node]) -> str:

@@ -1,5 +1,6 @@
 """The driver: from checked settings to an outcome. Starts slots, lets Tune run the trials, judges the front."""
 
+import functools
 import time
 
 import ray
@@ -14,9 +15,10 @@ from sfd_sweep.sweep.front import front_of
 from sfd_sweep.sweep.lab import Build
 from sfd_sweep.sweep.observer import Observer, Outcome, Recorder, SweepPlan
 from sfd_sweep.sweep.progress import Progress
-from sfd_sweep.sweep.scheduler import make_scheduler, recall
+from sfd_sweep.sweep.scheduler import make_scheduler, recall, why_stopped
 from sfd_sweep.sweep.search import StudySearch
 from sfd_sweep.sweep.slots import SlotPool
+from sfd_sweep.sweep.spending import used_up
 from sfd_sweep.sweep.stopping import Stop, StopWhenAsked, signals_stop
 from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.sweep.trainable import RESOURCES, SlotTrial
@@ -47,19 +49,22 @@ class Driver:
         self._stop = Stop()
         self._progress = Progress(space, sweep, study, recorder, observer, self._stop)
 
-    def run(self, slots: int, began: float, weight_bytes: int) -> Outcome:
+    def run(self, slots: int, began: float, weights: str) -> Outcome:
         """Run it on so many slots; Ray is there. Without slots, only tell of it.
 
         Args:
             began: when this part of the sweep began, by `time.monotonic`.
-            weight_bytes: most that weights can take in the sweep's folder.
+            weights: most that they can take in the sweep's folder, in words.
 
         Raises:
             SweepFailed: no trial was completed, no slot works, or the recorder has failed.
             Interrupted: Ctrl-C was pressed.
             UserError: the lab cannot be built, for a reason that the user can do something about.
         """
-        self._observer.sweep_started(SweepPlan(self._space, str(self._sweep), slots, self._study.ended(), weight_bytes))
+        study = self._study
+        self._observer.sweep_started(
+            SweepPlan(self._space, str(self._sweep), slots, study.ended(), weights, earlier=study.earlier())
+        )
         message = f"{self._space.name} was stopped; `sfd-sweep resume {self._space.name}` goes on with it"
         with signals_stop(self._stop, message):
             self._progress.tell_again()
@@ -72,6 +77,7 @@ class Driver:
         self._observer.phase("starting a slot" if slots == 1 else f"starting {slots} slots")
         scratch = self._sweep / "ray"
         scratch.delete()
+        self._progress.spending.start(slots)
         pool = SlotPool(self._space, self._sweep, self._build, slots, self._stop.request)
         try:
             self._train(pool, slots)
@@ -84,8 +90,7 @@ class Driver:
 
     def _train(self, pool: SlotPool, slots: int) -> None:
         """Let Tune run the trials that have not ended."""
-        left = self._space.search.trials - self._study.ended()
-        if left <= 0:
+        if is_trained(self._space, self._study):
             return
         scheduler = make_scheduler(self._space)
         recall(scheduler, self._space, self._study.trials())
@@ -95,11 +100,16 @@ class Driver:
             storage_path=(self._sweep / "ray").path,
             storage_filesystem=self._sweep.filesystem,
             resources_per_trial=RESOURCES,
-            num_samples=left,
+            num_samples=-1,  # the searcher says when there are no more
             max_concurrent_trials=slots,
-            search_alg=StudySearch(self._study),
+            search_alg=StudySearch(
+                self._study,
+                self._progress.spending,
+                why_stopped=functools.partial(why_stopped, scheduler),
+                say=self._observer.phase,
+            ),
             scheduler=scheduler,
-            callbacks=[SweepCallback(self._space, self._progress, self._stop, pool.broker)],
+            callbacks=[SweepCallback(self._progress, self._stop, pool.broker)],
             stop=StopWhenAsked(self._stop, pool.broker.close.remote),
             reuse_actors=True,
             max_failures=ACTOR_DEATHS,
@@ -153,7 +163,12 @@ class Driver:
 
 def is_finished(space: SearchSpace, study: SweepStudy) -> bool:
     """Whether there is nothing left to train or judge."""
-    return study.ended() >= space.search.trials and not judgements(space, study)
+    return is_trained(space, study) and not judgements(space, study)
+
+
+def is_trained(space: SearchSpace, study: SweepStudy) -> bool:
+    """Whether there is nothing left to train: no trial runs, and the budget has no room for another."""
+    return not study.running() and used_up(space.budget, study) is not None
 
 
 def judgements(space: SearchSpace, study: SweepStudy) -> list[Judge]:

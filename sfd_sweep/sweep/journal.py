@@ -84,13 +84,16 @@ class Journal(BaseJournalBackend):
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Write what is appended in the block when it ends, as one segment: all of it survives, or nothing."""
+        """Write what is appended in the block when it ends, as one segment: all of it survives, or nothing.
+
+        If the block raises, that waits for the next append.
+        """
         self._held_back = True
         try:
             yield
         finally:
             self._held_back = False
-            self._write_new()
+        self._write_new()
 
     def _write_new(self) -> None:
         new = _Segment(self._segments[-1].end if self._segments else 0, len(self._lines))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sfd_sweep.config import SearchSpace, Settings
-from sfd_sweep.tracking.records import SweepState
+from sfd_sweep.tracking.records import Spent, SweepState
 from sfd_sweep.trial.report import Report, TrialState
 
 
@@ -17,14 +17,16 @@ class SweepPlan:
         folder: path of the sweep's folder, or its URI.
         slots: trials at a time; 0 if there is nothing left to train or judge.
         ended: trials that have ended already, in an earlier part of the sweep.
-        weight_bytes: most that weights can take in the folder, with every trial on the front.
+        weights: most that they can take in the folder, in words.
+        earlier: what was taken over from earlier sweeps, in words.
     """
 
     space: SearchSpace
     folder: str
     slots: int
     ended: int
-    weight_bytes: int
+    weights: str
+    earlier: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,8 @@ class Recorder(Protocol):
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
         """A trial has ended."""
 
-    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int) -> None:
-        """The front after so many trials have ended."""
+    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int, spent: Spent) -> None:
+        """The front after so many trials have ended and so much was spent."""
 
     def judged(self, number: int, report: Report) -> None:
         """A trial of the front has been evaluated on the final number of samples."""

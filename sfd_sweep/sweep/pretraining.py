@@ -79,7 +79,8 @@ def pretrained(
     """
     place = Folder.open(folder)
     with locked(folder), _kept_if_begun(place):
-        _admit(place, {"source": source, **recipe.model_dump(mode="json")}, resume=resume, anew=anew)
+        request = {"source": source, "class_names": list(images.class_names), **recipe.model_dump(mode="json")}
+        _admit(place, request, resume=resume, anew=anew)
         checkpoints = Checkpoints(place, save_every)
         if workers.count:
             from sfd_sweep.sweep.pretraining_workers import train_on_cluster

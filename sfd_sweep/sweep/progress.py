@@ -1,13 +1,15 @@
 """What is known of a running sweep, and the telling of it: the study first, then the recorder and the observer."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import SweepFailed
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.front import Front, front_of
 from sfd_sweep.sweep.observer import Observer, Recorder
+from sfd_sweep.sweep.spending import Spending
 from sfd_sweep.sweep.stopping import Stop
 from sfd_sweep.sweep.study import StudyTrial, SweepStudy
 from sfd_sweep.sweep.weights import Weights
@@ -29,6 +31,7 @@ class Progress:
         self, space: SearchSpace, sweep: Folder, study: SweepStudy, recorder: Recorder, observer: Observer, stop: Stop
     ) -> None:
         self.study = study
+        self.spending = Spending(space, study)
         self.slot_seconds = dict.fromkeys(SLOT_SECONDS, 0.0)
         self._space = space
         self._sweep = sweep
@@ -65,11 +68,13 @@ class Progress:
     def reported(self, number: int, report: Report, waiting_seconds: float) -> None:
         """A trial has been evaluated."""
         if self.study.report(number, report, waiting_seconds):
+            self.spending.keep()
             self.add_seconds(report.seconds | {"waiting": waiting_seconds})
             self._tell_report(number, report, waiting_seconds)
 
     def ended(self, number: int) -> None:
         """A trial has ended, as the study has heard. Weights that the front has no place for, or no longer, go."""
+        self.spending.keep()
         trial = self.study.trial(number)
         self._tell_ended(trial)
         self._weights.end(number)
@@ -81,6 +86,7 @@ class Progress:
     def judged(self, number: int, report: Report, waiting_seconds: float) -> None:
         """A trial of the front has been evaluated on the final number of samples."""
         self.study.judge(number, report)
+        self.spending.keep()
         self.add_seconds({"judging": sum(report.seconds.values()), "waiting": waiting_seconds})
         self._tell_judged(number, report)
 
@@ -111,10 +117,10 @@ class Progress:
         return reasons[-1] if reasons else "there was none"
 
     def _stop_if_hopeless(self) -> None:
-        most = self._space.search.max_failures
-        reason = self.hopeless()
-        if reason and self._failures >= most:
-            self._stop.request(SweepFailed(f"{most} trials failed before any was complete, the last because {reason}"))
+        trials = self.study.trials()
+        well = any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+        if not well and self._failures >= self._space.search.max_failures:
+            self._stop.request(SweepFailed(_why_all_failed(trials)))
 
     def _tell_started(self, trial: StudyTrial) -> None:
         self._started.add(trial.number)
@@ -132,10 +138,19 @@ class Progress:
 
     def _tell_front(self) -> Front:
         front = self.front()
-        self._recorder.front_changed(front.numbers, front.hypervolume, self.study.ended())
+        self._recorder.front_changed(front.numbers, front.hypervolume, self.study.ended(), self.study.spent())
         self._observer.front_changed(front.numbers, front.hypervolume)
         return front
 
     def _tell_judged(self, number: int, report: Report) -> None:
         self._recorder.judged(number, report)
         self._observer.judged(number, report)
+
+
+def _why_all_failed(trials: Sequence[StudyTrial]) -> str:
+    """The one reason that all failed trials have, but for numbers such as that of a step; or else every reason."""
+    failed = [trial for trial in trials if trial.state is TrialState.FAILED]
+    kinds = {re.sub(r"\d[\d.e+-]*", "#", str(trial.reason)) for trial in failed}
+    if len(failed) > 1 and len(kinds) == 1:
+        return f"all of the first {len(failed)} trials failed, for the same reason: {failed[-1].reason}"
+    return f"all trials failed: {'; '.join(f'trial {trial.number}: {trial.reason}' for trial in failed)}"

@@ -11,10 +11,11 @@ from sfd_sweep.errors import UserError
 from sfd_sweep.storage import Folder, reaching
 from sfd_sweep.sweep.cluster import connected, nodes, slot_count
 from sfd_sweep.sweep.driver import Driver, is_finished
+from sfd_sweep.sweep.earlier import find_warm_start
 from sfd_sweep.sweep.lab import Build, build_trial_room
 from sfd_sweep.sweep.lock import LOCK, one_driver
 from sfd_sweep.sweep.observer import Observer, Outcome, Recorder
-from sfd_sweep.sweep.study import SweepStudy
+from sfd_sweep.sweep.study import SweepStudy, begin_study, is_begun
 from sfd_sweep.tracking.recorder import Recorder as MlflowRecorder
 from sfd_sweep.tracking.store import check_answers, without_credentials
 from sfd_sweep.trial.plan import make_plan
@@ -52,6 +53,7 @@ def run(
     sweep = Folder.open(space.storage) / space.name
     config = without_credentials(dump_search_space(space))
     check_answers(space.tracking.uri)  # before Ray is started, which takes seconds
+    warm_start = find_warm_start(space)
     storage_is_new = sweep.is_local and not Path(sweep.path).parent.exists()
     with ExitStack() as stack:
         with reaching(sweep):
@@ -59,12 +61,13 @@ def run(
             _check_is_new(space, sweep)
         with _nothing_left_of(sweep, storage_is_new):
             stack.enter_context(connected(address))
-            slots = slot_count(space.resources, space.search.trials, nodes())
+            slots = slot_count(space.resources, space.budget.trials, nodes())
             sweep.write(CONFIG, config.encode())
+            begin_study(space, sweep, warm_start, may_write)
             recorder = open_recorder(space, sweep, config, resume=False)
         study = SweepStudy(space, sweep, may_write)
         driver = Driver(space, sweep, study, recorder, observer or Observer(), build)
-        return driver.run(slots, began, plan.weight_bytes(slots))
+        return driver.run(slots, began, plan.weights_in_words(slots))
 
 
 def resume(
@@ -96,14 +99,21 @@ def resume(
     with ExitStack() as stack:
         with reaching(sweep):
             may_write = stack.enter_context(one_driver(sweep))
-        study = SweepStudy(space, sweep, may_write)
+        study = _study_of(space, sweep, may_write)
         slots = 0
         if not is_finished(space, study):
             stack.enter_context(connected(address))
-            slots = slot_count(space.resources, space.search.trials, nodes())
+            slots = slot_count(space.resources, space.budget.trials, nodes())
         recorder = open_recorder(space, sweep, text, resume=True)
         driver = Driver(space, sweep, study, recorder, observer or Observer(), build)
-        return driver.run(slots, began, plan.weight_bytes(slots))
+        return driver.run(slots, began, plan.weights_in_words(slots))
+
+
+def _study_of(space: SearchSpace, sweep: Folder, may_write: Callable[[], None]) -> SweepStudy:
+    """The study, with all that it took over from earlier sweeps, even if its driver was killed before it was made."""
+    if not is_begun(sweep):
+        begin_study(space, sweep, find_warm_start(space), may_write)
+    return SweepStudy(space, sweep, may_write)
 
 
 def _check_is_new(space: SearchSpace, sweep: Folder) -> None:

@@ -2,22 +2,50 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from sfd_sweep.config import AshaScheduler, SearchSpace
+from sfd_sweep.config import AshaScheduler, MultiObjectiveAshaScheduler, NoScheduler, SearchSpace
+from sfd_sweep.sweep.halving import MultiObjectiveHalving
 from sfd_sweep.sweep.study import StudyTrial
 from sfd_sweep.sweep.trainable import standing
-from sfd_sweep.trial.report import TrialState
+from sfd_sweep.trial.report import Report, TrialState
+
+
+class MultiObjectiveAsha(FIFOScheduler):
+    """Tune's side of multi-objective successive halving, which decides on a trial's `report`."""
+
+    def __init__(self, halving: MultiObjectiveHalving) -> None:
+        super().__init__()
+        self._halving = halving
+        self.reasons: dict[str, str] = {}
+        """Why trials were stopped, by Tune's ids."""
+
+    def on_trial_result(self, _tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Whether the trial goes on."""
+        report = Report.from_json(result["report"])
+        verdict = self._halving.judge(trial.trial_id, report.step, report.metrics)
+        if verdict is None or verdict.goes_on:
+            return str(TrialScheduler.CONTINUE)
+        self.reasons[trial.trial_id] = verdict.reason
+        return str(TrialScheduler.STOP)
 
 
 def make_scheduler(space: SearchSpace) -> TrialScheduler:
-    """A scheduler that decides on the combined score (`score`, lower is better) by training step (`step`)."""
-    chosen = space.search.scheduler
-    if not isinstance(chosen, AshaScheduler):
-        return FIFOScheduler()
-    milestones = space.trial.milestones()
-    grace = milestones[min(chosen.grace_evaluations, len(milestones)) - 1]
+    """A scheduler that decides on what `standing` tells of a report."""
+    match space.search.scheduler:
+        case AshaScheduler() as chosen:
+            return _combined_score_asha(space, chosen)
+        case MultiObjectiveAshaScheduler() as chosen:
+            return MultiObjectiveAsha(MultiObjectiveHalving(space, chosen))
+        case NoScheduler():
+            return FIFOScheduler()
+
+
+def _combined_score_asha(space: SearchSpace, chosen: AshaScheduler) -> ASHAScheduler:
+    """Tune's own, on the combined score."""
+    grace, *_ = *chosen.rungs(space.trial.milestones()), space.trial.steps
     return ASHAScheduler(
         time_attr="step",
         metric="score",
@@ -26,6 +54,15 @@ def make_scheduler(space: SearchSpace) -> TrialScheduler:
         grace_period=grace,
         reduction_factor=chosen.reduction_factor,
     )
+
+
+def why_stopped(scheduler: TrialScheduler, trial_id: str) -> str | None:
+    """Why the scheduler stopped a trial, as far as it tells.
+
+    Args:
+        trial_id: Tune's.
+    """
+    return scheduler.reasons.get(trial_id) if isinstance(scheduler, MultiObjectiveAsha) else None
 
 
 @dataclass(frozen=True)

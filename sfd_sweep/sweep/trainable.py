@@ -47,14 +47,17 @@ class SlotTrial(tune.Trainable):
         to = next(self._milestones)
         answer = ray.get(self._broker.call.remote(Advance(self._number, self._settings, to)))
         if isinstance(answer, Done):
-            own = {"report": answer.report.to_json(), "waiting_seconds": answer.waiting_seconds}
-            return standing(answer.report, self._space) | own | {"done": to == self._space.trial.steps}
+            own = {"waiting_seconds": answer.waiting_seconds, "done": to == self._space.trial.steps}
+            return standing(answer.report, self._space) | own
         if isinstance(answer, Failed):
             return {"failure": answer.reason, "score": WORST, "done": True}
         return {"score": WORST, "done": True}  # the sweep stops, and nobody reads this any more
 
 
-def standing(report: Report, space: SearchSpace) -> dict[str, float]:
-    """What a scheduler decides on: `step`, and `score`, which is finite, as a rung takes quantiles of it."""
+def standing(report: Report, space: SearchSpace) -> dict[str, Any]:
+    """What a scheduler decides on: `step`, the `report` itself, and `score`, the combined one (lower is better).
+
+    The score is finite, as a rung of Tune's takes quantiles of it.
+    """
     score = combined_score(report.metrics, space.objectives, space.constraints)
-    return {"step": report.step, "score": min(score, WORST)}
+    return {"step": report.step, "report": report.to_json(), "score": min(score, WORST)}

@@ -14,7 +14,7 @@ from sfd_sweep.storage import Folder
 from sfd_sweep.tracking.models import log_generator
 from sfd_sweep.tracking.pictures import sweep_files
 from sfd_sweep.tracking.reader import read_sweep
-from sfd_sweep.tracking.records import SweepRecord, SweepState, TrialRecord
+from sfd_sweep.tracking.records import Spent, SweepRecord, SweepState, TrialRecord
 from sfd_sweep.tracking.runs import SweepRuns
 from sfd_sweep.tracking.store import Store, one_line, refusals_of
 from sfd_sweep.trial.layout import GENERATOR, step_folder, trial_folder
@@ -78,9 +78,9 @@ class Recorder:
         """The trial has ended."""
         self._put(self._runs.end_trial, number, state, reason)
 
-    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int) -> None:
-        """The front, by numbers of trials, after so many trials have ended."""
-        self._put(self._runs.mark_front, tuple(front), hypervolume, finished)
+    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int, spent: Spent) -> None:
+        """The front, by numbers of trials, after so many trials have ended and so much was spent."""
+        self._put(self._runs.mark_front, tuple(front), hypervolume, finished, spent)
 
     def judged(self, number: int, report: Report) -> None:
         """The trial has been evaluated once more, at the final number of samples."""

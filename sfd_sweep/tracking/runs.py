@@ -18,7 +18,7 @@ from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import UserError
 from sfd_sweep.objectives import combined_score
 from sfd_sweep.tracking.environment import package_lock, version_tags
-from sfd_sweep.tracking.records import SweepState
+from sfd_sweep.tracking.records import Spent, SweepState
 from sfd_sweep.tracking.schema import (
     FINAL,
     FINISHED,
@@ -34,6 +34,7 @@ from sfd_sweep.tracking.schema import (
     restore,
     settings_to_parameters,
     space_to_parameters,
+    sweep_metrics,
     to_text,
 )
 from sfd_sweep.tracking.store import Store, without_credentials
@@ -136,7 +137,7 @@ class SweepRuns:
             self._client.set_terminated(trial.run_id, RUN_STATUS[state])
             self._set_tags(trial, {Tag.STATE: state, Tag.REASON: _short(reason)})
 
-    def mark_front(self, front: Sequence[int], hypervolume: float, finished: int) -> None:
+    def mark_front(self, front: Sequence[int], hypervolume: float, finished: int, spent: Spent) -> None:
         """Tag the trials of the front, and write the sweep's figures after so many finished trials."""
         for number, trial in self._trials.items():
             self._set_tags(trial, {Tag.PARETO: "true" if number in front else "false"})
@@ -148,14 +149,7 @@ class SweepRuns:
             for trial in self._trials.values()
             if trial.tags[Tag.STATE] != TrialState.RUNNING
         )
-        resources = self._space.resources
-        metrics = {
-            "hypervolume": hypervolume,
-            "front_size": float(len(front)),
-            FINISHED: float(finished),
-            SLOT_HOURS: slot_hours,
-            "gpu_hours": slot_hours * resources.workers_per_slot * resources.gpus_per_worker,
-        }
+        metrics = sweep_metrics(len(front), hypervolume, finished, slot_hours, spent)
         self._client.log_batch(self.sweep_id, metrics=_points(metrics, finished))
 
     def judge_trial(self, number: int, report: Report) -> None:
@@ -196,7 +190,7 @@ class SweepRuns:
             Tag.STATE: SweepState.RUNNING,
             Tag.REASON: "",
             Tag.STORAGE: self._storage,
-            Tag.TRIALS: str(self._space.search.trials),
+            Tag.TRIALS: _planned(self._space),
             "mlflow.note.content": _in_words(self._space),
         }
         self._tag_sweep(tags | version_tags())
@@ -255,7 +249,7 @@ def _create_sweep_run(store: Store, space: SearchSpace, storage: str) -> Run:
         Tag.SWEEP: space.name,
         Tag.STATE: SweepState.RUNNING,
         Tag.STORAGE: storage,
-        Tag.TRIALS: str(space.search.trials),
+        Tag.TRIALS: _planned(space),
         MLFLOW_USER: resolve_tags()[MLFLOW_USER],
     }
     return store.client.create_run(experiment_id, tags=tags, run_name=space.name)
@@ -268,8 +262,12 @@ def _in_words(space: SearchSpace) -> str:
     return (
         f"Forget **{forgotten}** of `{space.task.teacher}`: {', '.join(aims)}"
         f"{', with ' + ', '.join(bounds) if bounds else ''}. "
-        f"{space.search.trials} trials of {space.trial.steps} steps, {space.search.sampler} sampler."
+        f"{space.budget}, a trial of {space.trial.steps} steps, {space.search.sampler} sampler."
     )
+
+
+def _planned(space: SearchSpace) -> str:
+    return "" if space.budget.trials is None else str(space.budget.trials)
 
 
 def _end(bound: float | None) -> str:

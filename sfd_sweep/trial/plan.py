@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sfd_sweep.config import CategoricalDistribution, Override, ReferenceKind, SearchSpace
+from sfd_sweep.config import Override, ReferenceKind, SearchSpace
 from sfd_sweep.datasets.finding import find_images
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.diffusion.model_folder import ModelFolder
@@ -16,6 +16,7 @@ from sfd_sweep.storage import check_location
 
 GUIDANCE = ("guidance_scale", "fake_score_guidance_scale", "fake_score_training_guidance_scale")
 BYTES = 4  # a float32
+MEGABYTE = 1e6
 TRAINED_COPIES = 10  # φ, θ and its average, ψ; two gradients; two moments for each of two optimisers
 
 
@@ -71,14 +72,16 @@ class Plan:
         """Most disk of a slot's trial in bytes: its last checkpoint, and beside it the next while it is written."""
         return 2 * self.checkpoint_bytes
 
-    @property
-    def kept_bytes(self) -> int:
-        """Most disk of all trials that have ended in bytes: a generator each, as all of them may be on the front."""
-        return self.space.search.trials * self.generator_bytes
-
-    def weight_bytes(self, slots: int) -> int:
-        """Most disk of a sweep's weights in bytes, on so many slots."""
-        return slots * self.slot_bytes + self.kept_bytes
+    def weights_in_words(self, slots: int) -> str:
+        """Most disk that a sweep's weights take on so many slots: all of its trials may be on the front."""
+        trials, running = self.space.budget.trials, slots * self.slot_bytes / MEGABYTE
+        if trials is None:
+            each = "a member of the front" if self.space.keep_generators == "front" else "a trial"
+            return f"weights take at most {running:,.0f} MB and {self.generator_bytes / MEGABYTE:,.1f} MB {each}"
+        most = running + trials * self.generator_bytes / MEGABYTE
+        return f"weights take at most {most:,.0f} MB" + (
+            ", were all on the front" if self.space.keep_generators == "front" else ""
+        )
 
     @property
     def _models(self) -> tuple[ModelFolder, ...]:
@@ -136,16 +139,12 @@ def make_plan(space: SearchSpace) -> Plan:
 
 
 def _possible(space: SearchSpace, name: str) -> Iterator[Any]:
-    """The values that bound a parameter: its fixed value, its choices, or the ends of its range."""
+    """The values that bound a parameter: its fixed value, its choices or the ends of its range, and `otherwise`."""
     searched = space.parameters.searched()
     if name not in searched:
         yield space.parameters.fixed()[name]
         return
-    distribution = searched[name]
-    if isinstance(distribution, CategoricalDistribution):
-        yield from distribution.choices
-    else:
-        yield from (distribution.low, distribution.high)
+    yield from searched[name].edges().values()
 
 
 def _check_classes(plan: Plan) -> None:

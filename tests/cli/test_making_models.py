@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
-from photographs import photographs
+from photographs import encode, photographs, write_parquet
 from PIL import Image
 from safetensors.torch import load_file
 
-from sfd_sweep.cli import training
+from sfd_sweep.cli import making, training
 from sfd_sweep.diffusion.model_folder import ASSETS, ModelFolder
 from sfd_sweep.diffusion.pretraining import STATE
 from sfd_sweep.diffusion.weights import WEIGHTS
@@ -42,10 +43,12 @@ def test_a_pretrained_teacher_is_a_folder_like_the_shipped_one_with_its_distance
     assert (made.path / size).stat().st_size == (shipped.path / size).stat().st_size
 
 
+SMALL = ("--preset", "small-cifar10", "--set", "channels=[8,16]", "--set", "attention_head_dim=16", "--steps", "2")
+
+
 def test_a_teacher_of_photographs_is_looked_at_in_a_picture(command, folder):
-    photographs(folder / "images", count=16, size=16)
-    small = ("--preset", "small-cifar10", "--set", "channels=[8,16]", "--set", "attention_head_dim=16", "--steps", "2")
-    said = command("pretrain", "images", "--out", "teacher", *small, "--grid", "grid.png")
+    photographs(folder / "images", count=16, size=40)
+    said = command("pretrain", "images", "--out", "teacher", *SMALL, "--set", "image_size=16", "--grid", "grid.png")
     assert (said.code, said.err) == (0, "")
     made = ModelFolder.open("teacher")
     assert (made.class_names, made.sample_shape) == (("china", "flower"), (3, 16, 16))
@@ -54,6 +57,50 @@ def test_a_teacher_of_photographs_is_looked_at_in_a_picture(command, folder):
     with Image.open("grid.png") as picture:
         assert picture.width > 10 * 32
     assert files(folder)[0] == "grid.png"
+
+
+def test_photographs_are_brought_to_the_presets_size(command, folder):
+    photographs(folder / "images", count=16, size=40)
+    assert command("pretrain", "images", "--out", "teacher", *SMALL).code == 0
+    assert ModelFolder.open("teacher").sample_shape == (3, 32, 32)
+
+
+def test_classes_without_names_in_the_files_get_them_from_the_user(command, folder):
+    images = [encode(np.full((16, 16, 3), shade, np.uint8)) for shade in range(0, 240, 12)]
+    write_parquet(folder / "images" / "train.parquet", images, [0, 1] * 10)
+    named = ("--class-names", "night, day")
+    assert command("pretrain", "images", "--out", "teacher", *SMALL, *named).code == 0
+    assert command("train-classifier", "images", "--out", "judge", "--epochs", "1", *named).code == 0
+    assert ModelFolder.open("teacher").class_names == load_classifier("judge").class_names == ("night", "day")
+
+
+@pytest.mark.parametrize("make", ["pretrain", "train-classifier"])
+def test_names_that_are_too_few_or_the_same_are_refused(command, folder, make):
+    images = [encode(np.zeros((16, 16, 3), np.uint8))] * 3
+    write_parquet(folder / "images" / "train.parquet", images, [0, 1, 2])
+    for names, words in (("a,b", "labels up to 2"), ("a,a,b", "every class needs a name of its own")):
+        said = command(make, "images", "--out", "model", "--class-names", names)
+        assert said.code == 2
+        assert words in said.err
+    assert not (folder / "model").exists()
+
+
+def test_a_teacher_that_the_judge_cannot_see_is_refused_before_it_is_trained(command, folder):
+    photographs(folder / "images", count=16, size=16)
+    arguments = ("pretrain", "images", "--out", "teacher", *SMALL, "--classifier", "builtin:digits")
+    said = command(*arguments)
+    assert said.code == 2
+    assert "--no-judge" in said.err
+    assert not (folder / "teacher").exists()
+    assert command(*arguments, "--no-judge").code == 0
+
+
+def test_without_a_terminal_progress_comes_in_lines(command, folder, monkeypatch):
+    monkeypatch.setattr(making, "SECONDS_BETWEEN_LINES", 0.0)
+    said = command("pretrain", "builtin:digits", "--out", "teacher", "--steps", "20", "--no-judge")
+    assert said.code == 0
+    assert re.fullmatch(r"(pretraining, loss [\d.]+: (10|20) of 20\n){2}", said.err)
+    assert said.out.startswith("teacher: a teacher of 10 classes")
 
 
 def test_a_pretraining_that_was_killed_goes_on_and_ends_as_if_nothing_had_been(command, folder):

@@ -9,7 +9,7 @@ import pytest
 
 DIGITS = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 SMALL = [
-    *("search.first=[]", "search.trials=2", "trial.steps=2", "trial.evaluate_every=1", "resources.slots=1"),
+    *("search.first=[]", "budget.trials=2", "trial.steps=2", "trial.evaluate_every=1", "resources.slots=1"),
     *("evaluation.samples=90", "evaluation.forget_samples=20", "evaluation.final_samples=null"),
     *("constraints=[]", "parameters.batch_size=8", "parameters.forget_batch_size=4"),
 ]
@@ -59,8 +59,9 @@ PLAN = {
     "in all": "up to 320 updates, 32 evaluations, 96,000 samples",
     "samples": "2,000 retained and 1,000 forgotten; the front once more on 10,000",
     "memory": "6.4 MB a worker",  # ten float32 copies of the parameters
-    "disk": "0.6 MB a generator and 4.5 MB a training state; two of each a slot at times",
-    "at most": "slots × 10.3 MB + 10.3 MB if all 16 are on the front, beside the grids",
+    "disk": "0.6 MB a generator and 4.5 MB a training state, beside grids of samples",
+    "running": "slots × 10.3 MB, the last checkpoint of each and the next while it is written",
+    "kept": "0.6 MB for each of the members of the front, at most 10.3 MB; as much in MLflow for",
     "generator_lr": "from 2e-05 to 0.0003",
     "batch_size": "64",
     "unlearning_accuracy": "maximize, reference 0",
@@ -76,7 +77,7 @@ def test_a_dry_run_prints_the_plan_without_passwords_and_makes_nothing(command, 
     lines = [re.split("  +", line.strip()) for line in said.out.replace("\n  ", "\n ?  ").splitlines()]
     told = {line[0].strip("? "): line[1] for line in lines if len(line) > 1}
     for name, value in PLAN.items():
-        assert value in said.out if name in ("", "at most") else told[name].startswith(value), name
+        assert value in said.out if name in ("", "running", "kept") else told[name].startswith(value), name
     assert "secret" not in said.out
     assert not list(folder.iterdir())
 

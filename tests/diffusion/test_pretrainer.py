@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.models.attention_processor import Attention
 from pydantic import ValidationError
 from safetensors.torch import load, save
 from torch import nn
@@ -207,12 +208,25 @@ def photographs(size: int) -> LabeledImages:
     )
 
 
-@pytest.mark.parametrize(("preset", "size"), [("ddpm-cifar10", 32), ("ddpm-stl10", 64)])
-def test_the_published_network_has_its_published_size(preset, size):
-    """`google/ddpm-cifar10-32` has 35,746,307 weights, and here there are 11 labels of 4·128 numbers."""
+def published(preset: str) -> UNet2DModel:
     with torch.device("meta"):
-        network = new_teacher(photographs(size), PRESETS[preset]).network
-    assert sum(weight.numel() for weight in network.parameters()) == 35_746_307 + 11 * 512
+        return new_teacher(photographs(PRESETS[preset].image_size), PRESETS[preset]).network
+
+
+def test_the_published_network_has_its_published_size():
+    """`google/ddpm-cifar10-32` has 35,746,307 weights, and here there are 11 labels of 4·128 numbers."""
+    weights = published("ddpm-cifar10").parameters()
+    assert sum(weight.numel() for weight in weights) == 35_746_307 + 11 * 512
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "widths"), [("ddpm-cifar10", 32, (1, 2, 2, 2)), ("ddpm-stl10", 64, (1, 2, 2, 2, 4))]
+)
+def test_a_published_network_is_as_wide_as_the_release_says_and_attends_at_16_with_one_head(preset, size, widths):
+    network = published(preset)
+    assert network.config.sample_size == size
+    assert network.config.block_out_channels == tuple(128 * width for width in widths)
+    assert {module.heads for module in network.modules() if isinstance(module, Attention)} == {1}
     kinds = network.config.down_block_types
     assert size // 2 ** kinds.index("AttnDownBlock2D") == 16
     assert sum("Attn" in kind for kind in [*kinds, *network.config.up_block_types]) == 2
@@ -225,6 +239,8 @@ def test_the_published_network_has_its_published_size(preset, size):
         ((1, 8, 6), {}, "square images, and these are 8×6"),
         ((3, 36, 36), {"channels": (8, 8, 8, 8)}, "halves its images 3 times"),
         ((3, 32, 32), {"attention_sizes": (64, 16)}, "feature maps of 32, 16, and none of 64"),
+        ((3, 32, 32), {"attention_sizes": (16,), "attention_head_dim": 6}, "8 channels do not fall into heads of 6"),
+        ((3, 32, 32), {"middle_attention": True, "attention_head_dim": 32}, "8 channels do not fall into heads of 32"),
     ],
 )
 def test_images_that_the_network_cannot_see_are_refused(shape, changes, message):

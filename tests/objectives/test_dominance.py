@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
-from optuna.study._multi_objective import _is_pareto_front
+from optuna.study._multi_objective import _fast_non_domination_rank, _is_pareto_front
 
 from sfd_sweep.config import Goal
-from sfd_sweep.objectives import non_dominated, to_losses
+from sfd_sweep.objectives import fronts, non_dominated, to_losses
 
 # Few distinct values, so that ties, duplicates and dominated points are common.
 coordinates = st.one_of(st.integers(0, 3).map(float), st.sampled_from([np.inf, -np.inf]))
@@ -66,3 +66,29 @@ def test_no_values_are_losses_of_no_point() -> None:
 def test_values_that_do_not_fit_the_goals_are_refused() -> None:
     with pytest.raises(ValueError, match="reshape"):
         to_losses([[1.0, 2.0, 3.0]], [Goal.MINIMIZE, Goal.MAXIMIZE])
+
+
+@given(points)
+def test_fronts_are_what_is_left_non_dominated_once_the_fronts_before_are_gone(losses: NDArray[np.float64]) -> None:
+    left = np.arange(len(losses))
+    for front in fronts(losses):
+        assert front.tolist() == left[non_dominated(losses[left])].tolist()
+        left = np.setdiff1d(left, front)
+    assert len(left) == 0
+
+
+@given(points)
+def test_fronts_are_optunas(losses: NDArray[np.float64]) -> None:
+    ranks = _fast_non_domination_rank(losses)
+    assert [front.tolist() for front in fronts(losses)] == [
+        np.flatnonzero(ranks == rank).tolist() for rank in range(ranks.max() + 1)
+    ]
+
+
+def test_no_points_have_no_fronts() -> None:
+    assert fronts(np.empty((0, 2))) == []
+
+
+def test_a_point_with_a_nan_is_on_no_front() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        fronts(np.array([[np.nan, 0.0], [1.0, 1.0]]))

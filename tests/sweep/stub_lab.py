@@ -27,7 +27,8 @@ parameters:
   guidance_scale: {{type: float, low: 1, high: 2}}
   generator_lr: {{type: float, low: 1.0e-5, high: 1.0e-3, log: true}}
   override: {{type: categorical, choices: [1, random]}}
-search: {{sampler: random, trials: 4}}
+search: {{sampler: random}}
+budget: {{trials: 4}}
 objectives:
   - {{metric: fd_classifier, goal: minimize, reference: 20}}
   - {{metric: unlearning_accuracy, goal: maximize, reference: 0}}

@@ -72,6 +72,21 @@ def test_what_is_appended_at_once_is_one_file(folder: Folder) -> None:
     assert folder.names() == ["00000000-00000001.jsonl"]
 
 
+def test_nothing_is_written_of_what_is_appended_at_once_and_fails(folder: Folder) -> None:
+    journal = opened(folder)
+
+    def fail() -> None:
+        with journal.at_once():
+            journal.append_logs(numbered(0))
+            raise ValueError("a defect")
+
+    with pytest.raises(ValueError, match="a defect"):
+        fail()
+    assert folder.names() == []
+    journal.append_logs(numbered(1))  # the process goes on after all: nothing is missing
+    assert list(opened(folder).read_logs(0)) == numbered(0, 1)
+
+
 def test_files_stay_few_and_lines_are_written_a_few_times(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MERGED", 3)
     written, write = [], Folder.write

@@ -3,18 +3,20 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from stub_lab import make_space
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.objectives import combined_score
 from sfd_sweep.storage import Folder
-from sfd_sweep.sweep.scheduler import PastTrial, make_scheduler, recall
+from sfd_sweep.sweep.scheduler import PastTrial, make_scheduler, recall, why_stopped
 from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.sweep.trainable import standing
 from sfd_sweep.trial.report import Report
 
 ASHA = "search.scheduler={type: asha, grace_evaluations: 1, reduction_factor: 3}"
+MO_ASHA = ASHA.replace("asha", "mo_asha")
 
 
 def report(step: int, distance: float) -> Report:
@@ -68,15 +70,44 @@ def test_asha_bears_figures_that_are_not_finite(tmp_path: Path) -> None:
     assert decide(scheduler, space, "diverged", float("nan")) == "STOP"
 
 
-def test_schedulers_see_the_combined_score_at_the_step(tmp_path: Path) -> None:
+def test_mo_asha_ranks_by_fronts_and_not_by_the_score(tmp_path: Path) -> None:
+    space = make_space(tmp_path, MO_ASHA)
+    scheduler = make_scheduler(space)
+    for number in range(9):
+        decide(scheduler, space, str(number), 2.0 + number)
+    assert decide(scheduler, space, "within the error of nobody", 9.5) == "STOP"
+    best_in_one = Report(2, report(2, 9.5).metrics | {"unlearning_accuracy": 1.0}, {}, {}, {})
+    assert best_in_one.metrics["fd_classifier"] == 9.5
+    trial = PastTrial("best in one objective")
+    scheduler.on_trial_add(None, trial)
+    assert scheduler.on_trial_result(None, trial, standing(best_in_one, space)) == "CONTINUE"
+
+
+def test_mo_asha_tells_why_it_has_stopped_a_trial(tmp_path: Path) -> None:
+    space = make_space(tmp_path, MO_ASHA)
+    scheduler = make_scheduler(space)
+    assert [decide(scheduler, space, name, figure) for name, figure in (("a", 1.0), ("b", 2.0))] == ["CONTINUE", "STOP"]
+    assert why_stopped(scheduler, "a") is None
+    assert why_stopped(scheduler, "b") == "rank 2 of 2 at the rung of step 2, where 1 go on"
+
+
+@pytest.mark.parametrize("other", ["search.scheduler={type: none}", ASHA])
+def test_other_schedulers_tell_nothing_of_the_kind(other: str, tmp_path: Path) -> None:
+    assert why_stopped(make_scheduler(make_space(tmp_path, other)), "a") is None
+
+
+def test_schedulers_see_the_combined_score_at_the_step_and_the_report(tmp_path: Path) -> None:
     space = make_space(tmp_path)
     metrics = report(4, 3.0).metrics
     score = combined_score(metrics, space.objectives, space.constraints)
-    assert standing(report(4, 3.0), space) == {"step": 4, "score": score}
+    seen = standing(report(4, 3.0), space)
+    assert (seen["step"], seen["score"]) == (4, score)
+    assert Report.from_json(seen["report"]) == report(4, 3.0)
 
 
-def test_a_resumed_sweep_decides_as_if_it_had_never_stopped(tmp_path: Path) -> None:
-    space = make_space(tmp_path, ASHA)
+@pytest.mark.parametrize("scheduler", [ASHA, MO_ASHA])
+def test_a_resumed_sweep_decides_as_if_it_had_never_stopped(scheduler: str, tmp_path: Path) -> None:
+    space = make_space(tmp_path, scheduler)
     study, uninterrupted = SweepStudy(space, Folder.open(tmp_path)), make_scheduler(space)
     for distance in (1.0, 2.0, 3.0, 4.0):
         number = study.ask()

@@ -7,6 +7,7 @@ from stub_lab import figures, make_space
 
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.search import StudySearch
+from sfd_sweep.sweep.spending import Spending
 from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -16,12 +17,17 @@ def study(tmp_path: Path) -> SweepStudy:
     return SweepStudy(make_space(tmp_path), Folder.open(tmp_path))
 
 
+def searcher_of(study: SweepStudy, why_stopped: str | None = None) -> StudySearch:
+    spending = Spending(make_space(Path()), study)
+    return StudySearch(study, spending, why_stopped=lambda _: why_stopped, say=pytest.fail)
+
+
 def report(study: SweepStudy, number: int, step: int) -> None:
     study.report(number, Report(step, figures(study.trial(number).settings, step), {}, {}, {}), 0.0)
 
 
 def test_it_hands_out_number_and_settings(study: SweepStudy) -> None:
-    searcher = StudySearch(study)
+    searcher = searcher_of(study)
     suggested = [searcher.suggest("a"), searcher.suggest("b")]
     assert suggested == [{"number": number, "settings": study.trial(number).settings.model_dump()} for number in (0, 1)]
 
@@ -32,20 +38,28 @@ def test_trials_that_an_earlier_driver_left_running_come_first(tmp_path: Path) -
     for _ in range(3):
         earlier.ask()
     earlier.fail(1, "it diverged")
-    searcher = StudySearch(SweepStudy(space, Folder.open(tmp_path)))
+    searcher = searcher_of(SweepStudy(space, Folder.open(tmp_path)))
     assert [searcher.suggest(tune_id)["number"] for tune_id in "abc"] == [0, 2, 3]
 
 
 def test_how_a_trial_has_ended_follows_from_its_reports_and_not_from_tunes_word(study: SweepStudy) -> None:
-    searcher = StudySearch(study)
+    searcher = searcher_of(study)
     for tune_id, step in (("full", 6), ("stopped", 4)):
         report(study, searcher.suggest(tune_id)["number"], step)
         searcher.on_trial_complete(tune_id, {"step": step, "done": True})
     assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE, TrialState.PRUNED]
 
 
+def test_the_study_hears_why_the_scheduler_stopped_a_trial(study: SweepStudy) -> None:
+    searcher = searcher_of(study, "rank 5 of 9")
+    for tune_id, step in (("full", 6), ("stopped", 4)):
+        report(study, searcher.suggest(tune_id)["number"], step)
+        searcher.on_trial_complete(tune_id, {"step": step})
+    assert [trial.reason for trial in study.trials()] == [None, "none stopped it at step 4: rank 5 of 9"]
+
+
 def test_a_failure_is_told_with_its_reason(study: SweepStudy) -> None:
-    searcher = StudySearch(study)
+    searcher = searcher_of(study)
     searcher.suggest("a")
     searcher.on_trial_complete("a", {"failure": "it diverged", "done": True})
     searcher.suggest("b")
@@ -57,5 +71,5 @@ def test_a_failure_is_told_with_its_reason(study: SweepStudy) -> None:
 
 
 def test_a_trial_that_tune_says_nothing_of_stays_running(study: SweepStudy, tmp_path: Path) -> None:
-    StudySearch(study).suggest("a")
+    searcher_of(study).suggest("a")
     assert SweepStudy(make_space(tmp_path), Folder.open(tmp_path)).running() == [0]

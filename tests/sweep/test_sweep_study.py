@@ -164,7 +164,7 @@ def test_what_is_drawn_lies_in_the_distributions_and_keeps_its_type(tmp_path: Pa
 @pytest.mark.filterwarnings("error")
 class TestEverySampler:
     def sweep(self, folder: Path, sampler: str, *more: str) -> tuple[SearchSpace, Folder]:
-        return make_space(folder, f"search.sampler={sampler}", "search.trials=20", *more), Folder.open(folder)
+        return make_space(folder, f"search.sampler={sampler}", "budget.trials=20", *more), Folder.open(folder)
 
     def test_draws_another_sequence_from_another_seed(self, sampler: str, tmp_path: Path) -> None:
         seeds = ("search.seed=0", "search.seed=1")

@@ -1,0 +1,107 @@
+"""A table of real digits trials with their learning curves, for `search.py` to replay without training.
+
+    python benchmarks/record_digits.py [--trials 256]
+
+The settings are the points of a scrambled Sobol sequence in the searched parameters of `search.yaml`, the logarithm of
+those that are searched on a log scale. Every trial is run to its full budget in a plain loop, one after another. The
+table is written anew, whole, after each trial, so that a recording that was cut off goes on where it ended.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from sfd_sweep.config import FloatDistribution, SearchSpace
+from sfd_sweep.config.loading import load_search_space
+from sfd_sweep.errors import TrialFailed
+from sfd_sweep.storage import Folder
+from sfd_sweep.trial.plan import make_plan
+from sfd_sweep.trial.trial import Trial
+from sfd_sweep.trial.workbench import Workbench
+
+SPACE = Path(__file__).parent / "search.yaml"
+TABLE = Path(__file__).parent / "digits_trials.parquet"
+
+
+def distributions(space: SearchSpace) -> dict[str, FloatDistribution]:
+    """The searched parameters, which are all continuous here, by name."""
+    return {name: part for name, part in space.parameters.searched().items() if isinstance(part, FloatDistribution)}
+
+
+def to_unit(values: Mapping[str, float], searched: Mapping[str, FloatDistribution]) -> NDArray[np.float64]:
+    """A point of the search space in the unit cube, on each parameter's own scale; shape (parameters,)."""
+    return np.array([_place(values[name], part) for name, part in searched.items()])
+
+
+def from_unit(point: NDArray[np.float64], searched: Mapping[str, FloatDistribution]) -> dict[str, float]:
+    """The inverse of `to_unit`."""
+    return {name: _value(float(place), part) for place, (name, part) in zip(point, searched.items(), strict=True)}
+
+
+def _place(value: float, part: FloatDistribution) -> float:
+    low, high, value = (float(np.log(edge)) if part.log else edge for edge in (part.low, part.high, value))
+    return (value - low) / (high - low)
+
+
+def _value(place: float, part: FloatDistribution) -> float:
+    if part.log:
+        return float(part.low * (part.high / part.low) ** place)
+    return part.low + place * (part.high - part.low)
+
+
+def points(space: SearchSpace, count: int) -> list[dict[str, float]]:
+    """The first settings of the sequence."""
+    searched = distributions(space)
+    sequence = qmc.Sobol(len(searched), scramble=True, rng=0).random(count)
+    return [from_unit(point, searched) for point in sequence]
+
+
+def curve(workbench: Workbench, number: int, point: dict[str, float]) -> list[dict[str, float]]:
+    """A trial's rows, one for each evaluation; none past the one at which it failed."""
+    space = workbench.plan.space
+    rows: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        trial = Trial(workbench, space.parameters.settings(point), Folder.open(scratch))
+        try:
+            for step in space.trial.milestones():
+                report = trial.advance(step)
+                samples = {f"{kind}_samples": count for kind, count in report.samples.items()}
+                rows.append({"trial": number, "step": step, **point, **report.metrics, **samples})
+        except TrialFailed as error:
+            print(f"trial {number} failed: {error}", flush=True)
+    return rows
+
+
+def write(table: pd.DataFrame) -> None:
+    """Put the table in the place of the one before."""
+    half = TABLE.with_suffix(".half")
+    table.to_parquet(half, index=False)
+    half.replace(TABLE)
+
+
+def main() -> None:
+    """Record the trials that the table does not have yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=256)
+    count = parser.parse_args().trials
+    torch.set_num_threads(1)
+    space = load_search_space(SPACE)
+    workbench = Workbench.build(make_plan(space), None)
+    tables = [pd.read_parquet(TABLE)] if TABLE.exists() else []
+    recorded = {number for table in tables for number in table["trial"]}
+    for number, point in enumerate(points(space, count)):
+        if number not in recorded:
+            tables.append(pd.DataFrame(curve(workbench, number, point)))
+            write(pd.concat(tables, ignore_index=True))
+            print(f"trial {number} of {count}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
