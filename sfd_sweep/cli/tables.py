@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from sfd_sweep.tracking.records import SweepRecord, SweepSummary, TrialRecord
     from sfd_sweep.trial.report import Report
 
-STATE_STYLES = {"complete": "green", "running": "cyan", "failed": "red", "pruned": "yellow", "stopped": "yellow"}
+STATE_STYLES = {
+    **{"complete": "green", "running": "cyan", "failed": "red"},
+    **{"pruned": "yellow", "stopped": "yellow", "abandoned": "yellow"},
+}
 HEADER_WIDTH = 12
 NOT_DRAWN = "-"  # a searched parameter whose condition does not hold in this trial
 FILE_WIDTH = 200  # of what is written into a file or a pipe, where no line need be cut

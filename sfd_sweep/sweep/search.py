@@ -10,14 +10,15 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from sfd_sweep.sweep.spending import Spending
+from sfd_sweep.sweep.stopping import Stop
 from sfd_sweep.sweep.study import NothingNew, SweepStudy
 
 
 class StudySearch(Searcher):
     """Hands out the trials that the study has running, then new ones, and tells the study how each has ended.
 
-    When the budget is used up there are no new ones, and those that run go on to their end. A trial that Tune stops
-    because the whole sweep stops is not heard of again, and stays running in the study.
+    When the budget is used up there are no new ones, and those that run go on to their end. When the sweep stops there
+    are none either, and a trial that stops with it stays running in the study.
 
     Args:
         why_stopped: why the scheduler stopped a trial, by Tune's id; None where it does not tell.
@@ -28,6 +29,7 @@ class StudySearch(Searcher):
         self,
         study: SweepStudy,
         spending: Spending,
+        stop: Stop,
         *,
         why_stopped: Callable[[str], str | None],
         say: Callable[[str], None],
@@ -35,6 +37,7 @@ class StudySearch(Searcher):
         super().__init__()
         self._study = study
         self._spending = spending
+        self._stop = stop
         self._why_stopped = why_stopped
         self._say = say
         self._left = study.running()
@@ -42,6 +45,8 @@ class StudySearch(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next trial's number and settings; or that there are no more."""
+        if self._stop.error:
+            return str(self.FINISHED)
         if not self._left and (limit := self._spending.used_up()):
             self._say(f"the budget of {limit} is used up; trials that run go on to their end")
             return str(self.FINISHED)
@@ -70,7 +75,7 @@ class StudySearch(Searcher):
             self._study.fail(number, "its Tune actor died again and again")
         elif "failure" in result:
             self._study.fail(number, result["failure"])
-        else:
+        elif "stopped" not in result:
             self._study.end(number, self._why_stopped(trial_id))
 
     def save(self, checkpoint_path: str) -> None:

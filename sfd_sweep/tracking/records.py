@@ -19,9 +19,10 @@ from sfd_sweep.trial.report import Report, TrialState
 
 
 class SweepState(StrEnum):
-    """What has become of a sweep."""
+    """What has become of a sweep. An abandoned one is recorded as running, but its driver has died."""
 
     RUNNING = "running"
+    ABANDONED = "abandoned"
     COMPLETE = "complete"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -46,7 +47,7 @@ class SweepSummary:
 
     Attributes:
         name: the sweep's name.
-        state: what has become of it; `running` too if its driver was killed.
+        state: what has become of it; as it is recorded, `running` too if its driver was killed.
         reason: why it failed or was stopped.
         started: when it was first opened.
         ended: when it was last closed; None while it runs.

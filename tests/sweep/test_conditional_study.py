@@ -7,6 +7,7 @@ import pytest
 from stub_lab import make_space
 from test_sweep_study import run_trial, searched
 
+from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.study import SweepStudy
 
 CONDITION = (
@@ -22,7 +23,7 @@ def test_trials_hold_what_they_drew_and_run_with_what_it_is_otherwise(
 ) -> None:
     optuna.logging.enable_propagation()
     space = make_space(tmp_path, f"search.sampler={sampler}", "budget.trials=16", *CONDITION)
-    study = SweepStudy(space, tmp_path)
+    study = SweepStudy(space, Folder.open(tmp_path))
     for _ in range(12):
         run_trial(study)
     trials = study.trials()
@@ -33,4 +34,4 @@ def test_trials_hold_what_they_drew_and_run_with_what_it_is_otherwise(
     scales = [trial.searched["guidance_scale"] for trial in trials if "guidance_scale" in trial.searched]
     assert len(set(scales)) > 1
     assert not [message for message in caplog.messages if "independent" in message or "condition" in message]
-    assert searched(SweepStudy(space, tmp_path)) == searched(study)
+    assert searched(SweepStudy(space, Folder.open(tmp_path))) == searched(study)

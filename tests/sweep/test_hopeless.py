@@ -19,7 +19,7 @@ class Sweep:
 
     def __init__(self, folder: Path, *overrides: str) -> None:
         space = make_space(folder, *overrides)
-        self.study, self.stop, self.notebook = SweepStudy(space, folder), Stop(), Notebook()
+        self.study, self.stop, self.notebook = SweepStudy(space, Folder.open(folder)), Stop(), Notebook()
         self.progress = Progress(space, Folder.open(folder), self.study, self.notebook, Observer(), self.stop)
 
     def fail(self, reason: str) -> None:

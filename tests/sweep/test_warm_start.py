@@ -118,8 +118,8 @@ def test_a_name_that_the_store_does_not_know_is_refused_before_anything_is_made(
 
 def test_the_sampler_knows_the_earlier_trials_and_nobody_else_does(tmp_path: Path, store: str) -> None:
     space = make_space(tmp_path, store, "search.warm_start=[old]")
-    begin_study(space, tmp_path, find_warm_start(space))
-    study = SweepStudy(space, tmp_path)
+    begin_study(space, Folder.open(tmp_path), find_warm_start(space))
+    study = SweepStudy(space, Folder.open(tmp_path))
     assert (study.trials(), study.ended()) == ([], 0)
     assert [run_trial(study), run_trial(study)] == [0, 1]
     first, second, third, fourth = optuna_study(tmp_path).trials
@@ -134,8 +134,8 @@ def test_an_earlier_trial_is_not_run_again_unless_its_seed_was_another(tmp_path:
     firsts = []
     for folder, space in zip((tmp_path / "same", tmp_path / "other"), spaces, strict=True):
         folder.mkdir()
-        begin_study(space, folder, find_warm_start(space))
-        study = SweepStudy(space, folder)
+        begin_study(space, Folder.open(folder), find_warm_start(space))
+        study = SweepStudy(space, Folder.open(folder))
         firsts.append(study.trial(study.ask()).searched == DRAWN[0])
         said = study.take_repeats()
         assert said == ([] if firsts[-1] else ["a proposal is not run again: trial 0 of old has the same settings"])
@@ -170,8 +170,8 @@ def test_samplers_go_by_what_earlier_trials_have_found_and_by_its_constraints(
     def usual_proposal(name: str, *overrides: str) -> float:
         (tmp_path / name).mkdir()
         space = make_space(tmp_path, f"search.sampler={sampler}", "budget.trials=20", *overrides)
-        begin_study(space, tmp_path / name, known(20))
-        study = SweepStudy(space, tmp_path / name)
+        begin_study(space, Folder.open(tmp_path / name), known(20))
+        study = SweepStudy(space, Folder.open(tmp_path / name))
         return float(np.median([study.trial(study.ask()).settings.guidance_scale for _ in range(proposals)]))
 
     assert usual_proposal("bound") < 1.6 < usual_proposal("free", "constraints=[]")
@@ -180,7 +180,7 @@ def test_samplers_go_by_what_earlier_trials_have_found_and_by_its_constraints(
 def test_a_sampler_that_insists_on_its_optimum_gives_way_to_chance(tmp_path: Path) -> None:
     fixed = ("parameters.guidance_scale={type: categorical, choices: [1, 1.25, 1.5]}", "parameters.generator_lr=1.0e-4")
     space = make_space(tmp_path, "search.sampler=gp", *fixed)
-    study = SweepStudy(space, tmp_path)
+    study = SweepStudy(space, Folder.open(tmp_path))
     drawn = [study.trial(study.ask()).searched for _ in range(6)]
     assert len({str(values) for values in drawn}) == 6
 
@@ -190,12 +190,12 @@ def test_a_warm_sweep_proposes_the_same_resumed_or_not(tmp_path: Path, sampler: 
     space = make_space(tmp_path, f"search.sampler={sampler}")
     for folder in (tmp_path / "whole", tmp_path / "parts"):
         folder.mkdir()
-        begin_study(space, folder, known(12))
-    whole = SweepStudy(space, tmp_path / "whole")
+        begin_study(space, Folder.open(folder), known(12))
+    whole = SweepStudy(space, Folder.open(tmp_path / "whole"))
     for _ in range(4):
         run_trial(whole)
     for trials in (1, 3):
-        study = SweepStudy(space, tmp_path / "parts")
+        study = SweepStudy(space, Folder.open(tmp_path / "parts"))
         for _ in range(trials):
             run_trial(study)
     assert searched(study) == searched(whole)
@@ -205,9 +205,9 @@ def test_a_study_is_begun_whole_or_not_at_all(tmp_path: Path) -> None:
     space = make_space(tmp_path)
     broken = WarmStart((*known(3).trials, EarlierTrial("trial 3 of known", {"guidance_scale": 7.0}, {}, True)))
     with pytest.raises((KeyError, ValueError)):
-        begin_study(space, tmp_path, broken)
-    begin_study(space, tmp_path, known(2))
-    SweepStudy(space, tmp_path)
+        begin_study(space, Folder.open(tmp_path), broken)
+    begin_study(space, Folder.open(tmp_path), known(2))
+    SweepStudy(space, Folder.open(tmp_path))
     assert len(optuna_study(tmp_path).trials) == 2
 
 
@@ -223,7 +223,7 @@ def test_a_sweep_runs_from_earlier_ones_and_resumes_without_their_store(
     config.write_text(config.read_text().replace("mlflow.db", "gone.db").replace("trials: 2", "trials: 3"))
     again = resume(tmp_path / "stub", build=StubBuild(), open_recorder=notebook.open)
     assert again.counts == {TrialState.COMPLETE: 3}
-    assert SweepStudy(space, tmp_path / "stub").earlier() == [
+    assert SweepStudy(space, Folder.open(tmp_path / "stub")).earlier() == [
         "taken over from earlier sweeps: 2 of old",
         "left out: 1 with a guidance_scale that this sweep does not try, 1 not complete",
     ]
