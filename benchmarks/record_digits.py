@@ -9,9 +9,8 @@ table is written anew, whole, after each trial, so that a recording that was cut
 
 import argparse
 import tempfile
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,17 +56,17 @@ def _value(place: float, part: FloatDistribution) -> float:
     return part.low + place * (part.high - part.low)
 
 
-def points(space: SearchSpace, count: int) -> list[dict[Hashable, Any]]:
+def points(space: SearchSpace, count: int) -> list[dict[str, float]]:
     """The first settings of the sequence."""
     searched = distributions(space)
     sequence = qmc.Sobol(len(searched), scramble=True, rng=0).random(count)
     return [from_unit(point, searched) for point in sequence]
 
 
-def curve(workbench: Workbench, number: int, point: dict[str, float]) -> list[dict[Hashable, Any]]:
+def curve(workbench: Workbench, number: int, point: dict[str, float]) -> list[dict[str, float]]:
     """A trial's rows, one for each evaluation; none past the one at which it failed."""
     space = workbench.plan.space
-    rows: list[dict[Hashable, Any]] = []
+    rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as scratch:
         trial = Trial(workbench, space.parameters.settings(point), Folder.open(scratch))
         try:
@@ -80,10 +79,10 @@ def curve(workbench: Workbench, number: int, point: dict[str, float]) -> list[di
     return rows
 
 
-def write(rows: list[dict[Hashable, Any]]) -> None:
+def write(table: pd.DataFrame) -> None:
     """Put the table in the place of the one before."""
     half = TABLE.with_suffix(".half")
-    pd.DataFrame(rows).to_parquet(half, index=False)
+    table.to_parquet(half, index=False)
     half.replace(TABLE)
 
 
@@ -95,12 +94,12 @@ def main() -> None:
     torch.set_num_threads(1)
     space = load_search_space(SPACE)
     workbench = Workbench.build(make_plan(space), None)
-    rows = pd.read_parquet(TABLE).to_dict("records") if TABLE.exists() else []
-    recorded = {row["trial"] for row in rows}
+    tables = [pd.read_parquet(TABLE)] if TABLE.exists() else []
+    recorded = {number for table in tables for number in table["trial"]}
     for number, point in enumerate(points(space, count)):
         if number not in recorded:
-            rows.extend(curve(workbench, number, point))
-            write(rows)
+            tables.append(pd.DataFrame(curve(workbench, number, point)))
+            write(pd.concat(tables, ignore_index=True))
             print(f"trial {number} of {count}", flush=True)
 
 

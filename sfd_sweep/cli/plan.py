@@ -8,10 +8,9 @@ from sfd_sweep.cli.tables import bounds, console, pairs
 from sfd_sweep.config import Constraint, Objective, ReferenceKind, SearchSpace
 from sfd_sweep.datasets.finding import describe
 from sfd_sweep.evaluation.inception_weights import describe_weights
+from sfd_sweep.storage import below
 from sfd_sweep.tracking.store import resolve_uri, without_credentials
-from sfd_sweep.trial.plan import Plan
-
-MEGABYTE = 1e6
+from sfd_sweep.trial.plan import MEGABYTE, Plan
 
 
 def print_plan(plan: Plan, earlier: Sequence[str]) -> None:
@@ -89,7 +88,7 @@ def _work(plan: Plan) -> list[tuple[str, object]]:
             f"{resources.gpus_per_worker:g} GPU each",
         ),
         ("memory", f"{plan.model_bytes / MEGABYTE:,.1f} MB a worker, without libraries and activations"),
-        ("disk", _disk(plan)),
+        *_disk(plan),
     ]
 
 
@@ -116,14 +115,19 @@ def _in_all(space: SearchSpace) -> str:
     return f"up to {trials * space.trial.steps:,} updates, {evaluations} evaluations, {samples:,} samples"
 
 
-def _disk(plan: Plan) -> str:
-    trials, generator = plan.space.budget.trials, plan.generator_bytes / MEGABYTE
-    kept = (
-        f"{generator:,.1f} MB for each generator"
-        if trials is None
-        else f"{trials * generator:,.1f} MB for all generators"
-    )
-    return f"{plan.checkpoint_bytes / MEGABYTE:,.1f} MB a running trial, {kept}"
+def _disk(plan: Plan) -> list[tuple[str, object]]:
+    """Most of what weights take in the storage, and on what assumption."""
+    space, slots = plan.space, plan.space.resources.slots
+    generator, state = plan.generator_bytes / MEGABYTE, plan.training_state_bytes / MEGABYTE
+    number = "slots" if slots == "auto" else f"{min(slots, space.budget.trials or slots)} slots"
+    slot = f"{plan.slot_bytes / MEGABYTE:,.1f} MB"
+    members = {"front": "the members of the front", "all": "all trials (keep_generators: all)"}[space.keep_generators]
+    of_all = "" if space.budget.trials is None else f", at most {space.budget.trials * generator:,.1f} MB"
+    return [
+        ("disk", f"{generator:,.1f} MB a generator and {state:,.1f} MB a training state, beside grids of samples"),
+        ("", f"{number} × {slot}, the last checkpoint of each and the next while it is written"),
+        ("", f"{generator:,.1f} MB for each of {members}{of_all}; as much in MLflow for the front's at the end"),
+    ]
 
 
 def _objective(objective: Objective) -> str:
@@ -137,7 +141,7 @@ def _error(part: Objective | Constraint) -> str:
 def _places(plan: Plan) -> list[tuple[str, object]]:
     space = plan.space
     return [
-        ("storage", f"{without_credentials(space.storage)}/{space.name}"),
+        ("storage", below(space.storage, space.name)),
         ("tracking", without_credentials(resolve_uri(space.tracking.uri))),
         ("experiment", space.tracking.experiment or space.name),
     ]

@@ -46,8 +46,8 @@ def resume(
     name: Name,
     *,
     storage: Annotated[
-        Path | None,
-        typer.Option(help="Storage that holds the sweep's folder; otherwise where MLflow says.", metavar="DIR"),
+        str | None,
+        typer.Option(help="Folder or URI that holds the sweep's folder; otherwise where MLflow says.", metavar="DIR"),
     ] = None,
     uri: Uri = None,
     address: Address = "local",

@@ -36,7 +36,6 @@ class _Distribution(BaseModel):
 
     when: dict[str, Scalar | tuple[Scalar, ...]] | None = Field(
         None,
-        min_length=1,
         description="draw it only where other parameters have these values: `{loss: score_identity}`, or a list of "
         "values for any of them; null: always",
     )
@@ -44,7 +43,9 @@ class _Distribution(BaseModel):
 
     @model_validator(mode="after")
     def _condition_has_both_halves(self) -> "_Distribution":
-        if self.when is not None and self.otherwise is None:
+        if self.when == {}:
+            refuse([Mistake(("when",), "names no parameter; name one, or remove it")])
+        if self.when and self.otherwise is None:
             refuse([Mistake(("otherwise",), "is missing: the value where `when` does not hold")])
         if self.when is None and self.otherwise is not None:
             refuse([Mistake(("otherwise",), "needs a condition: add `when`, or remove it")])

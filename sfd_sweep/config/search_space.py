@@ -348,7 +348,16 @@ class SearchSpace(_Section):
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
-    storage: str = Field("runs", description="folder (or URI) that holds the sweep's checkpoints and study")
+    storage: str = Field(
+        "runs",
+        description="folder, `s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX` that holds the sweep's checkpoints and "
+        "study; options such as `?endpoint_override=HOST:PORT` are pyarrow's, credentials come from the environment",
+    )
+    keep_generators: Literal["front", "all"] = Field(
+        "front",
+        description="whose generators are kept once trials have ended: those of the `front`'s members, or `all`; "
+        "figures and sample grids are kept of all trials",
+    )
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "SearchSpace":

@@ -8,9 +8,11 @@ from sfd_sweep.storage import Folder
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that there is no space left, or none for this user."""
-    return isinstance(error, OSError) and error.errno in _FULL
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says that there is no space left, or none for this user."""
+    while error and not (isinstance(error, OSError) and error.errno in _FULL):
+        error = error.__cause__
+    return error is not None
 
 
 def out_of_space(sweep: Folder) -> SweepFailed:

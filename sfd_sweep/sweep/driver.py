@@ -38,7 +38,7 @@ class Driver:
     """Runs what is left of a sweep, once.
 
     Args:
-        sweep: its folder, on a local disk.
+        sweep: its folder.
         study: opened from that folder.
         build: makes a worker's lab.
     """
@@ -56,11 +56,12 @@ class Driver:
         self._finishing = False
         self._progress = Progress(space, sweep, study, recorder, observer, self._stop)
 
-    def run(self, slots: int, began: float) -> Outcome:
+    def run(self, slots: int, began: float, weights: str) -> Outcome:
         """Run it on so many slots; Ray is there. Without slots, only tell of it.
 
         Args:
             began: when this part of the sweep began, by `time.monotonic`.
+            weights: most that they can take in the sweep's folder, in words.
 
         Raises:
             SweepFailed: no trial was completed, no slot works, or the recorder has failed.
@@ -69,7 +70,7 @@ class Driver:
         """
         study = self._study
         self._observer.sweep_started(
-            SweepPlan(self._space, self._sweep.path, slots, study.ended(), earlier=study.earlier())
+            SweepPlan(self._space, str(self._sweep), slots, study.ended(), weights, earlier=study.earlier())
         )
         message = f"{self._space.name} was stopped; `sfd-sweep resume {self._space.name}` goes on with it"
         with signals_stop(self._stop, message), StopOnError(self._stop):
@@ -106,6 +107,7 @@ class Driver:
             tune.with_parameters(SlotTrial, broker=pool.broker, space=self._space),
             name="tune",
             storage_path=(self._sweep / "ray").path,
+            storage_filesystem=self._sweep.filesystem,
             resources_per_trial=RESOURCES,
             num_samples=-1,  # the searcher says when there are no more
             max_concurrent_trials=slots,
@@ -165,7 +167,7 @@ class Driver:
         front = self._progress.front()
         outcome = Outcome(
             name=self._space.name,
-            folder=self._sweep.path,
+            folder=str(self._sweep),
             counts=self._progress.counts(),
             front=front.numbers,
             hypervolume=front.hypervolume,

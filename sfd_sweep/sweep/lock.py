@@ -1,4 +1,7 @@
-"""One driver a sweep: a lock on a file in its folder, which the kernel takes back when its process dies."""
+"""One process a folder: a lock on a file in it, which the kernel takes back when its process dies.
+
+Object stores have no such locks; there a sweep's driver takes a lease.
+"""
 
 import fcntl
 import json
@@ -11,13 +14,33 @@ from pathlib import Path
 from typing import TextIO
 
 from sfd_sweep.errors import UserError
+from sfd_sweep.storage import Folder
+from sfd_sweep.sweep.lease import Check, leased
 
 LOCK = "driver.lock"
 
 
 @contextmanager
+def one_driver(sweep: Folder) -> Iterator[Check]:
+    """Hold a sweep, wherever its folder is.
+
+    Yields:
+        What raises SweepFailed if the sweep may be another driver's by now.
+
+    Raises:
+        UserError: the folder cannot be written, or another process holds it; the message names it.
+    """
+    if sweep.is_local:
+        with locked(Path(sweep.path)):
+            yield lambda: None
+    else:
+        with leased(sweep / LOCK) as check:
+            yield check
+
+
+@contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a sweep's folder, which is made if it is not there.
+    """Hold a local folder, which is made if it is not there.
 
     Raises:
         UserError: the folder cannot be written, or another process holds it; the message names it.

@@ -12,6 +12,7 @@ from sfd_sweep.sweep.observer import Observer, Recorder
 from sfd_sweep.sweep.spending import Spending
 from sfd_sweep.sweep.stopping import Stop
 from sfd_sweep.sweep.study import StudyTrial, SweepStudy
+from sfd_sweep.sweep.weights import Weights
 from sfd_sweep.trial.layout import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -37,12 +38,16 @@ class Progress:
         self._recorder = recorder
         self._observer = observer
         self._stop = stop
+        self._weights = Weights(space, sweep)
         self._started: set[int] = set()
         self._front = Front((), 0.0)
         self._failures = 0
 
     def tell_again(self) -> None:
-        """Tell all that the study knows from an earlier part of the sweep, whether or not it was told then."""
+        """Tell all that the study knows from an earlier part of the sweep, whether or not it was told then.
+
+        Weights that the front has no place for are removed, should the earlier part not have come to it.
+        """
         trials = self.study.trials()
         for trial in trials:
             self._tell_started(trial)
@@ -52,7 +57,8 @@ class Progress:
                 self._tell_ended(trial)
         self._front = front_of(self._space, trials)
         if self.study.ended():
-            self._tell_front()
+            self._weights.find(trial.number for trial in trials if trial.state is not TrialState.RUNNING)
+            self._weights.keep_only(self._tell_front().numbers)
         for number, report in self.study.finals().items():
             self._tell_judged(number, report)
 
@@ -69,13 +75,14 @@ class Progress:
             self._tell_report(number, report, waiting_seconds)
 
     def ended(self, number: int) -> None:
-        """A trial has ended, as the study has heard."""
+        """A trial has ended, as the study has heard. Weights that the front has no place for, or no longer, go."""
         self.spending.keep()
         trial = self.study.trial(number)
         self._tell_ended(trial)
+        self._weights.end(number)
         # What is dominated stays so: nobody else can have come to the front.
         self._front = front_of(self._space, [*map(self.study.trial, self._front.numbers), trial])
-        self._tell_front()
+        self._weights.keep_only(self._tell_front().numbers)
         if trial.state is TrialState.FAILED:
             self._failures += 1
             self._stop_if_hopeless()
@@ -133,10 +140,11 @@ class Progress:
         self._recorder.trial_finished(trial.number, trial.state, trial.reason)
         self._observer.trial_finished(trial.number, trial.state, trial.reason)
 
-    def _tell_front(self) -> None:
+    def _tell_front(self) -> Front:
         front = self._front
         self._recorder.front_changed(front.numbers, front.hypervolume, self.study.ended(), self.study.spent())
         self._observer.front_changed(front.numbers, front.hypervolume)
+        return front
 
     def _tell_judged(self, number: int, report: Report) -> None:
         self._recorder.judged(number, report)

@@ -113,6 +113,7 @@ class SlotPool:
             run_config=RunConfig(
                 name=f"slot-{slot}",
                 storage_path=(self._sweep / "ray").path,
+                storage_filesystem=self._sweep.filesystem,
                 failure_config=FailureConfig(max_failures=-1),
             ),
         )

@@ -1,4 +1,4 @@
-"""The sweep's study: Optuna's, in a journal file, and the source of truth about every trial.
+"""The sweep's study: Optuna's, in a journal, and the source of truth about every trial.
 
 What a sweep has come to know is here before anyone is told of it, so the study alone suffices to resume. A trial that
 has not ended is RUNNING in it, also when its driver is gone.
@@ -9,26 +9,31 @@ proposals that repeat a trial. Samplers see all of them, and nobody else does.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from itertools import takewhile
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial
 from optuna.trial import TrialState as OptunaState
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.objectives import violation
+from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.earlier import WarmStart
+from sfd_sweep.sweep.journal import Journal
 from sfd_sweep.sweep.samplers import first_generation, make_sampler, suggest
 from sfd_sweep.tracking.distributions import to_optuna
 from sfd_sweep.tracking.records import Spent
 from sfd_sweep.trial.report import Report, TrialState
 
-JOURNAL = "study.journal"
+STUDY = "study"
+
+STUBBORN = 10
+"""After so many proposals in a row that repeat a trial, the next are drawn at random: a sampler that models the figures
+may insist on its optimum."""
 
 PROPOSALS = 100
 """After so many proposals in a row that repeat a trial, the space holds nothing new."""
@@ -84,21 +89,27 @@ class StudyTrial:
         return self.reports[-1].report if self.reports else None
 
 
-def begin_study(space: SearchSpace, folder: Path, warm_start: WarmStart) -> None:
+def is_begun(sweep: Folder) -> bool:
+    """Whether a sweep has its study."""
+    return bool((sweep / STUDY).names())
+
+
+def begin_study(
+    space: SearchSpace, sweep: Folder, warm_start: WarmStart, may_write: Callable[[], None] = lambda: None
+) -> None:
     """Make the study of a new sweep, whole or not at all; one that is there stays as it is.
 
     It holds the trials of earlier sweeps, and has the first settings of the file queued.
     """
-    if (folder / JOURNAL).exists():
+    if is_begun(sweep):
         return
-    draft = folder / f"{JOURNAL}.new"
-    draft.unlink(missing_ok=True)
-    study = _open(space, draft)
-    study.set_user_attr(_EARLIER, warm_start.in_words())
-    study.add_trials(_earlier_trials(space, warm_start))
-    for settings in space.search.first:
-        study.enqueue_trial(settings)
-    draft.replace(folder / JOURNAL)
+    journal = Journal(sweep / STUDY, may_write)
+    with journal.at_once():
+        study = _open(space, journal)
+        study.set_user_attr(_EARLIER, warm_start.in_words())
+        study.add_trials(_earlier_trials(space, warm_start))
+        for settings in space.search.first:
+            study.enqueue_trial(settings)
 
 
 class SweepStudy:
@@ -106,14 +117,18 @@ class SweepStudy:
 
     Args:
         space: the sweep.
-        folder: its local folder, where the journal is or will be.
+        sweep: its folder, where the journal is or will be.
+        may_write: raises if the sweep may be another process's by now; called before every write.
+
+    Raises:
+        UserError: the journal is damaged.
     """
 
-    def __init__(self, space: SearchSpace, folder: Path) -> None:
-        begin_study(space, folder, WarmStart())
-        _mend(folder / JOURNAL)
+    def __init__(self, space: SearchSpace, sweep: Folder, may_write: Callable[[], None] = lambda: None) -> None:
+        begin_study(space, sweep, WarmStart(), may_write)
         self._space = space
-        self._study = _open(space, folder / JOURNAL)
+        self._journal = Journal(sweep / STUDY, may_write)
+        self._study = _open(space, self._journal)
         self._part = 0
         self._own: list[int] = []  # by the trials' own numbers, Optuna's
         self._running: dict[int, Trial] = {}
@@ -147,14 +162,15 @@ class SweepStudy:
         """Begin the next trial: the first settings in the file come first, then the sampler's.
 
         Settings that have been tried, here or in an earlier sweep with the same seed, would give the same figures. The
-        sampler gets these at once, and is asked again.
+        sampler gets these at once, and is asked again; one that insists gives way to chance.
 
         Raises:
             NothingNew: that was done PROPOSALS times.
         """
         for _ in range(PROPOSALS):
-            self._study.sampler = make_sampler(self._space, self._asked())
-            number = self._begin(self._study.ask())
+            self._prepare_sampler()
+            with self._journal.at_once():  # so no driver finds a trial with some of its parameters
+                number = self._begin(self._study.ask())
             if number is not None:
                 return number
         raise NothingNew
@@ -248,12 +264,7 @@ class SweepStudy:
             if _NUMBER in known.user_attrs or known.user_attrs.get(_SAME_SEED):
                 self._tried.setdefault(self._settings_of(known.params), known.number)
         for known in self._study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
-            trial = Trial(self._study, known._trial_id)
-            if _NUMBER in known.user_attrs:
-                self._running[known.user_attrs[_NUMBER]] = trial
-            else:  # perhaps with not all of its parameters drawn
-                self._study.sampler = make_sampler(self._space, self._asked() - 1)
-                self._begin(trial)
+            self._running[known.user_attrs[_NUMBER]] = Trial(self._study, known._trial_id)
 
     def _begin(self, trial: Trial) -> int | None:
         """Draw a trial, and number it; None if it repeats another, and is ended."""
@@ -282,10 +293,12 @@ class SweepStudy:
             trial.set_constraint(name, excess)
         self._study.tell(trial, known.values)
 
-    def _asked(self) -> int:
-        """How often a sampler has proposed something."""
+    def _prepare_sampler(self) -> None:
+        """Give the study the sampler for the next proposal."""
         begun = self._study.get_trials(deepcopy=False, states=tuple(_STATES))
-        return sum(_SOURCE not in trial.user_attrs for trial in begun)
+        asked = [trial for trial in begun if _SOURCE not in trial.user_attrs]
+        repeats = list(takewhile(lambda trial: _NUMBER not in trial.user_attrs, reversed(asked)))
+        self._study.sampler = make_sampler(self._space, len(asked), at_random=len(repeats) >= STUBBORN)
 
     def _settings_of(self, drawn: dict[str, Any]) -> str:
         """The settings of a trial as text."""
@@ -310,11 +323,11 @@ class SweepStudy:
         )
 
 
-def _open(space: SearchSpace, journal: Path) -> optuna.Study:
+def _open(space: SearchSpace, journal: Journal) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(
         study_name=space.name,
-        storage=JournalStorage(JournalFileBackend(str(journal))),
+        storage=JournalStorage(journal),
         directions=[objective.goal.value for objective in space.objectives],
         load_if_exists=True,
     )
@@ -341,12 +354,3 @@ def _excesses(space: SearchSpace, metrics: dict[str, float]) -> dict[str, float]
         f"{index} {constraint.metric}": violation(metrics, [constraint])
         for index, constraint in enumerate(space.constraints)
     }
-
-
-def _mend(journal: Path) -> None:
-    """Remove what a driver that was killed while writing has left: its lock, and half a line."""
-    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
-    content = journal.read_bytes()
-    if not content.endswith(b"\n"):
-        with journal.open("r+b") as stream:
-            stream.truncate(content.rfind(b"\n") + 1)

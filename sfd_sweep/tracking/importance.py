@@ -19,12 +19,7 @@ BAR_COLOR = "#3d6b99"
 def importance_png(record: SweepRecord) -> bytes:
     """A panel for each objective, a bar for each searched parameter; words instead where the trials are too few."""
     objectives = record.space.objectives
-    count = len(_usable(record, objectives[0]))
-    caution = "" if count >= FIRM_FROM else ": a hint at most"
-    left_out = sorted(set(record.space.parameters.searched()) - set(_always_drawn(record)))
-    without = f"; not of {', '.join(left_out)}, which not all of them have drawn" if left_out else ""
-    basis = f"importance of parameters by fANOVA on {count} complete trials{caution}{without}"
-    figure, panels = new_figure(record.space.name, basis, len(objectives))
+    figure, panels = new_figure(record.space.name, basis_of(record), len(objectives))
     found = [parameter_importance(record, objective) for objective in objectives]
     names = sorted(_always_drawn(record), key=lambda name: sum(shares.get(name, 0.0) for shares in found))
     for panel, objective, shares in zip(panels, objectives, found, strict=True):
@@ -33,6 +28,15 @@ def importance_png(record: SweepRecord) -> bytes:
         else:
             say(panel, f"{objective.metric}:\nneeds {FEWEST_TRIALS} complete trials\nthat differ")
     return to_png(figure)
+
+
+def basis_of(record: SweepRecord) -> str:
+    """What the importance rests on, in words."""
+    count = len(_usable(record, record.space.objectives[0]))
+    caution = "" if count >= FIRM_FROM else ": a hint at most"
+    left_out = sorted(set(record.space.parameters.searched()) - set(_always_drawn(record)))
+    without = f"; not of {', '.join(left_out)}, which not all of them have drawn" if left_out else ""
+    return f"importance of parameters by fANOVA on {count} complete trials{caution}{without}"
 
 
 def parameter_importance(record: SweepRecord, objective: Objective) -> dict[str, float]:

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,7 +22,7 @@ from sfd_sweep.tracking.pictures import sweep_files
 from sfd_sweep.tracking.reader import read_sweep
 from sfd_sweep.tracking.records import Spent, SweepRecord, SweepState, TrialRecord
 from sfd_sweep.tracking.runs import SweepRuns
-from sfd_sweep.tracking.store import Store, may_pass, one_line, refusals_of, without_credentials
+from sfd_sweep.tracking.store import Store, may_pass, one_line, refusals_of
 from sfd_sweep.trial.layout import GENERATOR, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -51,7 +50,7 @@ class Recorder:
         self._store = store
         self._space = space
         self._folder = sweep_folder
-        self._storage = _storage_uri(space, sweep_folder)
+        self._storage = sweep_folder.uri
         self._runs = runs
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mlflow-writer")
         self._failure: BaseException | None = None
@@ -74,7 +73,7 @@ class Recorder:
             os.environ.setdefault(name, value)
         store = Store.open(space.tracking.uri, create=True)
         with refusals_of(store.uri):
-            runs = SweepRuns.open(store, space, _storage_uri(space, sweep_folder), config_yaml, resume=resume)
+            runs = SweepRuns.open(store, space, sweep_folder.uri, config_yaml, resume=resume)
         return cls(store, space, sweep_folder, runs)
 
     def trial_started(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
@@ -185,7 +184,7 @@ class Recorder:
         step = trial.report.step if trial.report else 0
         folder = step_folder(trial_folder(self._folder, trial.number), step) / GENERATOR
         if not folder.has("model_index.json"):
-            log.warning("trial %d is on the front, but %s holds no generator to log", trial.number, folder.path)
+            log.warning("trial %d is on the front, but %s holds no generator to log", trial.number, folder)
             yield None
         elif folder.is_local:
             yield Path(folder.path)
@@ -193,10 +192,3 @@ class Recorder:
             with tempfile.TemporaryDirectory() as local:
                 folder.download(Path(local))
                 yield Path(local)
-
-
-def _storage_uri(space: SearchSpace, folder: Folder) -> str:
-    if folder.is_local:
-        return Path(folder.path).as_uri()
-    parts = urlsplit(without_credentials(space.storage))
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{space.name}"))

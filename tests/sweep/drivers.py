@@ -20,6 +20,7 @@ from mlflow.entities import Run
 from stub_lab import SEARCH_SPACE, notes
 
 from sfd_sweep.config.loading import parse_search_space
+from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.study import StudyTrial, SweepStudy
 from sfd_sweep.tracking.reader import read_sweep
 from sfd_sweep.tracking.records import SweepRecord
@@ -112,7 +113,7 @@ class StubSweep:
     def study(self) -> list[StudyTrial]:
         """Its trials as the study has them; no driver may be at work."""
         space = parse_search_space((self.path / "config.yaml").read_text(), "config.yaml")
-        return SweepStudy(space, self.path).trials()
+        return SweepStudy(space, Folder.open(self.path)).trials()
 
     def record(self) -> SweepRecord:
         """The sweep as MLflow has it."""

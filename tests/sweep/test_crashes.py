@@ -14,6 +14,7 @@ from drivers import Driver, StubSweep, actors, wait_until
 from mlflow_process import MlflowServer
 from stub_lab import Notebook, StubBuild, make_space
 
+from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.run import run
 from sfd_sweep.sweep.study import StudyTrial, SweepStudy
 from sfd_sweep.tracking.records import SweepState
@@ -56,7 +57,7 @@ def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> list
     storage = tmp_path_factory.mktemp("undisturbed")
     space = make_space(storage, *LEARNING)
     run(space, build=StubBuild(), open_recorder=Notebook().open)
-    return SweepStudy(space, storage / "stub").trials()
+    return SweepStudy(space, Folder.open(storage / "stub")).trials()
 
 
 def timeless(trials: list[StudyTrial]) -> list[StudyTrial]:

@@ -7,10 +7,11 @@ from ray.tune.search import Searcher
 from stub_lab import figures, make_space
 from test_sweep_study import optuna_study, run_trial
 
+from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.search import StudySearch
 from sfd_sweep.sweep.spending import Spending
 from sfd_sweep.sweep.stopping import Stop
-from sfd_sweep.sweep.study import JOURNAL, NothingNew, SweepStudy
+from sfd_sweep.sweep.study import STUDY, NothingNew, SweepStudy
 from sfd_sweep.trial.report import Report, TrialState
 
 TWO_SETTINGS = ("parameters.guidance_scale=1", "parameters.generator_lr=1.0e-4")  # only the override is searched
@@ -18,7 +19,7 @@ POINT = "{guidance_scale: 1.5, generator_lr: 1.0e-4, override: 1}"
 
 
 def test_a_first_point_that_is_there_twice_is_run_once(tmp_path: Path) -> None:
-    study = SweepStudy(make_space(tmp_path, f"search.first=[{POINT}, {POINT}]"), tmp_path)
+    study = SweepStudy(make_space(tmp_path, f"search.first=[{POINT}, {POINT}]"), Folder.open(tmp_path))
     run_trial(study)
     run_trial(study)
     first, second = study.trials()
@@ -29,7 +30,7 @@ def test_a_first_point_that_is_there_twice_is_run_once(tmp_path: Path) -> None:
 
 
 def test_the_sampler_hears_what_the_repeated_trial_has_found(tmp_path: Path) -> None:
-    study = SweepStudy(make_space(tmp_path, f"search.first=[{POINT}, {POINT}]"), tmp_path)
+    study = SweepStudy(make_space(tmp_path, f"search.first=[{POINT}, {POINT}]"), Folder.open(tmp_path))
     run_trial(study)
     run_trial(study)
     original, repeat, _ = optuna_study(tmp_path).trials
@@ -43,7 +44,7 @@ def test_the_sampler_hears_what_the_repeated_trial_has_found(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.FAILED, TrialState.PRUNED])
 def test_a_trial_that_is_not_complete_is_not_repeated_either(tmp_path: Path, state: TrialState) -> None:
-    study = SweepStudy(make_space(tmp_path, f"search.first=[{POINT}, {POINT}]"), tmp_path)
+    study = SweepStudy(make_space(tmp_path, f"search.first=[{POINT}, {POINT}]"), Folder.open(tmp_path))
     number = study.ask()
     if state is TrialState.FAILED:
         study.fail(number, "it diverged")
@@ -58,19 +59,19 @@ def test_a_trial_that_is_not_complete_is_not_repeated_either(tmp_path: Path, sta
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "gp", "qmc", "random"])
 @pytest.mark.filterwarnings("error")
 def test_a_space_of_two_settings_gives_two_trials_and_then_nothing_new(tmp_path: Path, sampler: str) -> None:
-    study = SweepStudy(make_space(tmp_path, f"search.sampler={sampler}", *TWO_SETTINGS), tmp_path)
+    study = SweepStudy(make_space(tmp_path, f"search.sampler={sampler}", *TWO_SETTINGS), Folder.open(tmp_path))
     run_trial(study)
     run_trial(study)
     with pytest.raises(NothingNew):
         study.ask()
     assert {trial.settings.override for trial in study.trials()} == {1, "random"}
-    again = SweepStudy(make_space(tmp_path, f"search.sampler={sampler}", *TWO_SETTINGS), tmp_path)
+    again = SweepStudy(make_space(tmp_path, f"search.sampler={sampler}", *TWO_SETTINGS), Folder.open(tmp_path))
     assert again.trials() == study.trials()
 
 
 def test_the_sweep_ends_when_there_is_nothing_new(tmp_path: Path) -> None:
     space = make_space(tmp_path, *TWO_SETTINGS)
-    study = SweepStudy(space, tmp_path)
+    study = SweepStudy(space, Folder.open(tmp_path))
     said: list[str] = []
     searcher = StudySearch(study, Spending(space, study), Stop(), why_stopped=lambda _: None, say=said.append)
     suggested = [searcher.suggest(tune_id) for tune_id in "abc"]
@@ -81,15 +82,16 @@ def test_the_sweep_ends_when_there_is_nothing_new(tmp_path: Path) -> None:
 
 def test_a_repeat_that_was_being_drawn_when_the_driver_died_is_still_one(tmp_path: Path) -> None:
     space = make_space(tmp_path, f"search.first=[{POINT}, {POINT}]")
-    study = SweepStudy(space, tmp_path)
+    study = SweepStudy(space, Folder.open(tmp_path))
     run_trial(study)
+    before = set((tmp_path / STUDY).iterdir())
     study.ask()
     whole = study.trials()
-    journal = tmp_path / JOURNAL
-    lines = journal.read_text().splitlines(keepends=True)
-    said = next(index for index, line in enumerate(lines) if "has the same settings" in line)
-    journal.write_text("".join(lines[:said]))
-    again = SweepStudy(space, tmp_path)
+    repeat, _ = sorted(set((tmp_path / STUDY).iterdir()) - before)
+    assert "has the same settings" in repeat.read_text()
+    for segment in set((tmp_path / STUDY).iterdir()) - before:
+        segment.unlink()
+    again = SweepStudy(space, Folder.open(tmp_path))
     assert (again.running(), again.ended()) == ([], 1)
     again.ask()
     assert again.trials() == whole

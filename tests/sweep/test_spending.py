@@ -7,6 +7,7 @@ from ray.tune.search import Searcher
 from stub_lab import Notebook, StubBuild, figures, make_space, notes
 
 from sfd_sweep.config import Budget
+from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.run import resume, run
 from sfd_sweep.sweep.search import StudySearch
 from sfd_sweep.sweep.spending import Spending
@@ -47,7 +48,7 @@ def test_the_limit_that_is_reached_first_counts(limits: dict[str, float], reache
 
 def test_gpu_hours_are_hours_times_the_gpus_that_the_slots_hold(tmp_path: Path, clock: list[float]) -> None:
     space = make_space(tmp_path, "budget={hours: 3, gpu_hours: 4}", *ON_GPUS)
-    study = SweepStudy(space, tmp_path)
+    study = SweepStudy(space, Folder.open(tmp_path))
     spending = Spending(space, study)
     spending.start(slots=3)
     clock[0] += 1
@@ -62,12 +63,12 @@ def test_what_earlier_parts_have_spent_counts_and_the_time_between_them_does_not
 ) -> None:
     space = make_space(tmp_path, "budget={hours: 3}")
     for _ in range(2):
-        spending = Spending(space, SweepStudy(space, tmp_path))
+        spending = Spending(space, SweepStudy(space, Folder.open(tmp_path)))
         spending.start(slots=1)
         clock[0] += 1
         spending.keep()
         clock[0] += 50  # no driver
-    study = SweepStudy(space, tmp_path)
+    study = SweepStudy(space, Folder.open(tmp_path))
     spending = Spending(space, study)
     spending.start(slots=1)
     assert spending.used_up() is None
@@ -78,8 +79,8 @@ def test_what_earlier_parts_have_spent_counts_and_the_time_between_them_does_not
 
 def test_when_time_is_up_running_trials_are_still_handed_out_but_no_new_one(tmp_path: Path, clock: list[float]) -> None:
     space = make_space(tmp_path, "budget={hours: 1}")
-    SweepStudy(space, tmp_path).ask()
-    study = SweepStudy(space, tmp_path)
+    SweepStudy(space, Folder.open(tmp_path)).ask()
+    study = SweepStudy(space, Folder.open(tmp_path))
     spending = Spending(space, study)
     spending.start(slots=1)
     clock[0] += 2

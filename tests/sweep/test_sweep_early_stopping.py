@@ -6,6 +6,7 @@ import pytest
 from stub_lab import Notebook, StubBuild, make_space, notes
 
 from sfd_sweep.config import MultiObjectiveAshaScheduler, SearchSpace
+from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.halving import MultiObjectiveHalving
 from sfd_sweep.sweep.run import run
 from sfd_sweep.sweep.study import StudyTrial, SweepStudy
@@ -33,9 +34,9 @@ def expected(space: SearchSpace, trials: list[StudyTrial]) -> list[tuple[int, st
 
 def test_tune_stops_the_trials_that_the_ranking_stops_and_the_study_says_why(tmp_path: Path) -> None:
     chosen = "search.scheduler={type: mo_asha, grace_evaluations: 1, reduction_factor: 2}"
-    space = make_space(tmp_path, chosen, "search.trials=8")
+    space = make_space(tmp_path, chosen, "budget.trials=8")
     outcome = run(space, build=StubBuild(), open_recorder=Notebook().open)
-    trials = SweepStudy(space, Path(outcome.folder)).trials()
+    trials = SweepStudy(space, Folder.open(outcome.folder)).trials()
     ends = [(trial.reports[-1].report.step, trial.reason) for trial in trials]
     assert ends == expected(space, trials)
     complete = [trial.number for trial in trials if trial.state is TrialState.COMPLETE]
