@@ -26,6 +26,8 @@ def check_teacher(folder: ModelFolder, settings: Settings) -> None:
     )
     if folder.t_init is not None:
         raise UserError(f"{folder.path} is a one-step generator already; name the diffusion model it came from")
+    if folder.reads_text:
+        raise UserError(f"{folder.path} makes images of prompts, and only models of classes can be distilled")
     if folder.null_label is None and any(scale != 1 for scale in scales):
         raise UserError(f"guidance needs a null label, and {folder.path} was trained without one; set guidance_scale 1")
     if settings.t_max > folder.diffusion_steps or settings.t_init >= folder.diffusion_steps:
