@@ -8,6 +8,8 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from tiny_latent_models import tiny_vae
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from sfd_sweep.transformers_library import quiet_transformers
+
 TOKENS, WIDTH = 16, 8
 PROMPTS = ("an ant", "a bee on a flower", "cow")
 
@@ -87,5 +89,6 @@ def stable_diffusion(prediction_type: str = "epsilon", **options: Any) -> Stable
 
 
 def save_stable_diffusion(folder: Path, prediction_type: str = "epsilon") -> Path:
-    stable_diffusion(prediction_type).save_pretrained(folder)
+    with quiet_transformers():
+        stable_diffusion(prediction_type).save_pretrained(folder)
     return folder

@@ -24,6 +24,15 @@ from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.diffusion.weights import WEIGHTS, find_weights, read_weights
 from sfd_sweep.errors import UserError
 
+STABLE_DIFFUSION_INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "safety_checker": [None, None],
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+}
+"""Entries of `model_index.json` that make a text-to-image teacher one that stock diffusers loads."""
+
 
 def load_score_model(
     folder: ModelFolder, device: torch.device | str = "cpu", *, prompts: Sequence[str] = ()

@@ -77,11 +77,19 @@ class TextEncoder:
         Raises:
             UserError: a prompt is longer than the model reads.
         """
-        ids = torch.tensor([self._ids(text) for text in texts])
+        ids = self.tokenize(texts).to(device)
         self.model.to(device)
-        rows = [self.model(input_ids=row).last_hidden_state for row in ids.to(device).split(1)]
+        rows = [self.model(input_ids=row).last_hidden_state for row in ids.split(1)]
         self.model.to("cpu")
         return torch.cat(rows)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """The tokens of prompts, int64 of shape (n, tokens).
+
+        Raises:
+            UserError: a prompt is longer than the model reads.
+        """
+        return torch.tensor([self._ids(text) for text in texts])
 
     def _ids(self, text: str) -> list[int]:
         most = self.tokenizer.model_max_length
@@ -131,6 +139,11 @@ class Prompts:
     def __len__(self) -> int:
         """How many there are, the null prompt left out; and so its index."""
         return len(self.texts)
+
+    @property
+    def width(self) -> int:
+        """How many numbers a token is embedded in."""
+        return self._embeddings.shape[-1]
 
     def __getitem__(self, c: Tensor) -> Tensor:
         """The embeddings (n, tokens, width) of the prompts of indices c, (n,)."""
