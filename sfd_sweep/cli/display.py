@@ -74,6 +74,10 @@ class Lines(View):
         super().sweep_started(plan)
         budget, steps = plan.space.budget, plan.space.trial.steps
         self._say(f"{plan.space.name}: {budget}, {steps} steps a trial, {plan.slots} at a time, in {plan.folder}")
+        if plan.slots:
+            self._say(plan.weights)
+        for line in plan.earlier:
+            self._say(line)
         if plan.ended:
             self._say(f"{plan.ended} of the trials have ended earlier")
 
@@ -161,7 +165,8 @@ class LiveTable(View):
         """The screen as it is now."""
         if self._plan is None:
             return Group(Text(f"{self._doing} · {clock(time.monotonic() - self.began)}"))
-        return Group(Text(f"{self.space.name}: {self._doing}"), self._table(), Text(self._status()))
+        notes = map(Text, (*([self.plan.weights] if self.plan.slots else []), *self.plan.earlier))
+        return Group(Text(f"{self.space.name}: {self._doing}"), *notes, self._table(), Text(self._status()))
 
     def _table(self) -> Table:
         metrics, steps = watched_metrics(self.space), self.space.trial.steps
@@ -175,7 +180,7 @@ class LiveTable(View):
 
     def _shown(self) -> Mapping[int, Row]:
         """The latest trials that the screen has room for, those that still run before all."""
-        room = max(1, min(MOST_ROWS, console.height - LINES_BESIDE_ROWS))
+        room = max(1, min(MOST_ROWS, console.height - LINES_BESIDE_ROWS - len(self.plan.earlier)))
         by_urgency = sorted(self._rows, key=lambda trial: (self._rows[trial].state is TrialState.RUNNING, trial))
         return {trial: self._rows[trial] for trial in by_urgency[-room:]}
 

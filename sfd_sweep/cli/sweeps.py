@@ -12,6 +12,7 @@ import typer
 from sfd_sweep.cli.options import Address, Name, Uri
 
 if TYPE_CHECKING:
+    from sfd_sweep.config import SearchSpace
     from sfd_sweep.sweep.observer import Observer, Outcome
 
 
@@ -33,7 +34,8 @@ def run(
         from sfd_sweep.cli.plan import print_plan
         from sfd_sweep.trial.plan import make_plan
 
-        print_plan(make_plan(space))
+        plan = make_plan(space)
+        print_plan(plan, _earlier(space))
         return
     from sfd_sweep.sweep.run import run as run_sweep
 
@@ -44,8 +46,8 @@ def resume(
     name: Name,
     *,
     storage: Annotated[
-        Path | None,
-        typer.Option(help="Storage that holds the sweep's folder; otherwise where MLflow says.", metavar="DIR"),
+        str | None,
+        typer.Option(help="Folder or URI that holds the sweep's folder; otherwise where MLflow says.", metavar="DIR"),
     ] = None,
     uri: Uri = None,
     address: Address = "local",
@@ -66,6 +68,15 @@ def schema() -> None:
     from sfd_sweep.config.loading import json_schema
 
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def _earlier(space: SearchSpace) -> list[str]:
+    """What the sweep would take over from earlier ones, in words."""
+    if not space.search.warm_start:
+        return []
+    from sfd_sweep.sweep.earlier import find_warm_start
+
+    return find_warm_start(space).in_words()
 
 
 def _watch(work: Callable[[Observer], Outcome]) -> None:

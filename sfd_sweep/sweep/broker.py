@@ -40,11 +40,14 @@ class _Slot:
 
     Attributes:
         lease: number of the trial that has the slot.
+        is_heard_of: whether its workers have come up since the broker has. A broker that was started again knows of no
+            slot that had been closed before.
         failed_starts: worker groups since the last with a lab.
         ready_after: seconds from the broker's start to the first lab.
     """
 
     is_open: bool = True
+    is_heard_of: bool = False
     lease: int | None = None
     work: _Work | None = None
     failed_starts: int = 0
@@ -55,13 +58,14 @@ class Broker:
     """Leases slots to trials, carries commands to slots and answers back.
 
     Delivery is a peek: an order stays with its slot until it is answered, so a worker group that was started again gets
-    it again. Who gives the same command twice waits for the same answer.
+    it again. Who gives the same command twice waits for the same answer. So a broker that was started again, with all
+    calls that it had not answered made again, needs to know nothing of the one before.
     """
 
     def __init__(self, slots: int, attempts: int = ATTEMPTS) -> None:
         self._slots = [_Slot() for _ in range(slots)]
         self._attempts = attempts
-        self._tickets = itertools.count(1)
+        self._tickets = itertools.count(time.time_ns())  # beyond those of a broker that died
         self._changed = asyncio.Condition()
         self._closed = False
         self._fault: UserError | None = None
@@ -73,7 +77,7 @@ class Broker:
         """Have a command carried out by the slot that its trial has, or else by the next free one.
 
         Returns:
-            The answer; None if the broker closes first.
+            The answer; None if the sweep stops first.
         """
         while slot := await self._lease(command.number):
             work = slot.work
@@ -91,7 +95,7 @@ class Broker:
         for slot in self._slots:
             if slot.lease == number:
                 slot.lease = slot.work = None
-        for slot in self._slots:
+        for slot in sorted(self._slots, key=lambda slot: slot.is_heard_of):
             if slot.is_open and slot.lease is None and self._open_slots() > wanted:
                 self._close(slot)
         await self._announce()
@@ -100,7 +104,7 @@ class Broker:
 
     async def ready(self, index: int) -> None:
         """A worker group of the slot has its lab, for the first time or after the group before it died."""
-        slot = self._slots[index]
+        slot = await self._hear_of(index)
         slot.failed_starts = 0
         if slot.ready_after is None:
             slot.ready_after = time.monotonic() - self._started
@@ -109,7 +113,7 @@ class Broker:
 
     async def next_order(self, index: int, after: int) -> Order | Close | None:
         """The slot's next order beyond a ticket, as soon as there is one; None to ask again."""
-        slot = self._slots[index]
+        slot = await self._hear_of(index)
         try:
             async with asyncio.timeout(HEARTBEAT_SECONDS), self._changed:
                 await self._changed.wait_for(lambda: not slot.is_open or _is_due(slot.work, after))
@@ -152,15 +156,30 @@ class Broker:
         await self._announce()
         return False
 
+    async def give_up(self, _index: int, error: UserError) -> None:
+        """A slot has found that no slot can go on; its trial is not to blame."""
+        self._fault = self._fault or error
+        for slot in self._slots:
+            self._close(slot)
+        await self._announce()
+
     # The driver.
 
     async def fault(self) -> UserError | None:
-        """Why no slot is left, if none is."""
+        """Why no slot works any more, if none does."""
         return self._fault
 
     async def starting_seconds(self) -> float:
         """Seconds that the slots together have taken to be ready for the first time."""
         return sum(slot.ready_after or 0.0 for slot in self._slots)
+
+    async def finish(self) -> None:
+        """Take no more commands. Slots do what they are at, and stay; who waits for anything else gets None."""
+        self._closed = True
+        for slot in self._slots:
+            if slot.work and not slot.work.delivered:
+                self._settle(slot, slot.work, None)
+        await self._announce()
 
     async def close(self) -> None:
         """Close all slots once they have done what they are at; who waits for an answer gets None."""
@@ -168,6 +187,13 @@ class Broker:
         for slot in self._slots:
             self._close(slot)
         await self._announce()
+
+    async def _hear_of(self, index: int) -> _Slot:
+        slot = self._slots[index]
+        if not slot.is_heard_of:
+            slot.is_heard_of = True
+            await self._announce()
+        return slot
 
     async def _lease(self, number: int) -> _Slot | None:
         async with self._changed:
@@ -179,7 +205,7 @@ class Broker:
 
     def _slot_for(self, number: int) -> _Slot | None:
         """The slot that the trial has, or else a free one."""
-        usable = [slot for slot in self._slots if slot.is_open and slot.lease in (number, None)]
+        usable = [slot for slot in self._slots if slot.is_open and slot.is_heard_of and slot.lease in (number, None)]
         return max(usable, key=lambda slot: slot.lease is not None, default=None)
 
     def _open_slots(self) -> int:

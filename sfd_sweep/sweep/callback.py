@@ -37,8 +37,10 @@ class SweepCallback(Callback):
                 self._progress.reported(trial.config["number"], report, result["waiting_seconds"])
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
-        """The trial has ended."""
+        """The trial has ended, or stops with the sweep; then the study has it running still."""
         number = trial.config["number"]
+        if number in self._progress.study.running():
+            return
         with StopOnError(self._stop):
             self._progress.ended(number)
             # One slot stays open to judge the front.

@@ -18,6 +18,7 @@ from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import UserError
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.broker import Broker
+from sfd_sweep.sweep.disk import is_full, out_of_space
 from sfd_sweep.sweep.lab import Build
 from sfd_sweep.sweep.worker import Post, no_slot, work
 
@@ -35,13 +36,14 @@ class SlotPool:
         sweep: the sweep's folder.
         build: makes a worker's lab.
         slots: how many.
-        on_fault: told, from another thread, why no slot is left.
+        on_fault: told, from another thread, why no slot works any more.
     """
 
     def __init__(
         self, space: SearchSpace, sweep: Folder, build: Build, slots: int, on_fault: Callable[[UserError], None]
     ) -> None:
-        self.broker = ray.remote(num_cpus=0)(Broker).remote(slots)
+        # A broker that dies is started again, and the calls that it had not answered are made again.
+        self.broker = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Broker).remote(slots)
         self._space = space
         self._sweep = sweep
         self._build = build
@@ -61,6 +63,14 @@ class SlotPool:
 
     def _keep(self, slot: int) -> None:
         """Keep a slot's Train run going until it ends by itself, which it does when the broker has closed the slot."""
+        try:
+            self._run(slot)
+        except Exception as error:  # in this thread nobody else would hear of it
+            self._goes_on(slot, error, for_good=True)
+        if not self._closing.is_set() and (fault := ray.get(self.broker.fault.remote())):
+            self._on_fault(fault)
+
+    def _run(self, slot: int) -> None:
         while not self._closing.is_set():
             try:
                 self._trainer(slot).fit()
@@ -71,13 +81,12 @@ class SlotPool:
             except ControllerError as error:  # no worker can run at all; a second run would wait for the first's CPUs
                 self._goes_on(slot, error.controller_failure, for_good=True)
                 break
-        if not self._closing.is_set() and (fault := ray.get(self.broker.fault.remote())):
-            self._on_fault(fault)
 
     def _goes_on(self, slot: int, error: Exception, *, for_good: bool) -> bool:
         if self._closing.is_set():
             return False
-        return bool(ray.get(self.broker.cannot_start.remote(slot, no_slot(error), for_good=for_good)))
+        fault = out_of_space(self._sweep) if is_full(error) else no_slot(error)
+        return bool(ray.get(self.broker.cannot_start.remote(slot, fault, for_good=for_good)))
 
     def _trainer(self, slot: int) -> Any:
         resources = self._space.resources
@@ -92,6 +101,7 @@ class SlotPool:
             run_config=RunConfig(
                 name=f"slot-{slot}",
                 storage_path=(self._sweep / "ray").path,
+                storage_filesystem=self._sweep.filesystem,
                 failure_config=FailureConfig(max_failures=-1),
             ),
         )

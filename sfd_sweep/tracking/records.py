@@ -19,9 +19,10 @@ from sfd_sweep.trial.report import Report, TrialState
 
 
 class SweepState(StrEnum):
-    """What has become of a sweep."""
+    """What has become of a sweep. An abandoned one is recorded as running, but its driver has died."""
 
     RUNNING = "running"
+    ABANDONED = "abandoned"
     COMPLETE = "complete"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -46,7 +47,7 @@ class SweepSummary:
 
     Attributes:
         name: the sweep's name.
-        state: what has become of it; `running` too if its driver was killed.
+        state: what has become of it; as it is recorded, `running` too if its driver was killed.
         reason: why it failed or was stopped.
         started: when it was first opened.
         ended: when it was last closed; None while it runs.
@@ -84,7 +85,7 @@ class TrialRecord:
         state: what has become of it.
         reason: why it failed, or was pruned or stopped.
         settings: all of them, fixed or searched.
-        searched: values of the parameters that the sweep searches, by name.
+        searched: values of the parameters that the sweep searches, by name; without those whose condition did not hold.
         report: the last evaluation; None before the first.
         final: the evaluation at more samples at the end of the sweep; None if there was none.
         score: the combined score at the last evaluation; lower is better.

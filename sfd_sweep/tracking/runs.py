@@ -74,12 +74,13 @@ class SweepRuns:
 
     def __init__(self, store: Store, space: SearchSpace, storage: str, sweep: Run, trials: Sequence[Run]) -> None:
         self.sweep_id = sweep.info.run_id
+        self._store = store
         self._client = store.client
         self._space = space
         self._storage = storage
-        self._sweep = sweep
-        self._trials = {int(run.data.tags[Tag.TRIAL]): _TrialRun.of(run, found=True) for run in trials}
-        self._finished = int(sweep.data.metrics.get(FINISHED, -1))
+        self._trials: dict[int, _TrialRun] = {}
+        self._finished = -1
+        self._know(sweep, trials)
 
     @classmethod
     def open(cls, store: Store, space: SearchSpace, storage: str, config_yaml: str, *, resume: bool) -> "SweepRuns":
@@ -104,6 +105,11 @@ class SweepRuns:
         runs._describe(config_yaml)
         return runs
 
+    def look_again(self) -> None:
+        """Learn what the store holds, after a write of which nobody knows whether it was made."""
+        sweep = self._client.get_run(self.sweep_id)
+        self._know(sweep, self._store.trial_runs(sweep))
+
     def start_trial(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
         """Make the trial's run with its settings; one that had been stopped is running again."""
         trial = self._trials.get(number) or self._create_trial_run(number, searched)
@@ -119,10 +125,12 @@ class SweepRuns:
     def report_trial(self, number: int, report: Report, waiting_seconds: float, grid: bytes) -> None:
         """Write an evaluation: the grid as an image, then all figures at once."""
         trial = self._trials[number]
+        score = combined_score(report.metrics, self._space.objectives, self._space.constraints)
+        if report.step == trial.metrics.get(STEP):
+            self._set_tags(trial, {Tag.SCORE: f"{score:.6g}"})  # which a killed writer may not have got to
         if report.step <= trial.metrics.get(STEP, -1):
             return
         self._log_grid(trial, report.step, grid)
-        score = combined_score(report.metrics, self._space.objectives, self._space.constraints)
         metrics = report_to_metrics(report) | {
             "seconds/waiting": waiting_seconds,
             SCORE: score,
@@ -176,6 +184,19 @@ class SweepRuns:
             for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
             self._client.log_artifacts(self.sweep_id, folder)
+
+    def _know(self, sweep: Run, trials: Sequence[Run]) -> None:
+        """Take down what the store holds. Of two runs for a trial, made by a request that was made twice, the one that
+        holds less is deleted."""
+        self._sweep = sweep
+        self._finished = int(sweep.data.metrics.get(FINISHED, -1))
+        self._trials = {}
+        for run in sorted(trials, key=lambda run: len(run.data.metrics) + len(run.data.params), reverse=True):
+            number = int(run.data.tags[Tag.TRIAL])
+            if number in self._trials:
+                self._client.delete_run(run.info.run_id)
+            else:
+                self._trials[number] = _TrialRun.of(run, found=True)
 
     def _describe(self, config_yaml: str) -> None:
         """Say that the sweep runs, what it is and what it runs on. MLflow's parameters keep their first value."""

@@ -6,11 +6,13 @@ from sfd_sweep.trial.report import Report
 REPORT = "report.json"
 GRID = "grid.png"
 GENERATOR = "generator"
+TRAINING_STATE = "training.safetensors"
+TRIALS = "trials"
 
 
 def trial_folder(sweep: Folder, number: int) -> Folder:
     """`trials/0007`: everything of one trial."""
-    return sweep / "trials" / f"{number:04d}"
+    return sweep / TRIALS / f"{number:04d}"
 
 
 def step_folder(trial: Folder, step: int) -> Folder:
@@ -31,3 +33,17 @@ def read_report(trial: Folder, step: int) -> Report:
         FileNotFoundError: the trial has no complete report at that step.
     """
     return Report.from_json(step_folder(trial, step).read(REPORT))
+
+
+def trials_with_weights(sweep: Folder) -> set[int]:
+    """The trials that have a generator or a training state, whole or not."""
+    paths = [path.split("/") for path in (sweep / TRIALS).files()]
+    return {int(trial) for trial, _step, name, *_ in paths if name in (GENERATOR, TRAINING_STATE)}
+
+
+def drop_weights(trial: Folder, *, generators: bool) -> None:
+    """Remove a trial's training states and, if asked to, its generators, half-written ones too; the rest stays."""
+    dropped = (TRAINING_STATE, GENERATOR) if generators else (TRAINING_STATE,)
+    for step, name in sorted({(path.split("/")[0], path.split("/")[1]) for path in trial.files()}):
+        if name in dropped:
+            (trial / step / name).delete()

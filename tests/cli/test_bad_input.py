@@ -22,7 +22,7 @@ SEARCHED = (
 BAD_KEYS = {
     "no assignment": (["budget.trials"], "KEY=VALUE"),
     "an assignment into a value": (["name.first=1"], "--set name.first=1"),
-    "an unknown key, with the nearest": (["search.trails=4"], "did you mean trials?"),
+    "an unknown key, with the nearest": (["budget.trails=4"], "did you mean trials?"),
     "a wrong type": (["budget.trials=many"], "budget.trials: must be a whole number"),
     "low above high": (["parameters.alpha={type: float, low: 2, high: 1}"], "parameters.alpha.low"),
     "a logarithm of zero": (["parameters.generator_lr.low=0"], "parameters.generator_lr.low"),

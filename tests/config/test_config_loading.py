@@ -297,8 +297,8 @@ def test_a_metric_that_needs_real_images_is_refused_where_the_teacher_stands_in_
     ("old", "new", "message"),
     [
         ("trials: 16", "trails: 16", "x.yaml:18: budget.trails: unknown key; did you mean trials?"),
-        ("budget:\n  trials: 16\n", "", "x.yaml:1: budget: is missing (What a sweep may spend: at the limit "
-         "that is reached first no more trials begin, and those that run go on.)"),
+        ("budget:\n  trials: 16\n", "", "x.yaml:1: budget: is missing (What a sweep may spend: beyond the limit "
+         "that is reached first no trial begins; those that run go on.)"),
         ("low: 3e-5", "low: 0", "x.yaml:9: parameters.generator_lr.low: must be above 0 with log: true, not 0; raise "
          "it, or leave log out"),
         ("[1, random]", "[1,\n      0]", "x.yaml:10: parameters.override: 0 is forgotten, so it cannot be what "

@@ -7,9 +7,11 @@ from ray.tune.search import Searcher
 from stub_lab import Notebook, StubBuild, figures, make_space, notes
 
 from sfd_sweep.config import Budget
+from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.run import resume, run
 from sfd_sweep.sweep.search import StudySearch
 from sfd_sweep.sweep.spending import Spending
+from sfd_sweep.sweep.stopping import Stop
 from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.tracking.records import Spent
 from sfd_sweep.trial.report import Report, TrialState
@@ -27,7 +29,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def search(study: SweepStudy, spending: Spending) -> tuple[StudySearch, list[str]]:
     said: list[str] = []
-    return StudySearch(study, spending, why_stopped=lambda _: None, say=said.append), said
+    return StudySearch(study, spending, Stop(), why_stopped=lambda _: None, say=said.append), said
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_the_limit_that_is_reached_first_counts(limits: dict[str, float], reache
 
 def test_gpu_hours_are_hours_times_the_gpus_that_the_slots_hold(tmp_path: Path, clock: list[float]) -> None:
     space = make_space(tmp_path, "budget={hours: 3, gpu_hours: 4}", *ON_GPUS)
-    study = SweepStudy(space, tmp_path)
+    study = SweepStudy(space, Folder.open(tmp_path))
     spending = Spending(space, study)
     spending.start(slots=3)
     clock[0] += 1
@@ -61,12 +63,12 @@ def test_what_earlier_parts_have_spent_counts_and_the_time_between_them_does_not
 ) -> None:
     space = make_space(tmp_path, "budget={hours: 3}")
     for _ in range(2):
-        spending = Spending(space, SweepStudy(space, tmp_path))
+        spending = Spending(space, SweepStudy(space, Folder.open(tmp_path)))
         spending.start(slots=1)
         clock[0] += 1
         spending.keep()
         clock[0] += 50  # no driver
-    study = SweepStudy(space, tmp_path)
+    study = SweepStudy(space, Folder.open(tmp_path))
     spending = Spending(space, study)
     spending.start(slots=1)
     assert spending.used_up() is None
@@ -77,15 +79,15 @@ def test_what_earlier_parts_have_spent_counts_and_the_time_between_them_does_not
 
 def test_when_time_is_up_running_trials_are_still_handed_out_but_no_new_one(tmp_path: Path, clock: list[float]) -> None:
     space = make_space(tmp_path, "budget={hours: 1}")
-    SweepStudy(space, tmp_path).ask()
-    study = SweepStudy(space, tmp_path)
+    SweepStudy(space, Folder.open(tmp_path)).ask()
+    study = SweepStudy(space, Folder.open(tmp_path))
     spending = Spending(space, study)
     spending.start(slots=1)
     clock[0] += 2
     searcher, said = search(study, spending)
     assert searcher.suggest("a")["number"] == 0
     assert (searcher.suggest("b"), spending.still_to_end()) == (Searcher.FINISHED, 1)
-    assert said == ["the budget of 1 hours is used up; trials that run go on to their end"]
+    assert said == ["the budget of 1 hour is used up; trials that run go on to their end"]
     study.report(0, Report(6, figures(study.trial(0).settings, 6), {}, {}, {}), 0.0)
     study.end(0)
     assert (study.trial(0).state, spending.still_to_end()) == (TrialState.COMPLETE, 0)
@@ -101,7 +103,7 @@ def test_a_sweep_that_limits_hours_alone_ends_by_them_and_is_finished_then(clust
     again = resume(tmp_path / "stub", build=StubBuild(), open_recorder=notebook.open)
     assert again.counts == first.counts
     assert len([note for note in notes(tmp_path / "stub") if note["what"] == "trained"]) == 3 * ended
-    *_, (_front, _hypervolume, finished, spent) = notebook.of("front_changed")
+    *_, (_, _, finished, spent) = notebook.of("front_changed")
     assert (finished, spent.gpu_hours) == (ended, 0.0)
     assert spent.hours >= 0.0006
 

@@ -43,6 +43,10 @@ def test_memory_and_disk_are_counted_from_the_teachers_weights():
     weights = plan.teacher.parameter_count * 4
     assert plan.model_bytes == 10 * weights
     assert plan.checkpoint_bytes == 8 * weights
+    # Slots write a checkpoint while they still have the last, and each of the trials may end up on the front.
+    trials = plan.space.budget.trials
+    most = (3 * 2 * 8 + trials) * weights / 1e6
+    assert plan.weights_in_words(slots=3) == f"weights take at most {most:,.0f} MB, were all on the front"
 
 
 def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(tmp_path):
