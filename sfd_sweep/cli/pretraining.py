@@ -207,9 +207,11 @@ def _judge(source: str, images: LabeledImages, classifier: str | None) -> Qualit
     from sfd_sweep.evaluation.quality import QualityJudge
 
     if classifier is None:
-        return QualityJudge.load(classifier=DIGITS, reference=DIGITS)
-    judge = QualityJudge.load(classifier=classifier, reference=source)
-    judge.check_fit(images.class_names, images.image_shape)
+        judge = QualityJudge.load(classifier=DIGITS, reference=DIGITS)
+        judge.check_fit(judge.images.class_names, images.image_shape)
+    else:
+        judge = QualityJudge.load(classifier=classifier, reference=source)
+        judge.check_fit(images.class_names, images.image_shape)
     return judge
 
 
