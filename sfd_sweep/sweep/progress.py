@@ -79,9 +79,9 @@ class Progress:
         self.spending.keep()
         trial = self.study.trial(number)
         self._tell_ended(trial)
-        self._weights.end(number)
         # What is dominated stays so: nobody else can have come to the front.
         self._front = front_of(self._space, [*map(self.study.trial, self._front.numbers), trial])
+        self._weights.end(number)
         self._weights.keep_only(self._tell_front().numbers)
         if trial.state is TrialState.FAILED:
             self._failures += 1

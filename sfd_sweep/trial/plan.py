@@ -126,6 +126,8 @@ def make_plan(space: SearchSpace) -> Plan:
     """
     check_location(space.storage)
     teacher = ModelFolder.open(space.task.teacher)
+    if teacher.reads_text:
+        raise UserError(f"task.teacher: {teacher.path} makes images of prompts; give a model of classes")
     start = teacher if space.task.start == "teacher" else ModelFolder.open(space.task.start)
     forget = tuple(class_index(teacher.class_names, name) for name in space.task.forget)
     plan = Plan(space=space, teacher=teacher, start=start, forget=forget)

@@ -243,7 +243,11 @@ MODELS = {
     "a field of another kind": ([*PRETRAIN, "--set", "channels=8"], "--set channels"),
     "a field without value": ([*PRETRAIN, "--set", "channels"], "KEY=VALUE"),
     "fields that do not go together": ([*PRETRAIN, "--set", "norm_groups=5"], "norm_groups 5 does not divide"),
-    "a network for larger images": ([*PRETRAIN, "--preset", "ddpm-cifar10"], "feature maps of 8, 4, 2, 1"),
+    "a network for larger images": (
+        [*PRETRAIN, "--preset", "ddpm-cifar10", "--set", "image_size=null"],
+        "feature maps of 8, 4, 2, 1",
+    ),
+    "images that are too large for the judge": ([*PRETRAIN, "--set", "image_size=32"], "judges images of 8×8 pixels"),
     "a network that halves too often": ([*PRETRAIN, "--set", "channels=[8,8,8,8,8]"], "halves its images 4 times"),
     "a cluster for nobody": ([*PRETRAIN, "--address", "auto"], "--workers"),
     "no cluster": ([*PRETRAIN, "--workers", "1", "--address", "127.0.0.1:1"], "no Ray cluster"),

@@ -100,7 +100,7 @@ class StubSweep:
 
     def notes(self, what: str) -> list[dict[str, Any]]:
         """What the stub lab has noted of that kind."""
-        return [note for note in notes(self.path) if note["what"] == what]
+        return [note for note in notes(Path(self.stub.get("notes", self.path))) if note["what"] == what]
 
     def trained(self) -> Counter[tuple[int, int]]:
         """How often each interval was trained to its end: by trial and last step."""

@@ -144,7 +144,7 @@ class StubTrial:
             raise ValueError("a defect\nwith details")
         target = step_folder(self.folder, to)
         target.write(GRID, picture())
-        (target / GENERATOR).write("model_index.json", b"{}")
+        (target / GENERATOR).write("weights.safetensors", b"")  # nothing that MLflow could take as a model
         seconds = {"training": 1.0, "evaluating": 0.25, "saving": 0.125}
         report = Report(to, figures(self.settings, to), {"retained": 100, "forgotten": 50}, {}, seconds)
         target.write(REPORT, report.to_json().encode())

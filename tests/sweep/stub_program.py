@@ -6,6 +6,7 @@ away.
 
 import json
 import os
+from pathlib import Path
 
 from stub_lab import StubBuild
 
@@ -16,7 +17,8 @@ from sfd_sweep.tracking import recorder
 if __name__ == "__main__":
     attributes = json.loads(os.environ["STUB"])
     recorder.PATIENCE_SECONDS = attributes.pop("patience", recorder.PATIENCE_SECONDS)
-    build = StubBuild(**attributes)
+    notes = attributes.pop("notes", None)
+    build = StubBuild(**attributes, notes=notes and Path(notes))
     for entrance in (running.run, running.resume):
         assert entrance.__kwdefaults__
         entrance.__kwdefaults__["build"] = build

@@ -1,9 +1,11 @@
 """Sweeps whose processes are really killed: nothing finished is lost or done twice, and the record is whole."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -110,6 +112,21 @@ def test_a_driver_killed_twice_is_resumed_to_what_an_undisturbed_sweep_comes_to(
     assert {trial.state for trial in undisturbed} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
+@pytest.mark.slow
+def test_a_driver_may_be_killed_at_any_moment(sweep: Start, undisturbed: list[StudyTrial]) -> None:
+    disturbed = sweep(*LEARNING, seconds=0.1)
+    moments = random.Random(0)
+    driver = disturbed.run()
+    for trial in (0, 2, 5, 8, 11):
+        wait_until(lambda now=trial: any(note["number"] >= now for note in disturbed.notes("training")), f"{trial}")
+        time.sleep(moments.uniform(0.0, 0.5))  # about as long as a trial takes
+        driver.kill()
+        driver = disturbed.resume()
+    assert driver.end() == 0, driver.err
+    assert_whole(disturbed)
+    assert timeless(disturbed.study()) == timeless(undisturbed)
+
+
 def test_ctrl_c_lets_running_evaluations_finish_and_a_second_one_does_not(sweep: Start) -> None:
     stopped = sweep("budget.trials=3", seconds=1.0)
     driver = stopped.run()
@@ -188,6 +205,7 @@ def test_what_is_told_while_mlflow_is_away_is_recorded_when_it_is_back(sweep: St
     assert_whole(recorded)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_ends_without_mlflow_says_so_and_is_recorded_by_resuming_it(
     sweep: Start, server: MlflowServer
 ) -> None:
@@ -230,8 +248,11 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def test_a_full_disk_ends_a_sweep_in_one_line_and_nothing_is_lost(sweep: Start, small_disk: Path) -> None:
-    disturbed = sweep("budget.trials=3", seconds=0.5)
+@pytest.mark.slow
+def test_a_full_disk_ends_a_sweep_in_one_line_and_nothing_is_lost(
+    sweep: Start, small_disk: Path, tmp_path: Path
+) -> None:
+    disturbed = sweep("budget.trials=3", seconds=0.5, notes=str(tmp_path / "notes"))
     driver = disturbed.run()
     disturbed.wait_for(trial=0, step=4)
     filler = fill(small_disk)

@@ -56,7 +56,7 @@ def test_a_sweep_in_a_bucket_is_stopped_resumed_and_pruned(
     assert sorted(trained(tmp_path / "notes")) == [(number, step) for number in range(4) for step in (2, 4, 6)]
     front = notebook.of("front_changed")[-1][0]
     assert 0 < len(front) < 4  # as the constraint has it
-    generators = {key.split("/")[3] for key in store.objects() if key.endswith("generator/model_index.json")}
+    generators = {key.split("/")[3] for key in store.objects() if key.endswith("generator/weights.safetensors")}
     assert generators == {f"{number:04d}" for number in front}
     assert len([key for key in store.objects() if key.endswith("report.json")]) == 4 * 3
     assert not [key for key in store.objects() if "/ray/" in key or "driver.lock/" in key.removesuffix("driver.lock/")]

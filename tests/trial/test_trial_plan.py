@@ -5,6 +5,7 @@ import json
 import pytest
 from tiny_latent_models import save_dit, tiny_transformer, tiny_vae
 from tiny_models import save_teacher, tiny_model
+from tiny_text_models import save_stable_diffusion
 from trial_cases import digits_space
 
 from sfd_sweep.diffusion.loading import load_score_model
@@ -116,6 +117,11 @@ def test_guidance_is_refused_where_the_teacher_has_no_null_label(tmp_path, param
     make_plan(digits_space(*task))
     message = refusal(*task, f"parameters.{parameter}={value}")
     assert f"parameters.{parameter}: guidance needs a null label" in message
+
+
+def test_a_teacher_of_prompts_is_refused(tmp_path):
+    teacher = save_stable_diffusion(tmp_path / "teacher")
+    assert f"task.teacher: {teacher} makes images of prompts" in refusal(f"task.teacher={teacher}")
 
 
 def test_a_start_with_images_of_another_size_is_refused(tmp_path):
