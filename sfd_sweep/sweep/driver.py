@@ -101,6 +101,8 @@ class Driver:
             return
         scheduler = make_scheduler(self._space)
         recall(scheduler, self._space, self._study.trials())
+        # Nobody reads the state that Tune keeps of itself, so nobody minds if it cannot.
+        logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         tune.run(
             tune.with_parameters(SlotTrial, broker=pool.broker, space=self._space),
             name="tune",

@@ -40,6 +40,7 @@ class Progress:
         self._stop = stop
         self._weights = Weights(space, sweep)
         self._started: set[int] = set()
+        self._front = Front((), 0.0)
         self._failures = 0
 
     def tell_again(self) -> None:
@@ -54,6 +55,7 @@ class Progress:
                 self._tell_report(trial.number, reported.report, reported.waiting_seconds)
             if trial.state is not TrialState.RUNNING:
                 self._tell_ended(trial)
+        self._front = front_of(self._space, trials)
         if self.study.ended():
             self._weights.find(trial.number for trial in trials if trial.state is not TrialState.RUNNING)
             self._weights.keep_only(self._tell_front().numbers)
@@ -77,6 +79,8 @@ class Progress:
         self.spending.keep()
         trial = self.study.trial(number)
         self._tell_ended(trial)
+        # What is dominated stays so: nobody else can have come to the front.
+        self._front = front_of(self._space, [*map(self.study.trial, self._front.numbers), trial])
         self._weights.end(number)
         self._weights.keep_only(self._tell_front().numbers)
         if trial.state is TrialState.FAILED:
@@ -106,7 +110,7 @@ class Progress:
 
     def front(self) -> Front:
         """The front so far."""
-        return front_of(self._space, self.study.trials())
+        return self._front
 
     def hopeless(self) -> str | None:
         """Why the sweep came to nothing, if no trial was completed."""
@@ -137,7 +141,7 @@ class Progress:
         self._observer.trial_finished(trial.number, trial.state, trial.reason)
 
     def _tell_front(self) -> Front:
-        front = self.front()
+        front = self._front
         self._recorder.front_changed(front.numbers, front.hypervolume, self.study.ended(), self.study.spent())
         self._observer.front_changed(front.numbers, front.hypervolume)
         return front

@@ -4,15 +4,19 @@ A slot's workers load the lab once, so between two trials there is neither a pro
 """
 
 import functools
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.util.state import list_actors
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import UserError
@@ -23,7 +27,8 @@ from sfd_sweep.sweep.lab import Build
 from sfd_sweep.sweep.worker import Post, no_slot, work
 
 CLOSING_SECONDS = 30.0  # more than it takes idle workers to leave
-IMPATIENCE_SECONDS = 3.0  # for workers that are still training, whose work since the last report is lost
+IMPATIENCE_SECONDS = 1.0  # for workers that are still training, whose work since the last report is lost
+MOST_SLOTS = 10_000  # that Ray lists at once
 
 
 class SlotPool:
@@ -54,12 +59,19 @@ class SlotPool:
             thread.start()
 
     def close(self, *, patiently: bool) -> None:
-        """Close all slots, and wait for their ends, but not for what may be hours of training."""
+        """Close all slots, and wait for their ends; if not patiently, end what may be hours of training."""
         self._closing.set()
         self.broker.close.remote()
-        end = time.monotonic() + (CLOSING_SECONDS if patiently else IMPATIENCE_SECONDS)
+        if not patiently and not self._have_ended_within(IMPATIENCE_SECONDS):
+            _kill_controllers()
+        self._have_ended_within(CLOSING_SECONDS)
+
+    def _have_ended_within(self, seconds: float) -> bool:
+        """Wait for all slots, so long at most. A thread that is left when Ray shuts down takes the process with it."""
+        end = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _keep(self, slot: int) -> None:
         """Keep a slot's Train run going until it ends by itself, which it does when the broker has closed the slot."""
@@ -105,6 +117,16 @@ class SlotPool:
                 failure_config=FailureConfig(max_failures=-1),
             ),
         )
+
+
+def _kill_controllers() -> None:
+    """End this driver's Train runs, for which Train has no call: their controllers are on this machine, and their
+    workers die with them."""
+    here = ray.get_runtime_context()
+    mine = [("class_name", "=", "TrainController"), ("job_id", "=", here.get_job_id()), ("state", "=", "ALIVE")]
+    for controller in list_actors(here.gcs_address, filters=mine, limit=MOST_SLOTS):
+        with suppress(ProcessLookupError):
+            os.kill(controller.pid, signal.SIGKILL)
 
 
 def _trainer_class(workers: int) -> Any:

@@ -134,6 +134,7 @@ class SweepStudy:
         self._running: dict[int, Trial] = {}
         self._tried: dict[str, int] = {}  # by settings, Optuna's number of the first trial that had them
         self._repeats: list[str] = []
+        self._read_once: dict[int, StudyTrial] = {}  # trials that have ended, which never change again
         self._take_up()
 
     def trials(self) -> list[StudyTrial]:
@@ -304,6 +305,12 @@ class SweepStudy:
         return json.dumps(self._space.parameters.settings(drawn).model_dump(mode="json"), sort_keys=True)
 
     def _read(self, trial: FrozenTrial) -> StudyTrial:
+        read = self._read_once.get(trial.number) or self._parse(trial)
+        if read.state is not TrialState.RUNNING:
+            self._read_once[trial.number] = read
+        return read
+
+    def _parse(self, trial: FrozenTrial) -> StudyTrial:
         attributes = trial.user_attrs
         reports = [attributes[key] for key in sorted(attributes) if key.startswith(_REPORT)]
         return StudyTrial(

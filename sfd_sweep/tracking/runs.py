@@ -147,8 +147,9 @@ class SweepRuns:
 
     def mark_front(self, front: Sequence[int], hypervolume: float, finished: int, spent: Spent) -> None:
         """Tag the trials of the front, and write the sweep's figures after so many finished trials."""
+        members = set(front)
         for number, trial in self._trials.items():
-            self._set_tags(trial, {Tag.PARETO: "true" if number in front else "false"})
+            self._set_tags(trial, {Tag.PARETO: "true" if number in members else "false"})
         if finished <= self._finished:
             return
         self._finished = finished

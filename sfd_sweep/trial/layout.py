@@ -23,14 +23,25 @@ def step_folder(trial: Folder, step: int) -> Folder:
 def reported_steps(trial: Folder) -> list[int]:
     """The steps that the trial has completely reported, in order."""
     steps = [int(name.removeprefix("step-")) for name in trial.names() if name.startswith("step-")]
-    return [step for step in sorted(steps) if step_folder(trial, step).has(REPORT)]
+    return [step for step in sorted(steps) if is_reported(trial, step)]
+
+
+def is_reported(trial: Folder, step: int) -> bool:
+    """Whether the trial has a report at that step; a broken one counts as none."""
+    try:
+        read_report(trial, step)
+    except (FileNotFoundError, ValueError, TypeError):
+        return False
+    return True
 
 
 def read_report(trial: Folder, step: int) -> Report:
     """The report of one evaluation.
 
     Raises:
-        FileNotFoundError: the trial has no complete report at that step.
+        FileNotFoundError: the trial has no report at that step.
+        ValueError: it is broken.
+        TypeError: it lacks something.
     """
     return Report.from_json(step_folder(trial, step).read(REPORT))
 

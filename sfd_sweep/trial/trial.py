@@ -20,7 +20,16 @@ from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation.evaluator import Judgement
 from sfd_sweep.storage import Folder
-from sfd_sweep.trial.layout import GENERATOR, GRID, REPORT, TRAINING_STATE, read_report, reported_steps, step_folder
+from sfd_sweep.trial.layout import (
+    GENERATOR,
+    GRID,
+    REPORT,
+    TRAINING_STATE,
+    is_reported,
+    read_report,
+    reported_steps,
+    step_folder,
+)
 from sfd_sweep.trial.report import Report
 from sfd_sweep.trial.workbench import Workbench
 
@@ -79,7 +88,7 @@ class Trial:
             TrialFailed: training diverged, the generator makes images that are not finite, or the training state that
                 would be gone on from is lost.
         """
-        if not step_folder(self._folder, to).has(REPORT):
+        if not is_reported(self._folder, to):
             self._train_and_report(to)
         return read_report(self._folder, to)
 

@@ -26,7 +26,7 @@ from sfd_sweep.tracking.records import SweepRecord
 from sfd_sweep.tracking.store import Store
 
 HERE = Path(__file__).parent
-PATIENCE = 90.0
+PATIENCE = 300.0  # on a machine that others use too
 
 
 def wait_until(happened: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:

@@ -14,7 +14,16 @@ from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import parse_search_space
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.storage import Folder
-from sfd_sweep.trial.layout import GENERATOR, GRID, REPORT, read_report, reported_steps, step_folder, trial_folder
+from sfd_sweep.trial.layout import (
+    GENERATOR,
+    GRID,
+    REPORT,
+    is_reported,
+    read_report,
+    reported_steps,
+    step_folder,
+    trial_folder,
+)
 from sfd_sweep.trial.report import Report
 
 NOTES = "notes.jsonl"
@@ -119,7 +128,7 @@ class StubTrial:
         self.folder = trial_folder(lab.sweep, number)
 
     def advance(self, to: int) -> Report:
-        if not step_folder(self.folder, to).has(REPORT):
+        if not is_reported(self.folder, to):
             self.train(to)
         return read_report(self.folder, to)
 

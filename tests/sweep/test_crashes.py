@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from sfd_sweep.sweep.study import StudyTrial, SweepStudy
 from sfd_sweep.tracking.records import SweepState
 from sfd_sweep.tracking.store import Store
 from sfd_sweep.trial.report import TrialState
+
+pytestmark = pytest.mark.timeout(900)  # each starts a handful of programs, one after another
 
 # Ten trials start up the sampler, and from then on what it draws hangs on all that it has been told.
 LEARNING = (
@@ -118,13 +122,13 @@ def test_ctrl_c_lets_running_evaluations_finish_and_a_second_one_does_not(sweep:
     assert stopped.trained() == {(0, 2): 1, (0, 4): 1}
     assert_stopped(stopped)
 
-    stopped.stub["seconds"] = 20.0
+    stopped.stub["seconds"] = 600.0
     driver = stopped.resume()
     wait_until(lambda: len(stopped.notes("training")) == 3, "the third interval")
     driver.signal(signal.SIGTERM)
     wait_until(lambda: "finishing" in driver.out, "the first signal")
     driver.signal(signal.SIGTERM)
-    assert driver.end(20.0) == 130
+    assert driver.end() == 130
     assert stopped.trained() == {(0, 2): 1, (0, 4): 1}
     assert_stopped(stopped)
 
@@ -198,3 +202,45 @@ def test_a_sweep_that_ends_without_mlflow_says_so_and_is_recorded_by_resuming_it
     assert "Traceback" not in driver.err
     server.start()
     assert_resumed_to_the_end(recorded)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The sweep's storage, on a disk of its own with 4 MiB."""
+    storage = tmp_path / "runs"
+    storage.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", storage], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs a small disk, and this user cannot mount one: {mounted.stderr.strip()}")
+    yield storage
+    subprocess.run(["umount", "--lazy", storage], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """A file that leaves no space on a disk."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as stream:
+        for size in (65536, 1):
+            with suppress(OSError):
+                while True:
+                    stream.write(b"x" * size)
+    return filler
+
+
+def test_a_full_disk_ends_a_sweep_in_one_line_and_nothing_is_lost(sweep: Start, small_disk: Path) -> None:
+    disturbed = sweep("budget.trials=3", seconds=0.5)
+    driver = disturbed.run()
+    disturbed.wait_for(trial=0, step=4)
+    filler = fill(small_disk)
+    assert driver.end() == 1
+    assert driver.err.splitlines()[-1] == (
+        f"sfd-sweep: error: no space is left on the disk of {disturbed.path}: free some, and `sfd-sweep resume stub` "
+        "goes on; nothing that was finished is lost"
+    )
+    assert "Traceback" not in driver.err
+    assert disturbed.record().summary.state is SweepState.FAILED
+    assert {run.info.status for run in disturbed.runs()} <= {"FINISHED", "KILLED"}
+    filler.unlink()
+    assert_resumed_to_the_end(disturbed)

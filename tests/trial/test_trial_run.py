@@ -235,6 +235,15 @@ def test_a_training_state_that_is_lost_fails_the_trial_and_is_named(workbench, f
     assert reported_steps(folder) == [2]
 
 
+@pytest.mark.parametrize("content", ["", '{"step": 4, "metr', '{"step": 4}'])
+def test_a_broken_report_counts_as_none(workbench, folder, content):
+    Trial(workbench, SETTINGS, folder).advance(2)
+    step_folder(folder, 4).write(REPORT, content.encode())
+    assert reported_steps(folder) == [2]
+    assert Trial(workbench, SETTINGS, folder).advance(4).step == 4
+    assert reported_steps(folder) == [2, 4]
+
+
 def test_a_trial_that_diverges_fails_and_reports_nothing_more(workbench, folder):
     wild = digits_settings(SPACE, generator_lr=1e-3).model_copy(update={"generator_lr": 1e12})
     with pytest.raises(TrialFailed):
