@@ -54,6 +54,9 @@ Ratio = Annotated[float | None, typer.Option(help="The fake score's, over the ge
 Guidance = Annotated[float | None, typer.Option(help="Guidance of the teacher (κ4); 1 is none.")]
 FakeGuidance = Annotated[float | None, typer.Option(help="The fake score's in the generator's loss (κ2 = κ3).")]
 TrainingGuidance = Annotated[float | None, typer.Option(help="The fake score's while it is trained (κ1).")]
+Dropout = Annotated[
+    float | None, typer.Option(help="Share of samples whose condition the fake score is not told; 0.1 is usual.")
+]
 Alpha = Annotated[float | None, typer.Option(help="α of the generator's loss.")]
 EmaDecay = Annotated[float | None, typer.Option(help="Decay of the generator's moving average.")]
 Error = Annotated[FakeScoreLoss | None, typer.Option(help="Error of the fake score that is squared.")]
@@ -80,6 +83,7 @@ def distill(
     guidance_scale: Guidance = None,
     fake_score_guidance_scale: FakeGuidance = None,
     fake_score_training_guidance_scale: TrainingGuidance = None,
+    condition_dropout: Dropout = None,
     alpha: Alpha = None,
     ema_decay: EmaDecay = None,
     fake_score_loss: Error = None,
@@ -112,6 +116,7 @@ def distill(
         guidance_scale=guidance_scale,
         fake_score_guidance_scale=fake_score_guidance_scale,
         fake_score_training_guidance_scale=fake_score_training_guidance_scale,
+        condition_dropout=condition_dropout,
         alpha=alpha,
         ema_decay=ema_decay,
         fake_score_loss=None if fake_score_loss is None else fake_score_loss.value,

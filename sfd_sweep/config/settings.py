@@ -40,6 +40,13 @@ class Settings(BaseModel):
     fake_score_training_guidance_scale: float = Field(
         1.0, ge=0, description="κ1: guidance of the fake score ψ while it is trained"
     )
+    condition_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of samples whose condition ψ is not told while it is trained, as its guidance needs; 0.1 is "
+        "usual with prompts",
+    )
     alpha: float = Field(1.2, description="α: how far the generator's loss is corrected by the score difference (SiD)")
     loss: Literal["score_identity", "diff_instruct"] = Field(
         "score_identity", description="generator's loss: with the gradient through φ and ψ, or Diff-Instruct's without"

@@ -96,6 +96,18 @@ class ScoreModel(nn.Module):
         output = output.to(x_t.dtype)  # autocast may have made it bfloat16
         return Prediction(x_t=x_t, a=a, b=b, output=output, type=self.prediction_type)
 
+    def no_condition(self, c: Tensor) -> Tensor:
+        """The null label in place of each of c, (n,).
+
+        Raises:
+            UserError: the network has none.
+        """
+        if self.null_label is None:
+            raise UserError(
+                "guidance needs a teacher with a null label; set its scales to 1, and condition_dropout to 0"
+            )
+        return torch.full_like(c, self.null_label)
+
     def guided(self, x_t: Tensor, t: Tensor, c: Tensor, scale: float) -> Prediction:
         """Classifier-free guidance x̂ = x̂(∅) + scale·(x̂(c) - x̂(∅)), both halves in one batch (Ho & Salimans, 2022).
 
@@ -107,10 +119,7 @@ class ScoreModel(nn.Module):
         """
         if scale == 1:
             return self.forward(x_t, t, c)
-        if self.null_label is None:
-            raise UserError("guidance needs a teacher with a null label; set its guidance scales to 1")
-        null = torch.full_like(c, self.null_label)
-        both = self.forward(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([c, null]))
+        both = self.forward(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([c, self.no_condition(c)]))
         conditional, unconditional = both.output.chunk(2)
         a, b = self.schedule.coefficients(t, x_t.ndim)
         return Prediction(

@@ -90,6 +90,7 @@ class Draw:
     Attributes:
         c: conditions of the generator and the fake score, (n,); retained ones first, then forgotten ones.
         forgotten: which of them are forgotten, (n,) bool.
+        untold: which of them the fake score is not told while it is trained, (n,) bool.
         alternative: a retained condition for each, for an override that wants one, (n,).
         z: the generator's noise, (n, C, H, W).
         t: diffusion steps, (n,).
@@ -98,6 +99,7 @@ class Draw:
 
     c: Tensor
     forgotten: Tensor
+    untold: Tensor
     alternative: Tensor
     z: Tensor
     t: Tensor
@@ -108,6 +110,7 @@ class Draw:
         return Draw(
             c=self.c[rows],
             forgotten=self.forgotten[rows],
+            untold=self.untold[rows],
             alternative=self.alternative[rows],
             z=self.z[rows],
             t=self.t[rows],
@@ -126,6 +129,7 @@ def draw_update(
     t_range: range,
     sample_shape: Sequence[int],
     generator: torch.Generator,
+    condition_dropout: float = 0.0,
 ) -> Draw:
     """Draw one update's batch: retained and forgotten conditions side by side.
 
@@ -136,6 +140,7 @@ def draw_update(
         t_range: diffusion steps to draw from, t ~ U[t_min, t_max).
         sample_shape: (C, H, W).
         generator: the source of every draw; its device is the batch's.
+        condition_dropout: share of the conditions that the fake score is not told.
     """
     device = generator.device
     forget_batch_size = forget_batch_size if task.forgotten else 0
@@ -147,9 +152,13 @@ def draw_update(
 
     retained = pick(task.retained, batch_size)
     forgotten = pick(task.forgotten, forget_batch_size) if forget_batch_size else retained[:0]
+    untold = torch.zeros(n, dtype=torch.bool, device=device)
+    if condition_dropout:
+        untold = torch.rand(n, generator=generator, device=device) < condition_dropout
     return Draw(
         c=torch.cat([retained, forgotten]),
         forgotten=torch.arange(n, device=device) >= batch_size,
+        untold=untold,
         alternative=pick(task.retained, n),
         z=torch.randn(n, *sample_shape, generator=generator, device=device),
         t=torch.randint(t_range.start, t_range.stop, (n,), generator=generator, device=device),

@@ -47,10 +47,14 @@ def check_teacher(folder: ModelFolder, settings: Settings) -> None:
         settings.fake_score_guidance_scale,
         settings.fake_score_training_guidance_scale,
     )
+    needs_null = settings.condition_dropout > 0 or any(scale != 1 for scale in scales)
     if folder.t_init is not None:
         raise UserError(f"{folder.path} is a one-step generator already; name the diffusion model it came from")
-    if folder.null_label is None and any(scale != 1 for scale in scales):
-        raise UserError(f"guidance needs a null label, and {folder.path} was trained without one; set guidance_scale 1")
+    if folder.null_label is None and needs_null:
+        raise UserError(
+            f"guidance and condition dropout need a null label, and {folder.path} was trained without one; set "
+            "guidance_scale 1"
+        )
     if settings.t_max > folder.diffusion_steps or settings.t_init >= folder.diffusion_steps:
         raise UserError(
             f"t_init {settings.t_init} and t_max {settings.t_max} do not fit the {folder.diffusion_steps} diffusion "

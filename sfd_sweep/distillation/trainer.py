@@ -150,7 +150,10 @@ class Trainer:
         with torch.no_grad():
             x_0 = self.generator(draw.z, draw.c)
         x_t = self.teacher.schedule.diffuse(x_0, draw.t, draw.epsilon)
-        prediction = self.fake_score.guided(x_t, draw.t, draw.c, settings.fake_score_training_guidance_scale)
+        c = draw.c
+        if settings.condition_dropout:
+            c = torch.where(draw.untold, self.fake_score.no_condition(c), c)
+        prediction = self.fake_score.guided(x_t, draw.t, c, settings.fake_score_training_guidance_scale)
         return fake_score_loss(prediction, x_0, draw.epsilon, settings.fake_score_loss)
 
     def generator_losses(self, draw: Draw) -> Tensor:
@@ -190,6 +193,7 @@ class Trainer:
             t_range=range(settings.t_min, settings.t_max),
             sample_shape=self.teacher.sample_shape,
             generator=self.random,
+            condition_dropout=settings.condition_dropout,
         )
         rank, size = rank_and_size()
         draw, counts, left = whole[rank::size], _counts(whole), len(whole)

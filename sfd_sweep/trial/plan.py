@@ -14,7 +14,12 @@ from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.storage import check_location
 
-GUIDANCE = ("guidance_scale", "fake_score_guidance_scale", "fake_score_training_guidance_scale")
+WITHOUT_GUIDANCE = {
+    "guidance_scale": 1,
+    "fake_score_guidance_scale": 1,
+    "fake_score_training_guidance_scale": 1,
+    "condition_dropout": 0,
+}
 BYTES = 4  # a float32
 MEGABYTE = 1e6
 TRAINED_COPIES = 10  # φ, θ and its average, ψ; two gradients; two moments for each of two optimisers
@@ -171,11 +176,11 @@ def _check_diffusion_steps(plan: Plan) -> None:
 def _check_guidance(plan: Plan) -> None:
     if plan.teacher.null_label is not None:
         return
-    for name in GUIDANCE:
-        if any(value != 1 for value in _possible(plan.space, name)):
+    for name, without in WITHOUT_GUIDANCE.items():
+        if any(value != without for value in _possible(plan.space, name)):
             raise UserError(
                 f"parameters.{name}: guidance needs a null label, and {plan.teacher.path} was trained without one "
-                "(its network embeds no class beyond id2label); fix it at 1"
+                f"(its network embeds no class beyond id2label); fix it at {without}"
             )
 
 

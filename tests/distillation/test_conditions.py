@@ -14,7 +14,7 @@ from sfd_sweep.distillation.conditions import (
 TASK = ForgettingTask(retained=(1, 2, 5), forgotten=(0, 4), override=RandomOverride())
 
 
-def draw(task=TASK, *, seed=0, batch_size=300, forget_batch_size=200):
+def draw(task=TASK, *, seed=0, batch_size=300, forget_batch_size=200, **options):
     return draw_update(
         task,
         batch_size=batch_size,
@@ -22,6 +22,7 @@ def draw(task=TASK, *, seed=0, batch_size=300, forget_batch_size=200):
         t_range=range(38, 42),
         sample_shape=(1, 4, 4),
         generator=torch.Generator().manual_seed(seed),
+        **options,
     )
 
 
@@ -60,7 +61,7 @@ def test_alternatives_are_retained_conditions():
 
 def test_a_seed_gives_the_same_draw_again():
     first, again, other = draw(seed=1), draw(seed=1), draw(seed=2)
-    for name in ("c", "forgotten", "alternative", "z", "t", "epsilon"):
+    for name in ("c", "forgotten", "untold", "alternative", "z", "t", "epsilon"):
         assert torch.equal(getattr(first, name), getattr(again, name)), name
     assert not torch.equal(first.z, other.z)
 
@@ -71,7 +72,7 @@ def test_some_of_the_samples_are_a_draw_too(rows):
     part = whole[rows]
     assert len(whole) == 5
     assert len(part) == 2
-    for name in ("c", "forgotten", "alternative", "z", "t", "epsilon"):
+    for name in ("c", "forgotten", "untold", "alternative", "z", "t", "epsilon"):
         assert torch.equal(getattr(part, name), getattr(whole, name)[rows]), name
 
 
@@ -109,3 +110,10 @@ def test_a_classifier_override_is_the_likeliest_class_that_is_not_forgotten():
     assert c_o.tolist() == [2, 1, 3]
     assert seen == [x_psi]
     assert torch.equal(logits, unchanged)
+
+
+def test_of_some_conditions_the_fake_score_is_not_told():
+    told, some = draw(), draw(condition_dropout=0.25)
+    assert not told.untold.any()
+    assert 80 < int(some.untold.sum()) < 170  # 125, and a standard deviation of 10
+    assert 0 < int((some.untold & some.forgotten).sum()) < int(some.forgotten.sum())

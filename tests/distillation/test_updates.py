@@ -1,11 +1,13 @@
 """The two updates: who learns from whom, through what, and from which samples."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_models import NULL, linear_model, tiny_model
 from update_cases import FORGET, OVERRIDE, broken_for, draw, give, gradients, gradients_of, trainer, weights
 
-from sfd_sweep.errors import TrialFailed
+from sfd_sweep.errors import TrialFailed, UserError
 
 MIXED = [1, 2, 2, 1, 2, 1, FORGET, FORGET, FORGET, FORGET]
 RETAINED = [1, 2, 2, 1, 2, 1]
@@ -84,6 +86,23 @@ def test_the_fake_scores_loss_leaves_the_generator_alone():
     one.fake_score_losses(draw(MIXED)).sum().backward()
     assert gradients(one.fake_score).abs().max() > 0
     assert all(parameter.grad is None for parameter in one.generator.model.parameters())
+
+
+def test_the_fake_score_is_told_some_conditions_and_the_generator_all_of_them():
+    one = trainer(condition_dropout=0.5)
+    batch = replace(draw(MIXED), untold=torch.arange(len(MIXED)) % 2 == 0)
+    with torch.no_grad():
+        x_0 = one.generator(batch.z, batch.c)
+    x_t = one.teacher.schedule.diffuse(x_0, batch.t, batch.epsilon)
+    seen = torch.tensor([NULL if untold else c for c, untold in zip(MIXED, batch.untold.tolist(), strict=True)])
+    error = one.fake_score.forward(x_t, batch.t, seen).epsilon - batch.epsilon
+    torch.testing.assert_close(one.fake_score_losses(batch), error.square().sum((1, 2, 3)))
+
+
+def test_a_fake_score_without_a_null_label_must_be_told_every_condition():
+    one = trainer(tiny_model(null_label=False), condition_dropout=0.5)
+    with pytest.raises(UserError, match="condition_dropout to 0"):
+        one.update()
 
 
 def test_an_update_moves_generator_and_fake_score_and_never_the_teacher():

@@ -62,6 +62,7 @@ def draw(c: Sequence[int], *, shape: tuple[int, int, int] = (1, 4, 4), seed: int
     return Draw(
         c=conditions,
         forgotten=conditions == FORGET,
+        untold=torch.zeros(n, dtype=torch.bool),
         alternative=torch.full((n,), CLASSES - 1),
         z=torch.randn(n, *shape, generator=generator),
         t=torch.randint(38, 712, (n,), generator=generator),

@@ -108,15 +108,22 @@ TINY = ["task.forget=[ant]", "parameters.override=bee"]
 
 
 @pytest.mark.parametrize(
-    "parameter", ["guidance_scale", "fake_score_guidance_scale", "fake_score_training_guidance_scale"]
+    ("parameter", "without"),
+    [
+        ("guidance_scale", 1),
+        ("fake_score_guidance_scale", 1),
+        ("fake_score_training_guidance_scale", 1),
+        ("condition_dropout", 0),
+    ],
 )
-@pytest.mark.parametrize("value", ["1.5", "{type: float, low: 1, high: 2}"])
-def test_guidance_is_refused_where_the_teacher_has_no_null_label(tmp_path, parameter, value):
+@pytest.mark.parametrize("value", ["0.5", "{type: float, low: 0, high: 0.5}"])
+def test_guidance_is_refused_where_the_teacher_has_no_null_label(tmp_path, parameter, without, value):
     teacher = save_teacher(tmp_path / "teacher", tiny_model(null_label=False))
     task = [f"task.teacher={teacher}", "task.start=teacher", *TINY]
     make_plan(digits_space(*task))
     message = refusal(*task, f"parameters.{parameter}={value}")
     assert f"parameters.{parameter}: guidance needs a null label" in message
+    assert message.endswith(f"fix it at {without}")
 
 
 def test_a_teacher_of_prompts_is_refused(tmp_path):
