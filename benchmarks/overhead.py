@@ -60,7 +60,7 @@ def build_and_note(events: Path, space: SearchSpace, sweep: Folder) -> Lab:
 def run_slots(space: SearchSpace, events: Path) -> list[Settings]:
     """Run the sweep on one slot; the settings of its trials, in order."""
     outcome = run(space, build=functools.partial(build_and_note, events))
-    return [trial.settings for trial in SweepStudy(space, Path(outcome.folder)).trials()]
+    return [trial.settings for trial in SweepStudy(space, Folder.open(outcome.folder)).trials()]
 
 
 def train_one(config: dict) -> None:  # type: ignore[type-arg]
@@ -118,7 +118,7 @@ def main() -> None:
         space = load_search_space(
             SPACE,
             [
-                f"search.trials={trials}",
+                f"budget.trials={trials}",
                 "trial.steps=2",
                 "trial.evaluate_every=2",
                 "evaluation.samples=90",

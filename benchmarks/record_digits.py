@@ -72,7 +72,8 @@ def curve(workbench: Workbench, number: int, point: dict[str, float]) -> list[di
         try:
             for step in space.trial.milestones():
                 report = trial.advance(step)
-                rows.append({"trial": number, "step": step, **point, **report.metrics, **report.seconds})
+                samples = {f"{kind}_samples": count for kind, count in report.samples.items()}
+                rows.append({"trial": number, "step": step, **point, **report.metrics, **samples})
         except TrialFailed as error:
             print(f"trial {number} failed: {error}", flush=True)
     return rows
@@ -93,12 +94,13 @@ def main() -> None:
     torch.set_num_threads(1)
     space = load_search_space(SPACE)
     workbench = Workbench.build(make_plan(space), None)
-    table = pd.read_parquet(TABLE) if TABLE.exists() else pd.DataFrame({"trial": []})
+    tables = [pd.read_parquet(TABLE)] if TABLE.exists() else []
+    recorded = {number for table in tables for number in table["trial"]}
     for number, point in enumerate(points(space, count)):
-        if number not in set(table["trial"]):
-            table = pd.concat([table, pd.DataFrame(curve(workbench, number, point))], ignore_index=True)
-            write(table)
-            print(table.tail(1).to_string(header=number % 20 == 0), flush=True)
+        if number not in recorded:
+            tables.append(pd.DataFrame(curve(workbench, number, point)))
+            write(pd.concat(tables, ignore_index=True))
+            print(f"trial {number} of {count}", flush=True)
 
 
 if __name__ == "__main__":

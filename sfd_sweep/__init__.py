@@ -2,7 +2,7 @@
 
     import sfd_sweep
 
-    space = sfd_sweep.load_search_space("search_spaces/digits.yaml", ["search.trials=4"])
+    space = sfd_sweep.load_search_space("search_spaces/digits.yaml", ["budget.trials=4"])
     outcome = sfd_sweep.run(space)                    # or sfd_sweep.resume(folder) after an interruption
     results = sfd_sweep.open_sweep(outcome.name)
     results.trials()                                  # a DataFrame, one row a trial

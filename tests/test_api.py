@@ -40,8 +40,8 @@ def test_another_name_is_an_attribute_error():
 
 
 def test_a_search_space_is_loaded_with_overrides():
-    space = sfd_sweep.load_search_space(DIGITS, ["search.trials=4"])
-    assert (space.name, space.search.trials) == ("digits-forget-0", 4)
+    space = sfd_sweep.load_search_space(DIGITS, ["budget.trials=4"])
+    assert (space.name, space.budget.trials) == ("digits-forget-0", 4)
 
 
 def test_mistakes_are_user_errors(tmp_path, monkeypatch):

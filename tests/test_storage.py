@@ -1,20 +1,29 @@
-"""Folders on a disk, and in a file system that knows no rename."""
+"""Folders on a disk and in an object store: what holds of the one holds of the other."""
 
+import pickle
 import threading
+import uuid
 
 import pytest
-from pyarrow import fs
+from moto.core import enable_iam_authentication
+from object_store import serving
 
 from sfd_sweep.errors import UserError
-from sfd_sweep.storage import Folder
+from sfd_sweep.storage import CHUNK, Folder, below, reaching
 
 
-@pytest.fixture(name="folder", params=["disk", "elsewhere"])
+@pytest.fixture(name="store", scope="module")
+def _store():
+    with serving() as store:
+        yield store
+
+
+@pytest.fixture(name="folder", params=["disk", "s3"])
 def _folder(request, tmp_path):
-    """A folder that is not there yet: on the disk, and in a file system that does not count as one."""
+    """A folder that is not there yet."""
     if request.param == "disk":
         return Folder.open(tmp_path / "a b%20ü" / "folder")
-    return Folder(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "deep/folder")
+    return Folder.open(request.getfixturevalue("store").uri(f"bucket/{uuid.uuid4().hex}/deep/folder"))
 
 
 def test_a_path_and_its_uri_are_one_folder(tmp_path):
@@ -79,6 +88,98 @@ def test_a_folder_is_copied_with_its_subfolders(folder, tmp_path):
     folder.download(target)
     found = {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()}
     assert found == {"top.bin": bytes(range(256)), "inner/deep.txt": b"deep"}
+
+
+def test_a_file_larger_than_a_chunk_is_copied_whole(folder, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    content = bytes(range(256)) * (CHUNK // 256) + b"and a bit"
+    (source / "large.bin").write_bytes(content)
+    folder.upload(source)
+    folder.download(target)
+    assert (target / "large.bin").read_bytes() == content
+
+
+def test_files_of_all_subfolders_are_listed_by_their_paths(folder):
+    assert folder.files() == []
+    for name in ("b", "a/x/y", "a/z"):
+        folder.write(name, b"")
+    assert folder.files() == ["a/x/y", "a/z", "b"]
+    assert (folder / "a").files() == ["x/y", "z"]
+
+
+def test_what_is_deleted_leaves_its_neighbours(folder):
+    for name in ("one/x", "one-more/x", "two"):
+        folder.write(name, b"")
+    (folder / "one").delete()
+    (folder / "two").delete()
+    assert folder.files() == ["one-more/x"]
+
+
+def test_a_later_write_is_modified_later(folder):
+    assert folder.modified("x") is None
+    folder.write("x", b"1")
+    first = folder.modified("x")
+    folder.write("x", b"2")
+    assert first is not None
+    assert folder.modified("x") >= first
+
+
+def test_a_folder_is_opened_again_by_its_uri_and_in_another_process(folder):
+    folder.write("x", b"1")
+    assert Folder.open(folder.uri).read("x") == b"1"
+    assert pickle.loads(pickle.dumps(folder)).read("x") == b"1"
+    inner = folder / "inner"
+    assert Folder.open(inner.uri).path == inner.path
+    assert inner.parent == folder
+
+
+def test_a_folder_below_a_location_keeps_the_options_of_a_uri():
+    assert below("runs", "x") == "runs/x"
+    assert below("s3://bucket/a/?region=b", "x") == "s3://bucket/a/x?region=b"
+    assert below("s3://bucket", "x") == "s3://bucket/x"
+
+
+def test_an_object_store_is_shown_without_options_and_its_secrets_go_nowhere(store):
+    folder = Folder.open(store.uri("bucket/a")) / "b"
+    assert str(folder) == "s3://bucket/a/b"
+    assert b"a-secret" not in pickle.dumps(folder)
+
+
+def test_an_object_is_put_under_its_own_name_and_no_other(store):
+    before = set(store.objects())
+    Folder.open(store.uri("bucket/own")).write("deep/x", b"1")
+    assert set(store.objects()) - before == {"own/deep/x"}
+
+
+@pytest.mark.parametrize("location", ["s3://key:secret@bucket/x", "gs://key@bucket/x", "s3://key:sec%2Fret@bucket"])
+def test_a_uri_with_credentials_is_refused_without_showing_them(location):
+    with pytest.raises(UserError, match="holds credentials") as raised:
+        Folder.open(location)
+    assert "key" not in str(raised.value).replace("_KEY", "").replace("keys", "")
+    assert "sec" not in str(raised.value).replace("SECRET", "")
+
+
+def test_why_an_object_store_refuses_is_said_in_one_line(store, monkeypatch):
+    def refusal(folder):
+        with pytest.raises(UserError) as raised, reaching(folder):
+            folder.write("x", b"1")
+        assert "\n" not in str(raised.value)
+        return str(raised.value)
+
+    assert refusal(Folder.open(store.uri("nowhere/x"))).startswith(
+        "storage: s3://nowhere/x cannot be used: there is no such bucket"
+    )
+    for name, value in store.make_user_without_rights().items():
+        monkeypatch.setenv(name, value)
+    with enable_iam_authentication():
+        assert "it denies access; set AWS_ACCESS_KEY_ID" in refusal(Folder.open(store.uri("bucket/x")))
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+        assert "the secret key does not fit" in refusal(Folder.open(store.uri("bucket/x")))
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        assert "it does not know the access key" in refusal(Folder.open(store.uri("bucket/x")))
+    silent = "s3://bucket/x?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
+    assert "it does not answer; check the endpoint" in refusal(Folder.open(silent))
 
 
 def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path):

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from sfd_sweep.cli import doctor, importing, models, pretraining, results, sweeps, training
+from sfd_sweep.cli import distilling, doctor, importing, models, pretraining, results, sweeps, training
 from sfd_sweep.errors import UserError
 
 app = typer.Typer(
@@ -44,7 +44,7 @@ app.command()(models.export)
 app.command()(models.sample)
 app.command()(models.evaluate)
 app.command()(pretraining.pretrain)
-app.command()(training.distill)
+app.command()(distilling.distill)
 app.command()(training.train_classifier)
 app.command()(importing.import_checkpoint)
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sfd_sweep import objectives
-from sfd_sweep.cli.tables import clock, console, figure, in_words, new_table, styled, watched_metrics
+from sfd_sweep.cli.tables import clock, console, figure, in_words, new_table, portion, styled, watched_metrics
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.sweep.observer import Observer, SweepPlan
 from sfd_sweep.trial.report import Report, TrialState
@@ -76,8 +76,12 @@ class Lines(View):
     def sweep_started(self, plan: SweepPlan) -> None:
         """Say what is run, and where."""
         super().sweep_started(plan)
-        trials, steps = plan.space.search.trials, plan.space.trial.steps
-        self._say(f"{plan.space.name}: {trials} trials of {steps} steps, {plan.slots} at a time, in {plan.folder}")
+        budget, steps = plan.space.budget, plan.space.trial.steps
+        self._say(f"{plan.space.name}: {budget}, {steps} steps a trial, {plan.slots} at a time, in {plan.folder}")
+        if plan.slots:
+            self._say(plan.weights)
+        for line in plan.earlier:
+            self._say(line)
         if plan.ended:
             self._say(f"{plan.ended} of the trials have ended earlier")
 
@@ -165,7 +169,8 @@ class LiveTable(View):
         """The screen as it is now."""
         if self._plan is None:
             return Group(Text(f"{self._doing} · {clock(time.monotonic() - self.began)}"))
-        return Group(Text(f"{self.space.name}: {self._doing}"), self._table(), Text(self._status()))
+        notes = map(Text, (*([self.plan.weights] if self.plan.slots else []), *self.plan.earlier))
+        return Group(Text(f"{self.space.name}: {self._doing}"), *notes, self._table(), Text(self._status()))
 
     def _table(self) -> Table:
         metrics, steps = watched_metrics(self.space), self.space.trial.steps
@@ -179,14 +184,14 @@ class LiveTable(View):
 
     def _shown(self) -> Mapping[int, Row]:
         """The latest trials that the screen has room for, those that still run before all."""
-        room = max(1, min(MOST_ROWS, console.height - LINES_BESIDE_ROWS))
+        room = max(1, min(MOST_ROWS, console.height - LINES_BESIDE_ROWS - len(self.plan.earlier)))
         by_urgency = sorted(self._rows, key=lambda trial: (self._rows[trial].state is TrialState.RUNNING, trial))
         return {trial: self._rows[trial] for trial in by_urgency[-room:]}
 
     def _status(self) -> str:
         ended = sum(row.state is not TrialState.RUNNING for row in self._rows.values())
         parts = [
-            f"{ended}/{self.space.search.trials} trials",
+            f"{portion(ended, self.space.budget.trials)} trials",
             self._best_score(),
             f"{len(self._front)} on the front",
             f"{clock(time.monotonic() - self.began)} elapsed",
@@ -204,7 +209,7 @@ class LiveTable(View):
 
     def _time_left(self, ended: int) -> str:
         """What the remaining trials take at the pace of those that have ended in this part of the sweep."""
-        ended_here, left = ended - self.plan.ended, self.space.search.trials - ended
+        ended_here, left = ended - self.plan.ended, (self.space.budget.trials or 0) - ended
         if self._first_trial_began is None or ended_here <= 0 or left <= 0:
             return ""
         return f"about {clock((time.monotonic() - self._first_trial_began) / ended_here * left)} left"

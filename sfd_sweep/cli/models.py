@@ -79,12 +79,15 @@ def sample(
     labels: Annotated[
         list[str] | None, typer.Option("--label", help="Class, by index or name; repeatable; otherwise all.")
     ] = None,
-    count: Annotated[int, typer.Option(help="Images of each class.", min=1)] = 64,
+    prompts: Annotated[
+        list[str] | None, typer.Option("--prompt", help="What a text-to-image generator is to show; repeatable.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Images of each class or prompt.", min=1)] = 64,
     seed: Annotated[int, typer.Option(help="Seed of a class's first image; the next has the next.", min=0)] = 0,
 ) -> None:
     """Make a picture of a generator's samples.
 
-    Every class is made from the same noise.
+    Every class or prompt is made from the same noise.
     """
     from sfd_sweep.datasets.labels import class_index
     from sfd_sweep.distillation.generator import OneStepGenerator
@@ -92,15 +95,21 @@ def sample(
 
     one_thread()
     generator = OneStepGenerator.load(folder)
-    names = generator.class_names
-    conditions = [class_index(names, label) for label in labels] if labels else range(len(names))
+    if generator.reads_text and (labels or not prompts):
+        raise UserError(f"{folder} makes images of prompts: give one or more (--prompt), and no --label")
+    if prompts and not generator.reads_text:
+        raise UserError(f"{folder} makes images of classes: give them by --label, and no --prompt")
+    known = generator.class_names
+    classes = [class_index(known, label) for label in labels or range(len(known))]
+    wanted: list[int | str] = [*(prompts or classes)]
+    names = prompts or [known[label] for label in classes]
     rows = [
-        GridRow(names[condition], images)
-        for condition in conditions
-        for images in generator.sample([condition] * count, seed).split(COLUMNS)
+        GridRow(name, images)
+        for each, name in zip(wanted, names, strict=True)
+        for images in generator.sample([each] * count, seed).split(COLUMNS)
     ]
     write_file(out, sample_grid(rows, scale=max(1, TILE // rows[0].images.shape[-1])))
-    print(f"{count * len(conditions)} images of {', '.join(names[condition] for condition in conditions)} in {out}")
+    print(f"{count * len(names)} images of {', '.join(names)} in {out}")
 
 
 def evaluate(

@@ -42,8 +42,8 @@ AtLeast = Annotated[
 Images = Annotated[
     str,
     typer.Argument(
-        help="Real images: builtin:digits, or PATH[:SPLIT] of Parquet files, CIFAR-10, STL-10 or CLASS/*.png, or a "
-        "dataset's hub id OWNER/NAME[:SPLIT]; SPLIT is train, validation, test or all.",
+        help="Real images: builtin:digits, builtin:digits-in-words, or PATH[:SPLIT] of Parquet files, CIFAR-10, STL-10 "
+        "or CLASS/*.png, or a dataset's hub id OWNER/NAME[:SPLIT]; SPLIT is train, validation, test or all.",
         metavar="SOURCE",
     ),
 ]

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sfd_sweep.cli.tables import bounds, console, pairs
-from sfd_sweep.config import ReferenceKind, SearchSpace
+from sfd_sweep.config import Constraint, Objective, ReferenceKind, SearchSpace
 from sfd_sweep.datasets.finding import describe
 from sfd_sweep.evaluation.inception_weights import describe_weights
+from sfd_sweep.storage import below
 from sfd_sweep.tracking.store import resolve_uri, without_credentials
-from sfd_sweep.trial.plan import Plan
-
-MEGABYTE = 1e6
+from sfd_sweep.trial.plan import MEGABYTE, Plan
 
 
-def print_plan(plan: Plan) -> None:
-    """The plan, section by section."""
+def print_plan(plan: Plan, earlier: Sequence[str]) -> None:
+    """The plan, section by section.
+
+    Args:
+        earlier: what it takes over from earlier sweeps, in words.
+    """
     parameters, space = plan.space.parameters, plan.space
     _section("models", [*_models(plan)])
     _section("work", [*_work(plan)])
-    _section("searched", list(parameters.searched().items()))
+    _section("searched", [(name, drawn.in_words()) for name, drawn in parameters.searched().items()])
+    _section("earlier sweeps", [("", line) for line in earlier])
     _section("fixed", list(parameters.fixed().items()))
-    _section("objectives", [(part.metric, f"{part.goal}, reference {part.reference:g}") for part in space.objectives])
-    _section("constraints", [(part.metric, bounds(part.min, part.max)) for part in space.constraints])
+    _section("objectives", [(part.metric, _objective(part)) for part in space.objectives])
+    _section("constraints", [(part.metric, bounds(part.min, part.max) + _error(part)) for part in space.constraints])
     _section("places", [*_places(plan)])
     console.print("This was a dry run: nothing was started or written.")
 
@@ -66,19 +72,14 @@ def _reference(plan: Plan) -> list[tuple[str, object]]:
 
 def _work(plan: Plan) -> list[tuple[str, object]]:
     space, evaluation, resources = plan.space, plan.space.evaluation, plan.space.resources
-    trials, milestones = space.search.trials, space.trial.milestones()
-    evaluations = trials * len(milestones)
-    each = evaluation.samples + evaluation.forget_samples
+    milestones, each = space.trial.milestones(), evaluation.samples + evaluation.forget_samples
     networks = "the judge and Inception-V3" if space.wants_inception else "the judge"
     final = f"; the front once more on {evaluation.final_samples:,}" if evaluation.final_samples else ""
-    generators = trials * plan.generator_bytes / MEGABYTE
     return [
-        ("search", f"{trials} trials, sampler {space.search.sampler}, {_scheduler(space)}"),
+        ("search", f"sampler {space.search.sampler}, {_scheduler(space)}{_at_random(space)}"),
+        ("budget", f"{space.budget}; trials that run when it is used up go on to their end"),
         ("a trial", f"{space.trial.steps} updates, evaluated after {', '.join(map(str, milestones))}"),
-        (
-            "in all",
-            f"up to {trials * space.trial.steps:,} updates, {evaluations} evaluations, {evaluations * each:,} samples",
-        ),
+        ("in all", _in_all(space)),
         ("an evaluation", f"{each:,} images through the generator, and as many through {networks}"),
         ("samples", f"{evaluation.samples:,} retained and {evaluation.forget_samples:,} forgotten{final}"),
         (
@@ -87,10 +88,7 @@ def _work(plan: Plan) -> list[tuple[str, object]]:
             f"{resources.gpus_per_worker:g} GPU each",
         ),
         ("memory", f"{plan.model_bytes / MEGABYTE:,.1f} MB a worker, without libraries and activations"),
-        (
-            "disk",
-            f"{plan.checkpoint_bytes / MEGABYTE:,.1f} MB a running trial, {generators:,.1f} MB for all generators",
-        ),
+        *_disk(plan),
     ]
 
 
@@ -100,10 +98,50 @@ def _scheduler(space: SearchSpace) -> str:
     return f"scheduler {scheduler.type}" + (f" with rungs at {', '.join(map(str, rungs))}" if rungs else "")
 
 
+def _at_random(space: SearchSpace) -> str:
+    """Of what a sampler that needs one space for all trials draws without regard to results."""
+    conditional = [name for name, distribution in space.parameters.searched().items() if distribution.when]
+    alone = space.search.sampler in ("gp", "nsga2", "nsga3") and conditional
+    return f"; {', '.join(conditional)} at random, as {space.search.sampler} models no conditions" if alone else ""
+
+
+def _in_all(space: SearchSpace) -> str:
+    """What all trials take together."""
+    trials, evaluation = space.budget.trials, space.evaluation
+    if trials is None:
+        return "as many trials as the time allows"
+    evaluations = trials * len(space.trial.milestones())
+    samples = evaluations * (evaluation.samples + evaluation.forget_samples)
+    return f"up to {trials * space.trial.steps:,} updates, {evaluations} evaluations, {samples:,} samples"
+
+
+def _disk(plan: Plan) -> list[tuple[str, object]]:
+    """Most of what weights take in the storage, and on what assumption."""
+    space, slots = plan.space, plan.space.resources.slots
+    generator, state = plan.generator_bytes / MEGABYTE, plan.training_state_bytes / MEGABYTE
+    number = "slots" if slots == "auto" else f"{min(slots, space.budget.trials or slots)} slots"
+    slot = f"{plan.slot_bytes / MEGABYTE:,.1f} MB"
+    members = {"front": "the members of the front", "all": "all trials (keep_generators: all)"}[space.keep_generators]
+    of_all = "" if space.budget.trials is None else f", at most {space.budget.trials * generator:,.1f} MB"
+    return [
+        ("disk", f"{generator:,.1f} MB a generator and {state:,.1f} MB a training state, beside grids of samples"),
+        ("", f"{number} × {slot}, the last checkpoint of each and the next while it is written"),
+        ("", f"{generator:,.1f} MB for each of {members}{of_all}; as much in MLflow for the front's at the end"),
+    ]
+
+
+def _objective(objective: Objective) -> str:
+    return f"{objective.goal}, reference {objective.reference:g}{_error(objective)}"
+
+
+def _error(part: Objective | Constraint) -> str:
+    return f", error {part.error:g}" if part.error else ""
+
+
 def _places(plan: Plan) -> list[tuple[str, object]]:
     space = plan.space
     return [
-        ("storage", f"{without_credentials(space.storage)}/{space.name}"),
+        ("storage", below(space.storage, space.name)),
         ("tracking", without_credentials(resolve_uri(space.tracking.uri))),
         ("experiment", space.tracking.experiment or space.name),
     ]

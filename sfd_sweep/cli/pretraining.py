@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from sfd_sweep.sweep.pretraining import Workers
 
 DIGITS = "builtin:digits"
+SAME_DIGITS = (DIGITS, "builtin:digits-in-words")  # that the shipped judge knows, whatever they are called
 GUIDANCE = 1.25
 COLUMNS = 10  # images of a class in the picture
 TILE = 32  # pixels of the picture for an image, at least
 
 
-Preset = Annotated[str, typer.Option(help="Network and training: digits, small-cifar10, ddpm-cifar10 or ddpm-stl10.")]
+Preset = Annotated[
+    str, typer.Option(help="Network and training: digits, digits-text, small-cifar10, ddpm-cifar10 or ddpm-stl10.")
+]
 Steps = Annotated[int | None, typer.Option(help="Updates; this and what follows are otherwise the preset's.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images an update, over all workers.")]
 Rate = Annotated[float | None, typer.Option(help="Peak learning rate.")]
@@ -82,7 +85,8 @@ def pretrain(
 ) -> None:
     """Pretrain a teacher, here or on a Ray cluster.
 
-    Until it is finished, its state is kept beside DIR, in DIR.pretraining.
+    It is of the images' classes, or with --preset digits-text a small Stable Diffusion of prompts that name them. Until
+    it is finished, its state is kept beside DIR, in DIR.pretraining.
     """
     check_target(out, force)
     if grid is not None:
@@ -104,18 +108,24 @@ def pretrain(
     import torch
 
     from sfd_sweep.datasets.sources import load_images
-    from sfd_sweep.diffusion.pretrainer import check_images
+    from sfd_sweep.diffusion.new_teacher import check_images
     from sfd_sweep.sweep.pretraining import Workers
 
     one_thread() if cpus_per_worker == 1 else torch.set_num_threads(cpus_per_worker)
     images = load_images(source, class_names=names, size=recipe.image_size)
     check_images(images.image_shape, recipe)
-    judge = _judge(source, classifier) if judged else None
-    if judge is not None:
-        judge.check_fit(images.class_names, images.image_shape)
+    judge = _judge(source, images, classifier) if judged else None
     group = Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker, address=address)
     _train(source, images, recipe, out, workers=group, save_every=save_every, resume=resume, force=force)
-    _look(out, judge, grid, device="cuda" if gpus_per_worker and torch.cuda.is_available() else "cpu")
+    prompts = recipe.text.shortest_prompts(images.class_names) if recipe.text else ()
+    _look(
+        out,
+        images.class_names,
+        prompts,
+        judge,
+        grid,
+        device="cuda" if gpus_per_worker and torch.cuda.is_available() else "cpu",
+    )
 
 
 def _train(
@@ -132,7 +142,7 @@ def _train(
     """Train the teacher, and store it."""
     import torch
 
-    from sfd_sweep.diffusion.loading import save_score_model
+    from sfd_sweep.diffusion.loading import STABLE_DIFFUSION_INDEX, save_score_model
     from sfd_sweep.sweep.pretraining import pretrained, working_folder
 
     try:
@@ -151,52 +161,69 @@ def _train(
             ) as model,
         ):
             dtype = torch.float16 if recipe.stored_as == "float16" else torch.float32
-            save_score_model(model, out, images.class_names, index={"_class_name": "DDPMPipeline"}, dtype=dtype)
+            index = STABLE_DIFFUSION_INDEX if recipe.text else {"_class_name": "DDPMPipeline"}
+            save_score_model(model, out, images.class_names, index=index, dtype=dtype)
     except TrialFailed as error:
         raise UserError(f"{error}; try a lower --lr") from error
 
 
-def _look(out: Path, judge: QualityJudge | None, grid: Path | None, *, device: str) -> None:
-    """Say how good the stored teacher is, if there is a judge, and otherwise how large; make a picture, if asked to."""
+def _look(
+    out: Path,
+    class_names: Sequence[str],
+    prompts: Sequence[str],
+    judge: QualityJudge | None,
+    grid: Path | None,
+    *,
+    device: str,
+) -> None:
+    """Say how good the stored teacher is, if there is a judge, and otherwise how large; make a picture, if asked to.
+
+    If it is one of prompts, it is asked for one of each class.
+    """
     from sfd_sweep.diffusion.loading import load_score_model
     from sfd_sweep.diffusion.model_folder import ModelFolder
 
     folder = ModelFolder.open(str(out))
-    teacher = load_score_model(folder, device)
+    teacher = load_score_model(folder, device, prompts=prompts)
     if judge is None:
-        print(f"{out}: a teacher of {len(folder.class_names)} classes with {folder.parameter_count:,} weights")
+        what = "prompts" if prompts else f"{len(class_names)} classes"
+        print(f"{out}: a teacher of {what} with {folder.parameter_count:,} weights")
     else:
         distance = judge.distance(lambda c, noise: _sample(teacher, c, noise))
         print(f"{out}: fd_classifier {distance:.4g} on 2,000 samples (20 steps of DDIM, guidance {GUIDANCE})")
     if grid is not None:
-        write_file(grid, _grid(teacher, folder.class_names))
+        write_file(grid, _grid(teacher, prompts or class_names))
         print(f"{grid}: {COLUMNS} samples of each class")
 
 
-def _judge(source: str, classifier: str | None) -> QualityJudge | None:
+def _judge(source: str, images: LabeledImages, classifier: str | None) -> QualityJudge | None:
     """What measures the teacher: the given classifier, or the shipped one on the shipped images.
 
     Raises:
         UserError: it does not fit the images.
     """
-    if classifier is None and source != DIGITS:
+    if classifier is None and source not in SAME_DIGITS:
         return None
     from sfd_sweep.evaluation.quality import QualityJudge
 
-    return QualityJudge.load(classifier=classifier or DIGITS, reference=source)
+    if classifier is None:
+        judge = QualityJudge.load(classifier=DIGITS, reference=DIGITS)
+        judge.check_fit(judge.images.class_names, images.image_shape)
+    else:
+        judge = QualityJudge.load(classifier=classifier, reference=source)
+        judge.check_fit(images.class_names, images.image_shape)
+    return judge
 
 
-def _grid(teacher: ScoreModel, class_names: Sequence[str]) -> bytes:
-    """A picture with a row of samples for each class."""
+def _grid(teacher: ScoreModel, names: Sequence[str]) -> bytes:
+    """A picture with a row of samples for each class or prompt."""
     import torch
 
     from sfd_sweep.evaluation.grid import GridRow, sample_grid
 
     noise = torch.Generator().manual_seed(0)
-    rows = [
-        GridRow(name, _sample(teacher, torch.full((COLUMNS,), label), noise)) for label, name in enumerate(class_names)
-    ]
-    return sample_grid(rows, scale=max(1, TILE // teacher.sample_shape[-1]))
+    rows = [GridRow(name, _sample(teacher, torch.full((COLUMNS,), label), noise)) for label, name in enumerate(names)]
+    return sample_grid(rows, scale=max(1, TILE // teacher.image_shape[-1]))
 
 
 def _sample(teacher: ScoreModel, c: Tensor, noise: Generator) -> Tensor:

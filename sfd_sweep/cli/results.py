@@ -35,9 +35,9 @@ class Format(StrEnum):
 def list_sweeps(uri: Uri = None) -> None:
     """List the sweeps that MLflow knows."""
     from sfd_sweep.cli.tables import print_sweeps
-    from sfd_sweep.tracking.reader import list_sweeps as recorded_sweeps
+    from sfd_sweep.sweep.results import list_sweeps as known_sweeps
 
-    print_sweeps(recorded_sweeps(uri))
+    print_sweeps(known_sweeps(uri))
 
 
 def show(
@@ -57,7 +57,7 @@ def show(
     results = Results.read(name, uri)
     choice = choose(results, trial=trial, knee=knee, best_score=best_score, at_most=at_most, at_least=at_least)
     if choice:
-        print_trial(choice, results.record.space)
+        print_trial(choice)
     else:
         print_sweep(results.record)
 

@@ -22,7 +22,7 @@ def run(
     *,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Override a key, such as search.trials=4; repeatable.", metavar="KEY=VALUE"),
+        typer.Option("--set", help="Override a key, such as budget.trials=4; repeatable.", metavar="KEY=VALUE"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan, and start nothing.")] = False,
     address: Address = "local",
@@ -35,7 +35,8 @@ def run(
         from sfd_sweep.cli.plan import print_plan
         from sfd_sweep.trial.plan import make_plan
 
-        print_plan(make_plan(space))
+        plan = make_plan(space)
+        print_plan(plan, _earlier(space))
         return
     from sfd_sweep.sweep.cluster import is_outside
 
@@ -50,8 +51,8 @@ def resume(
     name: Name,
     *,
     storage: Annotated[
-        Path | None,
-        typer.Option(help="Storage that holds the sweep's folder; otherwise where MLflow says.", metavar="DIR"),
+        str | None,
+        typer.Option(help="Folder or URI that holds the sweep's folder; otherwise where MLflow says.", metavar="DIR"),
     ] = None,
     uri: Uri = None,
     address: Address = "local",
@@ -72,6 +73,15 @@ def schema() -> None:
     from sfd_sweep.config.loading import json_schema
 
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def _earlier(space: SearchSpace) -> list[str]:
+    """What the sweep would take over from earlier ones, in words."""
+    if not space.search.warm_start:
+        return []
+    from sfd_sweep.sweep.earlier import find_warm_start
+
+    return find_warm_start(space).in_words()
 
 
 def _run_inside(space: SearchSpace, address: str) -> NoReturn:

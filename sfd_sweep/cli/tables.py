@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from sfd_sweep.tracking.records import SweepRecord, SweepSummary, TrialRecord
     from sfd_sweep.trial.report import Report
 
-STATE_STYLES = {"complete": "green", "running": "cyan", "failed": "red", "pruned": "yellow", "stopped": "yellow"}
+STATE_STYLES = {
+    **{"complete": "green", "running": "cyan", "failed": "red"},
+    **{"pruned": "yellow", "stopped": "yellow", "abandoned": "yellow"},
+}
 VERDICT_STYLES = {"ok": "green", "warning": "yellow", "fault": "red"}
 HEADER_WIDTH = 12
+NOT_DRAWN = "-"  # a searched parameter whose condition does not hold in this trial
 FILE_WIDTH = 200  # of what is written into a file or a pipe, where no line need be cut
 
 console = Console(
@@ -47,6 +51,11 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def portion(done: int, whole: int | None) -> str:
+    """`3/16`, or `3` where it is not known of how many."""
+    return str(done) if whole is None else f"{done}/{whole}"
 
 
 def styled(state: str) -> Text:
@@ -89,7 +98,7 @@ def print_sweeps(sweeps: Sequence[SweepSummary]) -> None:
         table.add_row(
             sweep.name,
             styled(sweep.state),
-            f"{sweep.finished}/{sweep.planned}",
+            portion(sweep.finished, sweep.planned),
             str(sweep.front_size),
             "" if sweep.hypervolume is None else figure(sweep.hypervolume),
             clock(sweep.slot_hours * 3600),
@@ -107,8 +116,8 @@ def print_sweep(record: SweepRecord) -> None:
     values = [
         ("sweep", f"{summary.name}: {summary.state}{f', {summary.reason}' if summary.reason else ''}"),
         ("task", f"{space.task.teacher} forgets {', '.join(map(str, space.task.forget))}, from {space.task.start}"),
-        ("trials", f"{counts}; {space.search.trials} planned of {space.trial.steps} steps, {space.search.sampler}"),
-        *((f"searched: {name}", drawn) for name, drawn in space.parameters.searched().items()),
+        ("trials", f"{counts}; budget {space.budget}, {space.trial.steps} steps a trial, {space.search.sampler}"),
+        *((f"searched: {name}", drawn.in_words()) for name, drawn in space.parameters.searched().items()),
         *((f"fixed: {name}", value) for name, value in fixed.items()),
         *((part.metric, f"{part.goal}, reference {part.reference:g}") for part in space.objectives),
         *((f"constraint: {part.metric}", bounds(part.min, part.max)) for part in space.constraints),
@@ -137,13 +146,14 @@ def print_front(record: SweepRecord, choice: Choice | None = None) -> None:
         console.print(f"\n{choice.why}")
 
 
-def print_trial(choice: Choice, space: SearchSpace) -> None:
+def print_trial(choice: Choice) -> None:
     """Everything that is known of one trial."""
     trial = choice.trial
-    searched = space.parameters.searched()
     console.print(f"{choice.why}\n")
     settings = trial.settings.model_dump(mode="json").items()
-    console.print(pairs((name, f"{figure(value)}{'  (searched)' * (name in searched)}") for name, value in settings))
+    console.print(
+        pairs((name, f"{figure(value)}{'  (searched)' * (name in trial.searched)}") for name, value in settings)
+    )
     for title, report in (("last evaluation", trial.report), ("final evaluation", trial.final)):
         if report:
             console.print(f"\n{title}, at step {report.step}, on {in_words(report.samples)}:")
@@ -225,7 +235,7 @@ def _settings_table(record: SweepRecord, trials: Sequence[TrialRecord]) -> Table
     searched = list(record.space.parameters.searched())
     table = new_table(("trial", *searched))
     for trial in trials:
-        table.add_row(str(trial.number), *(figure(trial.searched[name]) for name in searched))
+        table.add_row(str(trial.number), *(figure(trial.searched.get(name, NOT_DRAWN)) for name in searched))
     return table
 
 

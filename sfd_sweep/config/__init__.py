@@ -11,6 +11,7 @@ from sfd_sweep.config.parameters import (
 )
 from sfd_sweep.config.search_space import (
     AshaScheduler,
+    Budget,
     Constraint,
     Evaluation,
     Inception,
@@ -30,6 +31,7 @@ from sfd_sweep.config.settings import Override, Settings
 __all__ = [
     "METRICS",
     "AshaScheduler",
+    "Budget",
     "CategoricalDistribution",
     "Constraint",
     "Distribution",

@@ -5,7 +5,7 @@ from typing import Any
 
 from sfd_sweep.config.metrics import METRICS, ReferenceKind
 from sfd_sweep.config.mistakes import KeyPath, Mistake, advice
-from sfd_sweep.config.parameters import Distribution, Parameters
+from sfd_sweep.config.parameters import Distribution, Parameters, drawing_order
 
 
 def nothing_searched(parameters: Parameters) -> Iterator[Mistake]:
@@ -27,6 +27,40 @@ def bad_first_points(points: Sequence[Mapping[str, Any]], parameters: Parameters
                 yield Mistake(path, f"{name} is not searched; remove it here, or give parameters.{name} a distribution")
             elif not searched[name].contains(value):
                 yield Mistake(path, f"must be {searched[name]} as in parameters.{name}, not {value!r}")
+            elif not _is_drawn(name, point, searched):
+                yield Mistake(
+                    path, f"is drawn only where {searched[name].condition()}; set that here too, or remove it"
+                )
+
+
+def _is_drawn(name: str, point: Mapping[str, Any], searched: Mapping[str, Distribution]) -> bool:
+    """Whether a first point sees to it that the condition of a parameter holds."""
+    values: dict[str, Any] = {}
+    for other in drawing_order(searched):
+        distribution = searched[other]
+        if distribution.applies(values):
+            values[other] = point.get(other)
+        elif any(values[condition] is None for condition in distribution.conditions()):
+            values[other] = None  # the sampler decides
+        else:
+            values[other] = distribution.otherwise
+    return searched[name].applies(values)
+
+
+def unconditional_sampler(sampler: str, parameters: Parameters) -> Iterator[Mistake]:
+    """A sequence that fills one space evenly, over a space that is not the same for every trial."""
+    conditional = [name for name, distribution in parameters.searched().items() if distribution.when]
+    if sampler == "qmc" and conditional:
+        yield Mistake(
+            ("search", "sampler"),
+            f"qmc knows no conditions, and {conditional[0]} has one; choose tpe, or remove `when`",
+        )
+
+
+def gpu_hours_without_gpus(gpu_hours: float | None, gpus_per_worker: float) -> Iterator[Mistake]:
+    """A limit that would never be reached."""
+    if gpu_hours is not None and not gpus_per_worker:
+        yield Mistake(("budget", "gpu_hours"), "no GPU is used, as resources.gpus_per_worker is 0; write hours instead")
 
 
 def impossible_override(parameters: Parameters, forget: Sequence[int | str]) -> Iterator[Mistake]:
@@ -37,7 +71,7 @@ def impossible_override(parameters: Parameters, forget: Sequence[int | str]) -> 
         yield Mistake(path, f"must have as many classes as are forgotten ({len(forget)}), not {len(override)}")
     for name in forget:
         if isinstance(override, Distribution):
-            forgotten = override.contains(name)
+            forgotten = override.contains(name) or override.otherwise == name
         else:
             forgotten = name in (override if isinstance(override, tuple) else (override,))
         if forgotten:

@@ -56,7 +56,7 @@ class Document:
         return self.places[path]
 
     def override(self, assignment: str) -> None:
-        """Put another value at a path: `search.trials=4`, `objectives.0.reference=5`; the value is YAML.
+        """Put another value at a path: `budget.trials=4`, `objectives.0.reference=5`; the value is YAML.
 
         Sections that are not there yet are made; whether they may be there is not for the document to say.
 
@@ -66,7 +66,7 @@ class Document:
         place = Place(0, f"--set {' '.join(assignment.split())}")
         name, equals, text = assignment.partition("=")
         if not (name.strip() and equals):
-            raise UserError(f"{place.name}: write KEY=VALUE, such as search.trials=4")
+            raise UserError(f"{place.name}: write KEY=VALUE, such as budget.trials=4")
         value = _parse(text, lambda _: place)
         *sections, last = name.strip().split(".")
         container, path = self.data, _ROOT

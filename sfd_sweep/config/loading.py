@@ -23,7 +23,7 @@ def load_search_space(path: str | Path, overrides: Sequence[str] = ()) -> Search
     """Read a search-space file.
 
     Args:
-        overrides: `key.path=value` each, the value in YAML, applied in order: `search.trials=4`.
+        overrides: `key.path=value` each, the value in YAML, applied in order: `budget.trials=4`.
 
     Raises:
         UserError: the file cannot be read or is not a valid search space, or an override does not fit it.

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from sfd_sweep.config.document import Document
 from sfd_sweep.config.mistakes import KeyPath, advice, dotted, nearest, one_of
-from sfd_sweep.config.vocabulary import Vocabulary
+from sfd_sweep.config.vocabulary import Location, Vocabulary
 
 _MUST_BE = {
     "bool_type": "true or false",
@@ -30,6 +30,9 @@ _MUST_BE = {
     "too_short": "a list with at least {min_length} in it",
     "tuple_type": "a list",
 }
+
+_MOVED: dict[KeyPath, str] = {("search", "trials"): "budget.trials"}
+"""Keys of earlier versions, and what they are called now."""
 
 
 def explain(error: ValidationError, document: Document, vocabulary: Vocabulary) -> str:
@@ -88,7 +91,7 @@ def _phrase(errors: Sequence[ErrorDetails], vocabulary: Vocabulary) -> str:
         case "missing":
             return f"is missing ({vocabulary.meaning(location)})"
         case "extra_forbidden":
-            return f"unknown key{advice(str(location[-1]), vocabulary.keys(location[:-1]))}"
+            return _unknown(location, vocabulary)
         case "union_tag_invalid" | "union_tag_not_found":
             types = vocabulary.types(location)
             return _must_be(types, given["type"], types) if "type" in given else f"is missing; use {one_of(types)}"
@@ -97,6 +100,16 @@ def _phrase(errors: Sequence[ErrorDetails], vocabulary: Vocabulary) -> str:
     words = [word for error in errors for word in re.findall("'(.*?)'", error.get("ctx", {}).get("expected", ""))]
     alternatives = [_MUST_BE[error["type"]].format(**error.get("ctx", {})).replace("'", "") for error in errors]
     return _must_be(alternatives, given, words)
+
+
+def _unknown(location: Location, vocabulary: Vocabulary) -> str:
+    """`is x now` for a key of an earlier version, else which key it may have been meant for."""
+    moved = _MOVED.get(tuple(location))
+    return (
+        f"is {moved} now; move it there"
+        if moved
+        else (f"unknown key{advice(str(location[-1]), vocabulary.keys(location[:-1]))}")
+    )
 
 
 def _must_be(alternatives: Sequence[str], given: Any, words: Sequence[str]) -> str:

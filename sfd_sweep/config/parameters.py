@@ -1,6 +1,7 @@
 """Distributions in Optuna's words, and the table of parameters that mixes them with fixed values."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -17,14 +18,58 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
-from sfd_sweep.config.mistakes import KeyPath, Mistake, one_of, refuse
+from sfd_sweep.config.mistakes import KeyPath, Mistake, advice, one_of, refuse
 from sfd_sweep.config.settings import Settings
 
 Scalar = bool | int | float | str
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two values of a setting are the same: 1 is 1.0, but not true."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
 class _Distribution(BaseModel):
+    """What all distributions may have: a condition, under which alone the parameter is drawn."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    when: dict[str, Scalar | tuple[Scalar, ...]] | None = Field(
+        None,
+        description="draw it only where other parameters have these values: `{loss: score_identity}`, or a list of "
+        "values for any of them; null: always",
+    )
+    otherwise: Scalar | None = Field(None, description="the value where `when` does not hold")
+
+    @model_validator(mode="after")
+    def _condition_has_both_halves(self) -> "_Distribution":
+        if self.when == {}:
+            refuse([Mistake(("when",), "names no parameter; name one, or remove it")])
+        if self.when and self.otherwise is None:
+            refuse([Mistake(("otherwise",), "is missing: the value where `when` does not hold")])
+        if self.when is None and self.otherwise is not None:
+            refuse([Mistake(("otherwise",), "needs a condition: add `when`, or remove it")])
+        return self
+
+    def conditions(self) -> dict[str, tuple[Scalar, ...]]:
+        """The values under which the parameter is drawn, by the name of the parameter that must have one of them."""
+        return {name: value if isinstance(value, tuple) else (value,) for name, value in (self.when or {}).items()}
+
+    def applies(self, values: Mapping[str, Any]) -> bool:
+        """Whether the parameter is drawn where other parameters have these values."""
+        return all(any(same(values[name], value) for value in allowed) for name, allowed in self.conditions().items())
+
+    def in_words(self) -> str:
+        """What is drawn, and when."""
+        return f"{self} where {self.condition()}, otherwise {self.otherwise}" if self.when else str(self)
+
+    def condition(self) -> str:
+        """When it is drawn, in words."""
+        allowed = {name: one_of(map(str, values)) for name, values in self.conditions().items()}
+        return " and ".join(f"{name} is {values}" for name, values in allowed.items())
+
+    def _with_otherwise(self, edges: dict[KeyPath, Scalar]) -> dict[KeyPath, Scalar]:
+        return edges if self.otherwise is None else {**edges, ("otherwise",): self.otherwise}
 
 
 class FloatDistribution(_Distribution):
@@ -46,7 +91,7 @@ class FloatDistribution(_Distribution):
 
     def edges(self) -> dict[KeyPath, Scalar]:
         """The values that bound the others, by their path."""
-        return {("low",): self.low, ("high",): self.high}
+        return self._with_otherwise({("low",): self.low, ("high",): self.high})
 
     def contains(self, value: Any) -> bool:
         """Whether the value can be drawn."""
@@ -75,7 +120,7 @@ class IntDistribution(_Distribution):
 
     def edges(self) -> dict[KeyPath, Scalar]:
         """The values that bound the others, by their path."""
-        return {("low",): self.low, ("high",): self.high}
+        return self._with_otherwise({("low",): self.low, ("high",): self.high})
 
     def contains(self, value: Any) -> bool:
         """Whether the value can be drawn."""
@@ -100,7 +145,7 @@ class CategoricalDistribution(_Distribution):
 
     def edges(self) -> dict[KeyPath, Scalar]:
         """All values, by their path."""
-        return {("choices", index): choice for index, choice in enumerate(self.choices)}
+        return self._with_otherwise({("choices", index): choice for index, choice in enumerate(self.choices)})
 
     def contains(self, value: Any) -> bool:
         """Whether the value can be drawn."""
@@ -133,6 +178,23 @@ def _setting_errors(name: str, distribution: Distribution) -> Iterator[InitError
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 yield InitErrorDetails(type=detail["type"], loc=(name, *path), input=value, ctx=detail.get("ctx", {}))
+
+
+def _condition_mistakes(name: str, searched: Mapping[str, Distribution]) -> Iterator[Mistake]:
+    """Conditions that never hold, or of which nobody knows when they do."""
+    for other, values in searched[name].conditions().items():
+        path, condition = (name, "when", other), searched.get(other)
+        if other not in Settings.model_fields:
+            yield Mistake(path, f"unknown parameter{advice(other, [found for found in searched if found != name])}")
+        elif condition is None:
+            yield Mistake(path, f"{other} is not searched, so it never changes; remove the condition")
+        elif not isinstance(condition, CategoricalDistribution):
+            yield Mistake(path, f"only a categorical parameter can be a condition, and {other} is {condition.type}")
+        else:
+            possible = condition.edges().values()
+            wrong = [value for value in values if not any(same(value, choice) for choice in possible)]
+            if wrong:
+                yield Mistake(path, f"must be {one_of(map(str, possible))} as in parameters.{other}, not {wrong[0]!r}")
 
 
 def _numbers(value: Any) -> list[Any]:
@@ -175,6 +237,19 @@ class _Parameters(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _conditions_can_hold(self) -> "_Parameters":
+        searched = self.searched()
+        refuse(mistake for name in searched for mistake in _condition_mistakes(name, searched))
+        try:
+            drawing_order(searched)
+        except CycleError as error:
+            first, *others = reversed(error.args[1])
+            refuse(
+                [Mistake((first, "when"), f"{first} waits for {', which waits for '.join(others)}; break the circle")]
+            )
+        return self
+
+    @model_validator(mode="after")
     def _diffusion_steps_are_always_ordered(self) -> "_Parameters":
         values = dict(self)
         greatest, least = max(_numbers(values["t_min"])), min(_numbers(values["t_max"]))
@@ -187,6 +262,28 @@ class _Parameters(BaseModel):
         """The parameters with a distribution, by name."""
         return {name: value for name, value in self if isinstance(value, Distribution)}
 
+    def draw(self, suggest: Callable[[str, Distribution], Any]) -> dict[str, Any]:
+        """The searched parameters of a trial, each drawn after those that its condition names.
+
+        Args:
+            suggest: draws a value, by the parameter's name, from its distribution; it is not asked for a parameter
+                whose condition does not hold.
+
+        Returns:
+            A value for every searched parameter, by name: what was drawn, or what it is otherwise.
+        """
+        searched, values = self.searched(), dict[str, Any]()
+        for name in drawing_order(searched):
+            distribution = searched[name]
+            values[name] = suggest(name, distribution) if distribution.applies(values) else distribution.otherwise
+        return values
+
+    def drawn(self, settings: Settings) -> dict[str, Any]:
+        """The values of the parameters that a trial with these settings has drawn, by name."""
+        values = dict(settings)
+        searched = self.searched().items()
+        return {name: values[name] for name, distribution in searched if distribution.applies(values)}
+
     def fixed(self) -> dict[str, Any]:
         """The parameters with a fixed value (given or default), by name."""
         return {name: value for name, value in self if not isinstance(value, Distribution)}
@@ -195,12 +292,24 @@ class _Parameters(BaseModel):
         """The settings of a trial.
 
         Args:
-            sampled: a value for every searched parameter, by name.
+            sampled: a value for every searched parameter whose condition holds, by name.
 
         Raises:
             pydantic.ValidationError: the values do not make valid settings.
         """
-        return Settings(**{**self.fixed(), **sampled})
+        otherwise = {
+            name: distribution.otherwise for name, distribution in self.searched().items() if distribution.when
+        }
+        return Settings(**{**self.fixed(), **otherwise, **sampled})
+
+
+def drawing_order(searched: Mapping[str, Distribution]) -> list[str]:
+    """The parameters in their order, but each after those that its condition names.
+
+    Raises:
+        graphlib.CycleError: two of them wait for each other.
+    """
+    return list(TopologicalSorter({name: searched[name].conditions() for name in searched}).static_order())
 
 
 if TYPE_CHECKING:

@@ -7,13 +7,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from sfd_sweep.config.checks import (
     bad_first_points,
+    gpu_hours_without_gpus,
     impossible_override,
     metrics_without_reference,
     nothing_searched,
     repeated,
+    unconditional_sampler,
 )
 from sfd_sweep.config.metrics import METRICS, Goal, ReferenceKind, Scale
-from sfd_sweep.config.mistakes import KeyPath, Mistake, advice, refuse
+from sfd_sweep.config.mistakes import KeyPath, Mistake, advice, one_of, refuse
 from sfd_sweep.config.parameters import Parameters
 
 
@@ -114,18 +116,57 @@ class NoScheduler(_Section):
 
 
 class Search(_Section):
-    """Which settings are tried next, how many, and who goes on."""
+    """Which settings are tried next, and who goes on."""
 
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random"] = Field("tpe", description="Optuna's sampler")
     seed: Seed = Field(0, description="seed of the sampler")
-    trials: int = Field(gt=0, description="trials in the sweep")
     first: tuple[dict[str, Any], ...] = Field((), description="settings to try first; a missing parameter is sampled")
+    warm_start: tuple[str, ...] = Field(
+        (),
+        description="earlier sweeps, or MLflow experiments full of them, by name: what their complete trials found "
+        "is told to the sampler, and none of them is run again",
+    )
     scheduler: Annotated[NoScheduler | AshaScheduler | MultiObjectiveAshaScheduler, Field(discriminator="type")] = (
         Field(NoScheduler(), description="whether a trial may be stopped early")
     )
     max_failures: int = Field(
-        3, ge=1, description="the sweep stops when so many trials fail before the first completes"
+        3,
+        ge=1,
+        description="the sweep stops at once when so many trials have failed since it was started or resumed, and "
+        "none has ever come to its end or been stopped early",
     )
+
+
+class Budget(_Section):
+    """What a sweep may spend: beyond the limit that is reached first no trial begins; those that run go on."""
+
+    trials: int | None = Field(None, gt=0, description="trials in the sweep, however they end; null: no limit")
+    hours: float | None = Field(
+        None, gt=0, description="hours with slots at work, in all parts of a resumed sweep; null: no limit"
+    )
+    gpu_hours: float | None = Field(
+        None, gt=0, description="the same hours times the GPUs that the slots hold; null: no limit"
+    )
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> "Budget":
+        if not self.limits():
+            raise ValueError("must set trials, hours or gpu_hours, so that the sweep has an end")
+        return self
+
+    def __str__(self) -> str:
+        return one_of(self.limits().values())
+
+    def limits(self) -> dict[str, str]:
+        """The limits that are set, in words, by name."""
+        words = {"trials": "trial", "hours": "hour", "gpu_hours": "GPU-hour"}
+        return {name: f"{value:g} {words[name]}{'s' * (value != 1)}" for name, value in self if value is not None}
+
+    def used_up(self, *, trials: int, hours: float, gpu_hours: float) -> str | None:
+        """The first limit that so much reaches, in words; None if another trial may begin."""
+        spent = {"trials": trials, "hours": hours, "gpu_hours": gpu_hours}
+        reached = [text for name, text in self.limits().items() if spent[name] >= getattr(self, name)]
+        return reached[0] if reached else None
 
 
 class Objective(_Section):
@@ -300,19 +341,32 @@ class SearchSpace(_Section):
     task: Task
     trial: TrialBudget
     parameters: Parameters
-    search: Search
+    search: Search = Search()
+    budget: Budget
     objectives: tuple[Objective, ...] = Field(min_length=1, description="axes of the front")
     constraints: tuple[Constraint, ...] = Field((), description="bounds that a trial on the front keeps")
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
-    storage: str = Field("runs", description="folder (or URI) that holds the sweep's checkpoints and study")
+    storage: str = Field(
+        "runs",
+        description="folder, `s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX` that holds the sweep's checkpoints and "
+        "study; options such as `?endpoint_override=HOST:PORT` are pyarrow's, credentials come from the environment",
+    )
+    keep_generators: Literal["front", "all"] = Field(
+        "front",
+        description="whose generators are kept once trials have ended: those of the `front`'s members, or `all`; "
+        "figures and sample grids are kept of all trials",
+    )
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "SearchSpace":
         refuse(nothing_searched(self.parameters))
         refuse(
             [
+                *gpu_hours_without_gpus(self.budget.gpu_hours, self.resources.gpus_per_worker),
+                *unconditional_sampler(self.search.sampler, self.parameters),
+                *repeated(self.search.warm_start, ("search", "warm_start")),
                 *bad_first_points(self.search.first, self.parameters),
                 *impossible_override(self.parameters, self.task.forget),
                 *metrics_without_reference(self._metric_paths(), self.evaluation.reference_kind),

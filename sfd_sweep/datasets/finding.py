@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from sfd_sweep.datasets import cifar10, image_folder, parquet, stl10
-from sfd_sweep.datasets.digits import digits
+from sfd_sweep.datasets.digits import digits, digits_in_words
 from sfd_sweep.datasets.splits import parse
 from sfd_sweep.datasets.stored import StoredImages
 from sfd_sweep.errors import UserError
 from sfd_sweep.hub import fetch, is_hub_id
 
-BUILTIN_IMAGES = {"builtin:digits": digits}
+BUILTIN_IMAGES = {"builtin:digits": digits, "builtin:digits-in-words": digits_in_words}
 FINDERS = (cifar10.find, stl10.find, parquet.find, image_folder.find)
 KNOWN = (
     "builtin:digits, Parquet files with images, the folder of CIFAR-10 or STL-10, a folder of CLASS/*.png, or a "

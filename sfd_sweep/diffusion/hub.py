@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from sfd_sweep.diffusion.weights import OLD_WEIGHTS, WEIGHTS
+from sfd_sweep.diffusion.components import INDEX, SCHEDULER, TEXT_ENCODER, TOKENIZER, read_components, read_json
+from sfd_sweep.diffusion.weights import DIFFUSERS, TRANSFORMERS, WeightFiles
 from sfd_sweep.hub import fetch
 
 
-def fetch_model(hub_id: str, components: Sequence[str]) -> Path:
+def fetch_model(hub_id: str) -> Path:
     """The local folder of a model on the hub; old weights are fetched only where there are no others.
+
+    What is in the repository beside the parts of a model that is known stays there.
 
     Args:
         hub_id: OWNER/NAME.
-        components: the folders of networks that a model may have; whatever else is in the repository stays there.
 
     Raises:
-        UserError: it cannot be fetched.
+        UserError: it cannot be fetched, or is of a kind that is not supported; then no weights were fetched.
     """
-    wanted = [f"{component}/{file}" for component in components for file in ("config.json", WEIGHTS)]
-    folder = fetch(hub_id, kind="model", files=["model_index.json", "scheduler/scheduler_config.json", *wanted])
-    present = [folder / component for component in components if (folder / component).is_dir()]
-    bare = [f"{component.name}/{OLD_WEIGHTS}" for component in present if not (component / WEIGHTS).is_file()]
+    folder = fetch(hub_id, kind="model", files=[INDEX])
+    components = read_components(folder, read_json(folder / INDEX))
+    weights = {name: _weight_files(name) for name in components if name not in (SCHEDULER, TOKENIZER)}
+    wanted = [f"{name}/{file}" for name, files in weights.items() for file in ("config.json", files.safe)]
+    wanted.append(f"{SCHEDULER}/scheduler_config.json")
+    if TOKENIZER in components:
+        wanted.append(f"{TOKENIZER}/*")
+    folder = fetch(hub_id, kind="model", files=wanted)
+    bare = [f"{name}/{files.old}" for name, files in weights.items() if not (folder / name / files.safe).is_file()]
     return fetch(hub_id, kind="model", files=bare) if bare else folder
+
+
+def _weight_files(component: str) -> WeightFiles:
+    return TRANSFORMERS if component == TEXT_ENCODER else DIFFUSERS

@@ -16,20 +16,40 @@ import diffusers
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin
 
+from sfd_sweep.diffusion.components import ARCHITECTURES, INDEX, SCHEDULER, TEXT_ENCODER, TOKENIZER, VAE
 from sfd_sweep.diffusion.decoder import LatentDecoder
-from sfd_sweep.diffusion.model_folder import ARCHITECTURES, VAE, ModelFolder
+from sfd_sweep.diffusion.model_folder import ModelFolder
+from sfd_sweep.diffusion.prompts import Prompts, TextEncoder
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.diffusion.weights import WEIGHTS, find_weights, read_weights
 from sfd_sweep.errors import UserError
 
+STABLE_DIFFUSION_INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "safety_checker": [None, None],
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+}
+"""Entries of `model_index.json` that make a text-to-image teacher one that stock diffusers loads."""
 
-def load_score_model(folder: ModelFolder, device: torch.device | str = "cpu") -> ScoreModel:
+
+def load_score_model(
+    folder: ModelFolder, device: torch.device | str = "cpu", *, prompts: Sequence[str] = ()
+) -> ScoreModel:
     """The network of a folder with its schedule and, if it works on latents, their decoder; in float32.
 
+    Args:
+        folder: of a model.
+        device: where the network will be, and all that it needs.
+        prompts: what conditions are indices of, if the model reads text.
+
     Raises:
-        UserError: the weights are missing or broken, or do not fit the network's description.
+        UserError: weights are missing or broken, or do not fit their description; a prompt is too long; or the model
+            reads text and transformers is not installed.
     """
-    _ = folder.parameter_count, folder.vae_parameter_count  # refuse a broken file in one line, not in many
+    # Refuse a broken file in one line, not in many.
+    _ = folder.parameter_count, folder.vae_parameter_count, folder.text_encoder_parameter_count
     architecture = folder.architecture
     network = _load(getattr(diffusers, architecture.class_name), folder.network, folder.path / architecture.component)
     decoder = None
@@ -38,7 +58,10 @@ def load_score_model(folder: ModelFolder, device: torch.device | str = "cpu") ->
     # A one-step generator's output is used as it is: clipping belongs to samplers of many steps, and so does a variance
     # that the network has learned.
     scheduler = DDPMScheduler.from_config(folder.scheduler, clip_sample=False, variance_type="fixed_small")
-    return ScoreModel(network, scheduler, folder.null_label, decoder).to(device)
+    if not folder.reads_text:
+        return ScoreModel(network, scheduler, folder.null_label, decoder).to(device)
+    embedded = Prompts.of(TextEncoder.load(folder.path), prompts, device)
+    return ScoreModel(network, scheduler, len(embedded), decoder, embedded).to(device)
 
 
 def _load(kind: type[ModelMixin], config: dict[str, Any], path: Path) -> ModelMixin:
@@ -63,12 +86,12 @@ def save_score_model(
     extra_files: Mapping[str, Path] = MappingProxyType({}),
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a diffusers folder, decoder included: it appears whole, or not at all.
+    """Write a diffusers folder, decoder and text encoder included: it appears whole, or not at all.
 
     Args:
         model: what is saved.
         target: the folder to create; one that is there is replaced.
-        class_names: by index, for `id2label`.
+        class_names: by index, for `id2label`, which a model of prompts does not have.
         index: further entries of `model_index.json` (`_class_name` at least).
         extra_files: files to lay beside `model_index.json`, by their name there.
         dtype: precision of the weights on disk.
@@ -82,16 +105,20 @@ def save_score_model(
         folder = Path(scratch) / target.name
         for component, network in networks.items():
             _save(network, folder / component, dtype)
-        model.scheduler.save_pretrained(folder / "scheduler")
+        model.scheduler.save_pretrained(folder / SCHEDULER)
         for name, path in extra_files.items():
             shutil.copyfile(path, folder / name)
-        content = {
+        content: dict[str, Any] = {
             **index,
             **{component: ["diffusers", type(network).__name__] for component, network in networks.items()},
-            "scheduler": ["diffusers", "DDPMScheduler"],
-            "id2label": {str(label): name for label, name in enumerate(class_names)},
+            SCHEDULER: ["diffusers", "DDPMScheduler"],
         }
-        (folder / "model_index.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        if model.prompts is None:
+            content["id2label"] = {str(label): name for label, name in enumerate(class_names)}
+        else:
+            model.prompts.encoder.save(folder, dtype)
+            content |= {TEXT_ENCODER: ["transformers", "CLIPTextModel"], TOKENIZER: ["transformers", "CLIPTokenizer"]}
+        (folder / INDEX).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         if target.exists():
             target.replace(Path(scratch) / "replaced")  # a folder cannot be renamed onto one with files in it
         folder.replace(target)

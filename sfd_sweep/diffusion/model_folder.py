@@ -1,21 +1,33 @@
 """Diffusers folders on disk, looked at without loading a network: what is inside, and whether it is sound.
 
 A label-conditional model is `model_index.json` (with `id2label`), `scheduler/` and a network: `unet/` or
-`transformer/`. With a `vae/` beside it the network works on latents. This module imports no torch, so that a
-search-space file can be checked against its teacher in a moment.
+`transformer/`. With a `vae/` beside it the network works on latents. A text-to-image model has no `id2label`, and a
+`tokenizer/` and a `text_encoder/`. This module imports no torch, so that a search-space file can be checked against its
+teacher in a moment.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sfd_sweep.diffusion.components import (
+    INDEX,
+    SCHEDULER,
+    TEXT_ENCODER,
+    TOKENIZER,
+    VAE,
+    Architecture,
+    architecture_of,
+    network_component,
+    read_components,
+    read_json,
+)
 from sfd_sweep.diffusion.hub import fetch_model
-from sfd_sweep.diffusion.weights import count_weights, find_weights
+from sfd_sweep.diffusion.weights import TRANSFORMERS, count_weights, find_weights
 from sfd_sweep.errors import UserError
 from sfd_sweep.hub import is_hub_id
 
@@ -26,36 +38,8 @@ BUILTIN_MODELS = {
 }
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "laplace", "sigmoid")  # that DDPMScheduler knows
-VAE = "vae"
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A kind of label-conditional network.
-
-    Attributes:
-        class_name: in diffusers.
-        component: its folder in a model's.
-        classes_key: what its config.json calls the number of classes.
-        spare_embeddings: how many it embeds beyond that number, the null label.
-    """
-
-    class_name: str
-    component: str
-    classes_key: str
-    spare_embeddings: int
-
-
-ARCHITECTURES = {
-    architecture.class_name: architecture
-    for architecture in (
-        Architecture("UNet2DModel", "unet", "num_class_embeds", 0),
-        Architecture("DiTTransformer2DModel", "transformer", "num_embeds_ada_norm", 1),
-    )
-}
-"""By the class's name in diffusers. Each is called as network(x_t, t, class_labels=c) and sized by `in_channels`,
-`out_channels` and `sample_size`."""
-NETWORKS = tuple(architecture.component for architecture in ARCHITECTURES.values())
+BEYOND_PROMPTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "num_class_embeds")
+"""Entries of a network's config that say that it wants more than a prompt."""
 
 
 def find_model(source: str) -> Path:
@@ -72,7 +56,7 @@ def find_model(source: str) -> Path:
     if folder.is_dir():
         return folder.resolve()
     if is_hub_id(source):
-        return fetch_model(source, (*NETWORKS, VAE))
+        return fetch_model(source)
     raise UserError(f"no model folder at {source!r}; give a diffusers folder, a hub id (owner/name) or builtin:digits")
 
 
@@ -84,7 +68,7 @@ def decoded_shape(latent_shape: tuple[int, int, int], vae: Mapping[str, Any]) ->
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """What the JSON files of a label-conditional diffusers folder say.
+    """What the JSON files of a diffusers folder say.
 
     Attributes:
         path: of the folder.
@@ -93,6 +77,7 @@ class ModelFolder:
         network: its config.json.
         scheduler: `scheduler_config.json`.
         vae: the config.json of the autoencoder; None where the network works on pixels.
+        text_encoder: its config.json; None where the model is label-conditional.
     """
 
     path: Path
@@ -101,28 +86,34 @@ class ModelFolder:
     network: dict[str, Any]
     scheduler: dict[str, Any]
     vae: dict[str, Any] | None
+    text_encoder: dict[str, Any] | None
 
     @classmethod
     def open(cls, source: str) -> ModelFolder:
         """Read and check a model's description; no weights are loaded.
 
         Raises:
-            UserError: a file is missing or broken, or the model is not label-conditional.
+            UserError: a file is missing or broken, or the model is of a kind that is not supported.
         """
         path = find_model(source)
-        index = _read_json(path / "model_index.json")
-        components = _components(path, index)
-        network_path = path / _network_component(path, components)
-        network = _read_json(network_path / "config.json")
+        index = read_json(path / INDEX)
+        components = read_components(path, index)
+        network_path = path / network_component(path, components)
+        network = read_json(network_path / "config.json")
+        reads_text = TEXT_ENCODER in components
         folder = cls(
             path=path,
             index=index,
-            architecture=_architecture(network_path, network),
+            architecture=architecture_of(network_path, network, reads_text=reads_text),
             network=network,
-            scheduler=_read_json(path / "scheduler" / "scheduler_config.json"),
-            vae=_read_json(path / VAE / "config.json") if VAE in components else None,
+            scheduler=read_json(path / SCHEDULER / "scheduler_config.json"),
+            vae=read_json(path / VAE / "config.json") if VAE in components else None,
+            text_encoder=read_json(path / TEXT_ENCODER / "config.json") if reads_text else None,
         )
-        folder._check_classes()
+        if folder.text_encoder is None:
+            folder._check_classes()
+        else:
+            folder._check_text_encoder(folder.text_encoder)
         folder._check_shapes()
         folder._check_scheduler()
         return folder
@@ -140,6 +131,22 @@ class ModelFolder:
                 f"{self.path}: id2label names {len(labels)} classes, but the network embeds {embeds} "
                 f"(it should be {' or '.join(map(str, sorted(fitting)))}, with one more for the null label)"
             )
+
+    def _check_text_encoder(self, config: dict[str, Any]) -> None:
+        where = self.path / self.architecture.component
+        for entry in BEYOND_PROMPTS:
+            if self.network.get(entry) is not None:
+                raise UserError(
+                    f"{where} wants more than a prompt ({entry} is {self.network[entry]}); give another model"
+                )
+        width, reads = config.get("hidden_size"), self.network.get("cross_attention_dim")
+        if width != reads:
+            raise UserError(
+                f"{where} reads prompts of cross_attention_dim {reads}, and {self.path / TEXT_ENCODER} makes them of "
+                f"hidden_size {width}"
+            )
+        if not (self.path / TOKENIZER / "tokenizer_config.json").is_file():
+            raise UserError(f"{self.path / TOKENIZER / 'tokenizer_config.json'} is missing; fetch the model again")
 
     def _check_shapes(self) -> None:
         size, channels, out = (self.network.get(key) for key in ("sample_size", "in_channels", "out_channels"))
@@ -182,20 +189,28 @@ class ModelFolder:
             )
 
     @property
-    def _class_embeddings(self) -> int:
-        return int(self.network[self.architecture.classes_key]) + self.architecture.spare_embeddings
+    def reads_text(self) -> bool:
+        """Whether conditions are prompts, and no classes."""
+        return self.architecture.reads_text
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the classes, by index."""
-        labels = self.index["id2label"]
+        """The names of the classes, by index; none where conditions are prompts."""
+        labels = {} if self.reads_text else self.index["id2label"]
         return tuple(str(labels[str(index)]) for index in range(len(labels)))
 
     @property
     def null_label(self) -> int | None:
-        """The index of "no condition": the one after the last class, where the network embeds it."""
+        """The index of "no condition": the one after the last class, where the network embeds it.
+
+        An empty prompt is always embedded, after however many others.
+        """
         classes = len(self.class_names)
-        return classes if self._class_embeddings == classes + 1 else None
+        return classes if self.reads_text or self._class_embeddings == classes + 1 else None
+
+    @property
+    def _class_embeddings(self) -> int:
+        return int(self.network[str(self.architecture.classes_key)]) + self.architecture.spare_embeddings
 
     @property
     def prediction_type(self) -> str:
@@ -250,64 +265,11 @@ class ModelFolder:
         """
         return 0 if self.vae is None else count_weights(find_weights(self.path / VAE))
 
+    @cached_property
+    def text_encoder_parameter_count(self) -> int:
+        """The number of the text encoder's weights; 0 where there is none.
 
-def _components(path: Path, index: dict[str, Any]) -> dict[str, str]:
-    """The modules that model_index.json names, and the class of each.
-
-    Raises:
-        UserError: they are those of a model that is not label-conditional.
-    """
-    listed = {name: entry for name, entry in index.items() if not name.startswith("_") and isinstance(entry, list)}
-    components = {name: str(entry[1]) for name, entry in listed.items() if len(entry) == 2 and entry[1] is not None}
-    if any(name.startswith("text_encoder") for name in components) or "UNet2DConditionModel" in components.values():
-        raise UserError(
-            f"{path} is a text-to-image model ({index.get('_class_name')}), which is not supported; give a "
-            f"label-conditional one, of a {' or '.join(ARCHITECTURES)}"
-        )
-    unknown = set(components) - {*NETWORKS, VAE, "scheduler"}
-    if unknown:
-        raise UserError(f"{path}/model_index.json names components that are not known: {', '.join(sorted(unknown))}")
-    return components
-
-
-def _network_component(path: Path, components: dict[str, str]) -> str:
-    networks = [name for name in NETWORKS if name in components]
-    if len(networks) != 1:
-        found = " and ".join(networks) or "neither"
-        raise UserError(f"{path}/model_index.json must name one network, {' or '.join(NETWORKS)}; it names {found}")
-    return networks[0]
-
-
-def _architecture(path: Path, config: dict[str, Any]) -> Architecture:
-    """The architecture of the network in a folder.
-
-    Raises:
-        UserError: it is of no kind that is known, or has no classes.
-    """
-    kind = config.get("_class_name")
-    if kind == "Transformer2DModel" and config.get("norm_type") == "ada_norm_zero":
-        kind = "DiTTransformer2DModel"  # before diffusers 0.28 it was a case of that class
-    architecture = ARCHITECTURES.get(str(kind))
-    if architecture is None or architecture.component != path.name:
-        raise UserError(
-            f"{path} is no label-conditional {' or '.join(ARCHITECTURES)} (it is {kind} with norm_type "
-            f"{config.get('norm_type')})"
-        )
-    classes = config.get(architecture.classes_key)
-    if not isinstance(classes, int) or classes < 1:
-        raise UserError(f"{path} is no label-conditional {kind} ({architecture.classes_key} is {classes})")
-    return architecture
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path} is missing; a diffusers folder has model_index.json and a folder for each part that it names"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object")
-    return content
+        Raises:
+            UserError: they are missing, cut short or of another format.
+        """
+        return 0 if self.text_encoder is None else count_weights(find_weights(self.path / TEXT_ENCODER, TRANSFORMERS))

@@ -1,30 +1,30 @@
-"""The update of pretraining: plain denoising of real images."""
+"""The update of pretraining: plain denoising of real images, or of latents of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sfd_sweep.datasets.images import LabeledImages
+from sfd_sweep.diffusion.examples import Examples
+from sfd_sweep.diffusion.new_teacher import new_teacher
 from sfd_sweep.diffusion.precision import Precision, autocast, float32_products
 from sfd_sweep.diffusion.pretraining_recipe import Pretraining
+from sfd_sweep.diffusion.randomness import seeded
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.diffusion.training_state import below, load_moments, moments_of, named
 from sfd_sweep.diffusion.workers import rank_and_size, sum_gradients, sum_over_workers
-from sfd_sweep.errors import UserError
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images x_0 (n, C, H, W) with their noise ε, and their steps t and labels c, (n,); a label may be the null one."""
+    """Samples x_0 (n, C, H, W) with their noise ε, and their steps t and conditions c, (n,), some of them null."""
 
     x_0: Tensor
     t: Tensor
@@ -35,7 +35,7 @@ class Batch:
         return len(self.x_0)
 
     def split(self, size: int) -> Iterator[Batch]:
-        """Parts of at most so many images, in order; none of no images."""
+        """Parts of at most so many samples, in order; none of no samples."""
         for start in range(0, len(self), size):
             part = slice(start, start + size)
             yield Batch(self.x_0[part], self.t[part], self.c[part], self.epsilon[part])
@@ -49,7 +49,7 @@ class Batch:
 
 
 class Pretrainer:
-    """Trains a teacher on real images, and keeps the moving average of its weights.
+    """Trains a teacher on real images or their latents, and keeps the moving average of its weights.
 
     Batch sizes are over all workers: each draws the whole batch from equal seeds, computes its share, and gradients are
     summed, so that the result does not depend on their number (beyond the order of summation, and the masks of dropout,
@@ -60,7 +60,7 @@ class Pretrainer:
     the result; the latter is DDPM's (Ho et al., NeurIPS 2020).
 
     Args:
-        images: square ones; the null label is the index after their last class.
+        examples: square ones; the null condition is the index after their last.
         recipe: sizes and rates.
         device: where to train.
 
@@ -68,13 +68,13 @@ class Pretrainer:
         UserError: the network cannot see such images.
     """
 
-    def __init__(self, images: LabeledImages, recipe: Pretraining, device: torch.device | str = "cpu") -> None:
+    def __init__(self, examples: Examples, recipe: Pretraining, device: torch.device | str = "cpu") -> None:
         self.step = 0
         self.recipe = recipe
         self.device = torch.device(device)
-        self._images = images
+        self._examples = examples
         self._precision = Precision(recipe.precision)
-        self.model = new_teacher(images, recipe).to(self.device)
+        self.model = new_teacher(examples, recipe).to(self.device)
         self._average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
         self._average.requires_grad_(False)
         self.model.network.train()  # for dropout, which the average never sees
@@ -106,7 +106,7 @@ class Pretrainer:
         return sum_over_workers(loss)
 
     def backward(self, batch: Batch) -> Tensor:
-        """Add the gradient of these images' part of the loss, Σ ‖error‖²/`batch_size`; the part itself."""
+        """Add the gradient of these samples' part of the loss, Σ ‖error‖²/`batch_size`; the part itself."""
         recipe, schedule = self.recipe, self.model.schedule
         of: Literal["epsilon", "velocity"] = "epsilon" if recipe.prediction_type == "epsilon" else "velocity"
         total = torch.zeros((), device=self.device)
@@ -132,7 +132,7 @@ class Pretrainer:
         }
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Go on, bit for bit on the CPU, from a state of a pretrainer of equal images and recipe.
+        """Go on, bit for bit on the CPU, from a state of a pretrainer of equal examples and recipe.
 
         Raises:
             KeyError: the state is not complete.
@@ -146,110 +146,25 @@ class Pretrainer:
         self._rate = _learning_rate(self.optimizer, self.recipe, self.step)
 
     def _draw(self, share: slice) -> Batch:
-        """Some images of a new batch, of which everything is drawn."""
-        images, recipe, random = self._images, self.recipe, self.random
+        """Some samples of a new batch, of which everything is drawn."""
+        examples, recipe, random = self._examples, self.recipe, self.random
         n = recipe.batch_size
-        rows = torch.randint(len(images), (n,), generator=random)
+        rows = torch.randint(len(examples), (n,), generator=random)
         dropped = torch.rand(n, generator=random) < recipe.label_dropout
         flipped = torch.rand(n, generator=random) < 0.5 if recipe.horizontal_flips else torch.zeros(n, dtype=torch.bool)
         t = torch.randint(len(self.model.schedule), (n,), generator=random)
-        epsilon = torch.randn(n, *images.image_shape, generator=random)
-        x_0 = images.at(rows[share])
+        epsilon = torch.randn(n, *examples.sample_shape, generator=random)
+        x_0, c = examples.draw(rows, share, random)
         mirrored = flipped[share]
         x_0[mirrored] = x_0[mirrored].flip(-1)
-        c = images.labels[rows].masked_fill(dropped, len(images.class_names))
-        return Batch(x_0, t[share], c[share], epsilon[share])
+        return Batch(x_0, t[share], c.masked_fill(dropped[share], examples.conditions), epsilon[share])
 
     def _dropout_of(self, rank: int) -> AbstractContextManager[None]:
         """For the block, global random numbers that this step and this worker alone decide."""
         if self.recipe.dropout == 0:
             return nullcontext()
         seed = int(torch.randint(2**62, (), generator=self.random)) + rank
-        return _seeded(seed, self.device)
-
-
-def new_teacher(images: LabeledImages, recipe: Pretraining) -> ScoreModel:
-    """An untrained teacher, with a null label, on DDPM's linear schedule of 1,000 steps.
-
-    Raises:
-        UserError: the network cannot see such images.
-    """
-    classes = len(images.class_names)
-    with _seeded(recipe.seed, torch.device("cpu")):
-        network = _network(recipe, image_shape=images.image_shape, labels=classes + 1)
-    scheduler = DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="linear",
-        beta_start=1e-4,
-        beta_end=0.02,
-        prediction_type=recipe.prediction_type,
-    )
-    return ScoreModel(network, scheduler, null_label=classes)
-
-
-def check_images(image_shape: tuple[int, int, int], recipe: Pretraining) -> None:
-    """Whether the recipe's network can see images of shape (C, H, W).
-
-    Raises:
-        UserError: it cannot.
-    """
-    _, height, width = image_shape
-    halvings = len(recipe.channels) - 1
-    if height != width:
-        raise UserError(f"teachers are of square images, and these are {height}×{width}; crop them")
-    if height % 2**halvings:
-        raise UserError(
-            f"the network halves its images {halvings} times, which {height}×{width} ones cannot be; "
-            "give it fewer channels (--set channels=[…])"
-        )
-    _check_heads(recipe, height)
-    sizes = _feature_sizes(recipe, height)
-    if missing := set(recipe.attention_sizes) - set(sizes):
-        raise UserError(
-            f"attention_sizes: {height}×{width} images have feature maps of {', '.join(map(str, sizes))}, and none of "
-            f"{', '.join(map(str, sorted(missing)))}; change it (--set attention_sizes=[…])"
-        )
-
-
-def _check_heads(recipe: Pretraining, image_size: int) -> None:
-    """Whether every feature map that attends to itself falls into whole heads.
-
-    Raises:
-        UserError: one does not.
-    """
-    sizes = zip(_feature_sizes(recipe, image_size), recipe.channels, strict=True)
-    widths = [width for size, width in sizes if size in recipe.attention_sizes]
-    widths += recipe.channels[-1:] if recipe.middle_attention else ()
-    if odd := [width for width in widths if recipe.attention_head_dim and width % recipe.attention_head_dim]:
-        raise UserError(
-            f"attention_head_dim: {odd[0]} channels do not fall into heads of {recipe.attention_head_dim}; change it "
-            "(--set attention_head_dim=…), or leave it to one head (null)"
-        )
-
-
-def _network(recipe: Pretraining, *, image_shape: tuple[int, int, int], labels: int) -> UNet2DModel:
-    check_images(image_shape, recipe)
-    channels, size, _ = image_shape
-    attends = [each in recipe.attention_sizes for each in _feature_sizes(recipe, size)]
-    return UNet2DModel(
-        sample_size=size,
-        in_channels=channels,
-        out_channels=channels,
-        block_out_channels=recipe.channels,
-        layers_per_block=recipe.layers_per_block,
-        down_block_types=["AttnDownBlock2D" if attention else "DownBlock2D" for attention in attends],
-        up_block_types=["AttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(attends)],
-        norm_num_groups=recipe.norm_groups,
-        add_attention=recipe.middle_attention,
-        attention_head_dim=recipe.attention_head_dim,
-        dropout=recipe.dropout,
-        num_class_embeds=labels,
-    )
-
-
-def _feature_sizes(recipe: Pretraining, image_size: int) -> list[int]:
-    """The height of the feature maps at each resolution."""
-    return [image_size // 2**level for level in range(len(recipe.channels))]
+        return seeded(seed, self.device)
 
 
 def _learning_rate(optimizer: torch.optim.Optimizer, recipe: Pretraining, step: int = 0) -> LRScheduler:
@@ -268,11 +183,3 @@ def _learning_rate(optimizer: torch.optim.Optimizer, recipe: Pretraining, step: 
 
 def _linear_growth(steps: int) -> Callable[[int], float]:
     return lambda done: min(1.0, (done + 1) / max(1, steps))
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """For the block, other global random numbers; afterwards they go on as if nothing had been."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

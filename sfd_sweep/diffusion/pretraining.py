@@ -11,14 +11,17 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sfd_sweep.datasets.images import LabeledImages
+from sfd_sweep.diffusion.examples import Examples, LabeledExamples
+from sfd_sweep.diffusion.front_ends import FrontEnds
 from sfd_sweep.diffusion.pretrainer import Pretrainer
 from sfd_sweep.diffusion.pretraining_recipe import Pretraining
 from sfd_sweep.diffusion.score_model import ScoreModel
-from sfd_sweep.diffusion.workers import rank_and_size
+from sfd_sweep.diffusion.workers import on_first_worker, rank_and_size
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.storage import Folder
 
 STATE = "training.safetensors"
+FRONT_ENDS = "front-ends.safetensors"
 STEPS_BETWEEN_NEWS = 10
 
 Progress = Callable[[int, int, float], None]
@@ -41,14 +44,34 @@ class Checkpoints:
         Raises:
             UserError: it is broken, or of another network.
         """
-        if not self.folder.has(STATE):
-            return
+        if self.folder.has(STATE):
+            self._load(STATE, pretrainer.load_state)
+
+    def provide(self, ends: FrontEnds, device: torch.device, *, seed: int) -> None:
+        """Train what stands before the network and keep it, unless that was done before.
+
+        Raises:
+            TrialFailed: it diverged.
+        """
+        if not self.folder.has(FRONT_ENDS):
+            ends.train(device, seed=seed)
+            self.folder.write(FRONT_ENDS, save(ends.state()))
+
+    def restore_front_ends(self, ends: FrontEnds) -> None:
+        """Bring them to the state that is kept.
+
+        Raises:
+            UserError: it is broken, or of others.
+        """
+        self._load(FRONT_ENDS, ends.load_state)
+
+    def _load(self, name: str, load_state: Callable[[dict[str, Tensor]], None]) -> None:
         try:
-            pretrainer.load_state(load(self.folder.read(STATE)))
+            load_state(load(self.folder.read(name)))
         except (SafetensorError, KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"cannot go on from {self.folder.path}/{STATE} ({reason}); begin anew with --force"
+                f"cannot go on from {self.folder.path}/{name} ({reason}); begin anew with --force"
             ) from error
 
 
@@ -60,10 +83,10 @@ def pretrain(
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> ScoreModel:
-    """Train a teacher with a null label; see `Pretrainer` for the loss. Several workers call it alike.
+    """Train a teacher with a null condition; see `Pretrainer` for the loss. Several workers call it alike.
 
     Args:
-        images: square ones; the null label is the index after their last class.
+        images: square ones; the null condition is the index after their last class, or after the last caption.
         recipe: sizes and rates.
         device: where to train.
         checkpoints: where to go on from, and what to keep on the way and at the end; the first worker writes it.
@@ -76,7 +99,7 @@ def pretrain(
         UserError: the network cannot see such images, or what is kept of it is broken.
         TrialFailed: it diverged.
     """
-    pretrainer = Pretrainer(images, recipe, device)
+    pretrainer = Pretrainer(_examples(images, recipe, torch.device(device), checkpoints), recipe, device)
     if checkpoints is not None:
         checkpoints.restore(pretrainer)
     is_first = rank_and_size()[0] == 0
@@ -92,6 +115,21 @@ def pretrain(
             if is_first:
                 checkpoints.save(pretrainer)
     return pretrainer.ema_model
+
+
+def _examples(
+    images: LabeledImages, recipe: Pretraining, device: torch.device, checkpoints: Checkpoints | None
+) -> Examples:
+    """What the teacher's network is trained on; what has to be trained first, is, or is read from the checkpoints."""
+    if recipe.text is None:
+        return LabeledExamples(images)
+    ends = FrontEnds.untrained(images, recipe.text, norm_groups=recipe.norm_groups, seed=recipe.seed)
+    if checkpoints is None:
+        ends.train(device, seed=recipe.seed)
+    else:
+        on_first_worker(lambda: checkpoints.provide(ends, device, seed=recipe.seed))
+        checkpoints.restore_front_ends(ends)
+    return ends.examples(device)
 
 
 def _finite(loss: Tensor, step: int) -> float:

@@ -3,13 +3,73 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class TextPretraining(BaseModel):
+    """What a text-to-image teacher has before its network: captions, a text encoder, and an autoencoder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    captions: tuple[str, ...] = Field(
+        (
+            "{}",
+            "a handwritten {}",
+            "a photo of the digit {}",
+            "the number {}",
+            "a picture of a {}",
+            "a drawing of the digit {}",
+            "a scan of the number {}",
+            "handwritten digit {}",
+        ),
+        min_length=1,
+        description="how images are called; {} is the name of an image's class",
+    )
+    disturbed_captions: int = Field(
+        6,
+        ge=0,
+        description="copies of each caption with meaningless words in it that the text encoder learns too, so that it "
+        "gets over phrasings that it has never seen",
+    )
+    tokens: Annotated[int, Field(ge=3)] = Field(16, description="length of a prompt, with its begin and its end")
+    text_width: Count = Field(32, description="size of a token's embedding")
+    text_layers: Count = Field(2, description="layers of the text encoder")
+    text_heads: Count = Field(4, description="attention heads of each")
+    text_steps: Count = Field(800, description="optimiser steps of the text encoder")
+    text_lr: float = Field(3e-3, gt=0, description="its highest learning rate")
+    latent_channels: Count = Field(4, description="channels of a latent")
+    autoencoder_channels: tuple[Count, ...] = Field(
+        (16, 32), min_length=1, description="width at each resolution; each but the first halves the image"
+    )
+    kl_weight: float = Field(1e-2, ge=0, description="weight of the latents' divergence from a normal distribution")
+    autoencoder_steps: Count = Field(600, description="optimiser steps of the autoencoder")
+    autoencoder_lr: float = Field(3e-3, gt=0, description="its highest learning rate")
+
+    @model_validator(mode="after")
+    def _captions_name_the_class(self) -> TextPretraining:
+        if odd := [caption for caption in self.captions if caption.count("{}") != 1]:
+            raise ValueError(f"captions must have one {{}} each, for the class, and {odd[0]!r} has not")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> TextPretraining:
+        if self.text_width % self.text_heads:
+            raise ValueError(f"text_width {self.text_width} does not fall into {self.text_heads} text_heads")
+        return self
+
+    def prompts(self, class_names: Sequence[str]) -> tuple[str, ...]:
+        """Every caption of the first class, then of the second, and so on."""
+        return tuple(caption.replace("{}", name) for name in class_names for caption in self.captions)
+
+    def shortest_prompts(self, class_names: Sequence[str]) -> tuple[str, ...]:
+        """A caption of each class, by its index: the shortest."""
+        return tuple(min(self.captions, key=len).replace("{}", name) for name in class_names)
 
 
 class Pretraining(BaseModel):
@@ -44,6 +104,9 @@ class Pretraining(BaseModel):
     ema_decay: Share = Field(0.995, description="decay of the average of the weights, which is the teacher")
     label_dropout: Share = Field(0.12, description="share of images trained without label, which guidance needs")
     horizontal_flips: bool = Field(False, description="whether every second image is seen mirrored")
+    text: TextPretraining | None = Field(
+        None, description="what a text-to-image teacher has before its network; null: the teacher is label-conditional"
+    )
     stored_as: Literal["float16", "float32"] = Field("float16", description="the teacher's weights on disk")
     seed: int = Field(0, ge=0, description="of weights and of every draw")
 
@@ -59,14 +122,38 @@ class Pretraining(BaseModel):
             raise ValueError(f"norm_groups {self.norm_groups} does not divide each of the channels {self.channels}")
         return self
 
+    @model_validator(mode="after")
+    def _text_goes_together(self) -> Pretraining:
+        if self.text is None:
+            return self
+        if self.horizontal_flips:
+            raise ValueError("horizontal_flips are of images, and a text-to-image teacher is trained on latents")
+        if not self.middle_attention:
+            raise ValueError("a network that reads text needs middle_attention")
+        if odd := [width for width in self.text.autoencoder_channels if width % self.norm_groups]:
+            raise ValueError(f"norm_groups {self.norm_groups} does not divide text.autoencoder_channels {odd[0]}")
+        return self
+
     def with_changes(self, changes: Mapping[str, Any]) -> Pretraining:
-        """Another recipe, with some fields changed; plain data, as in JSON.
+        """Another recipe, with some fields changed, or fields of its sections; plain data, as in JSON.
 
         Raises:
             pydantic.ValidationError: there is no such field, or it cannot have the value.
         """
         # By way of JSON, because only there strictness still lets lists be tuples.
-        return self.model_validate_json(json.dumps(self.model_dump() | dict(changes)), strict=True)
+        return self.model_validate_json(json.dumps(_merged(self.model_dump(), changes)), strict=True)
+
+
+def _merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The data with changes, section by section."""
+    merged = dict(data)
+    for name, change in changes.items():
+        section = merged.get(name)
+        if isinstance(section, Mapping) and isinstance(change, Mapping):
+            merged[name] = _merged(section, change)
+        else:
+            merged[name] = change
+    return merged
 
 
 _PAPER = Pretraining(
@@ -95,6 +182,17 @@ Forgetting Distillation was published with."""
 
 PRESETS = {
     "digits": Pretraining(),
+    "digits-text": Pretraining(
+        channels=(32, 64),
+        middle_attention=True,
+        attention_head_dim=16,
+        prediction_type="epsilon",
+        steps=3000,
+        weight_decay=0,
+        ema_decay=0.998,
+        label_dropout=0.1,
+        text=TextPretraining(),
+    ),
     "small-cifar10": Pretraining(
         image_size=32,
         channels=(32, 64, 64),
@@ -111,5 +209,5 @@ PRESETS = {
     "ddpm-cifar10": _PAPER,
     "ddpm-stl10": _PAPER.with_changes({"image_size": 64, "channels": (128, 256, 256, 256, 512)}),
 }
-"""By name: what trains within a minute on 8×8 digits and within minutes on 32×32 photographs, on a laptop; and the
-published networks, for GPUs."""
+"""By name: what trains within a minute or two on 8×8 digits, of classes or of text, and within minutes on 32×32
+photographs, on a laptop; and the published networks, for GPUs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from diffusers import DDPMScheduler, ModelMixin
@@ -10,22 +11,25 @@ from torch import Tensor, nn
 
 from sfd_sweep.diffusion.decoder import LatentDecoder
 from sfd_sweep.diffusion.prediction import Prediction, PredictionType
+from sfd_sweep.diffusion.prompts import Prompts
 from sfd_sweep.diffusion.schedule import NoiseSchedule
 from sfd_sweep.errors import UserError
 
 
 class ScoreModel(nn.Module):
-    """A label-conditional network read as x̂(x_t, t, c), on images or on latents.
+    """A conditional network read as x̂(x_t, t, c), on images or on latents, for conditions of classes or prompts.
 
     It always runs in evaluation mode: dropout is a regulariser of pretraining, and a trial must be a function of its
     settings and its seed.
 
     Args:
-        network: called as `network(x_t, t, class_labels=c).sample`; `c` of shape (n,) holds class indices. Channels
-            that it puts out beyond those of x_t are a variance that it has learned, and are left out.
+        network: called as `network(x_t, t, class_labels=c).sample`; `c` of shape (n,) holds class indices. With
+            prompts, their embeddings are its `encoder_hidden_states` instead. Channels that it puts out beyond those of
+            x_t are a variance that it has learned, and are left out.
         scheduler: diffusers' description of the noise that the network was trained on, and of what it puts out.
         null_label: the index that stands for "no condition", or None if the network has none.
         decoder: what turns latents into images, shared by all copies; None if the network works on images.
+        prompts: what conditions are indices of, shared by all copies; None if they are classes.
     """
 
     network: ModelMixin
@@ -36,6 +40,7 @@ class ScoreModel(nn.Module):
         scheduler: DDPMScheduler,
         null_label: int | None,
         decoder: LatentDecoder | None = None,
+        prompts: Prompts | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -44,6 +49,7 @@ class ScoreModel(nn.Module):
         self.prediction_type = PredictionType(scheduler.config.prediction_type)
         self.null_label = null_label
         self.decoder = decoder
+        self.prompts = prompts
         self.eval()
 
     @property
@@ -61,14 +67,32 @@ class ScoreModel(nn.Module):
         """Images of shape (n, *image_shape), about [-1, 1], of what the network works on, (n, *sample_shape)."""
         return x_0 if self.decoder is None else self.decoder(x_0)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        weight: Tensor = next(self.network.parameters())
+        return weight.device
+
     def copy(self) -> ScoreModel:
-        """An independent copy with equal weights, and the same decoder."""
+        """An independent copy with equal weights, and the same decoder and prompts."""
         return copy.deepcopy(self)
+
+    def with_prompts(self, texts: Sequence[str]) -> ScoreModel:
+        """The same network, not a copy of it, on other prompts: they are conditions 0, 1, …, and then the null prompt.
+
+        Raises:
+            UserError: its conditions are classes, or a prompt is too long.
+        """
+        if self.prompts is None:
+            raise UserError("this model makes images of classes, not of prompts")
+        prompts = Prompts.of(self.prompts.encoder, texts, self.device)
+        return ScoreModel(self.network, self.scheduler, len(prompts), self.decoder, prompts).to(self.device)
 
     def forward(self, x_t: Tensor, t: Tensor, c: Tensor) -> Prediction:
         """The prediction at x_t of shape (n, C, H, W), for steps t and conditions c of shape (n,)."""
         a, b = self.schedule.coefficients(t, x_t.ndim)
-        output = self.network(x_t, t, class_labels=c).sample[:, : x_t.shape[1]]
+        condition = {"class_labels": c} if self.prompts is None else {"encoder_hidden_states": self.prompts[c]}
+        output = self.network(x_t, t, **condition).sample[:, : x_t.shape[1]]
         output = output.to(x_t.dtype)  # autocast may have made it bfloat16
         return Prediction(x_t=x_t, a=a, b=b, output=output, type=self.prediction_type)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,16 +17,28 @@ OLD_WEIGHTS = "diffusion_pytorch_model.bin"
 """What diffusers wrote before safetensors; some models on the hub, DiT-XL-2-256 for one, have nothing else."""
 
 
-def find_weights(component: Path) -> Path:
+@dataclass(frozen=True)
+class WeightFiles:
+    """How a library calls its files of weights: that of safetensors, and the one before."""
+
+    safe: str
+    old: str
+
+
+DIFFUSERS = WeightFiles(WEIGHTS, OLD_WEIGHTS)
+TRANSFORMERS = WeightFiles("model.safetensors", "pytorch_model.bin")
+
+
+def find_weights(component: Path, files: WeightFiles = DIFFUSERS) -> Path:
     """The file of weights in a component's folder.
 
     Raises:
         UserError: there is none.
     """
-    for name in (WEIGHTS, OLD_WEIGHTS):
+    for name in (files.safe, files.old):
         if (component / name).is_file():
             return component / name
-    raise UserError(f"{component / WEIGHTS} is missing; save the network with safe_serialization=True")
+    raise UserError(f"{component / files.safe} is missing; save the network with safe_serialization=True")
 
 
 def count_weights(path: Path) -> int:

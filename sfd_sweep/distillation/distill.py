@@ -4,13 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sfd_sweep.config import Settings
+from sfd_sweep.config import Resources, Settings
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.distillation.conditions import ForgettingTask
 from sfd_sweep.distillation.generator import OneStepGenerator
-from sfd_sweep.distillation.trainer import Trainer
+from sfd_sweep.distillation.trainer import DEFAULT_RESOURCES, Trainer
 from sfd_sweep.errors import UserError
+
+OF_CLASSES = Settings(
+    batch_size=32,
+    generator_lr=2e-4,
+    fake_score_lr_ratio=2.5,
+    guidance_scale=1.25,
+    alpha=1.2,
+    ema_decay=0.99,
+    fake_score_loss="velocity",
+)
+OF_PROMPTS = Settings(
+    batch_size=32,
+    generator_lr=1e-4,
+    fake_score_lr_ratio=3,
+    guidance_scale=1.5,
+    alpha=1.0,
+    ema_decay=0.98,
+    t_min=20,
+    t_init=625,
+    t_max=980,
+)
+"""Settings that distil the shipped digits, and digits in words; the latter's diffusion steps are those of the public
+release for Stable Diffusion."""
 
 
 def check_teacher(folder: ModelFolder, settings: Settings) -> None:
@@ -42,16 +65,21 @@ def distill(
     class_names: Sequence[str],
     steps: int,
     seed: int = 0,
+    resources: Resources = DEFAULT_RESOURCES,
     progress: Callable[[int], None] | None = None,
 ) -> OneStepGenerator:
-    """Distil a teacher into a one-step generator of all its classes (Zhou et al., ICML 2024).
+    """Distil a teacher into a one-step generator of all its classes or prompts.
+
+    Zhou et al., "Score identity Distillation" (ICML 2024); of prompts, with guidance, Zhou et al., "Long and Short
+    Guidance in Score identity Distillation for One-Step Text-to-Image Generation" (2024).
 
     Args:
         teacher: a diffusion model.
         settings: of the method; what is about forgetting has no effect.
-        class_names: the classes' names by index.
+        class_names: the classes' names by index, or the prompts.
         steps: updates of generator and fake score.
         seed: of every random draw.
+        resources: precision, micro-batches and checkpoints.
         progress: called after every step with the steps done.
 
     Returns:
@@ -61,7 +89,7 @@ def distill(
         TrialFailed: it diverged.
     """
     task = ForgettingTask.nothing(len(class_names))
-    trainer = Trainer(teacher, teacher, task, settings, class_names=class_names, seed=seed)
+    trainer = Trainer(teacher, teacher, task, settings, class_names=class_names, seed=seed, resources=resources)
     while trainer.step < steps:
         trainer.update()
         if progress is not None:

@@ -1,12 +1,16 @@
-"""A one-step, label-conditional generator as a diffusers pipeline.
+"""A one-step generator of classes or of prompts as a diffusers pipeline.
 
 This file is laid beside the weights as `pipeline.py` and imports nothing but diffusers, numpy, Pillow and torch:
 
     pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
     images = pipe(labels=[3, 3, 7], seeds=[0, 1, 2]).images
+    images = pipe(prompt="a photo of a cat").images  # if the folder has a text encoder
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from diffusers import (
@@ -15,6 +19,7 @@ from diffusers import (
     DiffusionPipeline,
     DiTTransformer2DModel,
     ImagePipelineOutput,
+    UNet2DConditionModel,
     UNet2DModel,
 )
 
@@ -26,31 +31,42 @@ class OneStepPipeline(DiffusionPipeline):
 
     Args:
         scheduler: the network's noise schedule and prediction type.
-        unet: class-conditional network, or else
+        unet: class-conditional network, or one that reads prompts, or else
         transformer: class-conditional network.
         vae: decodes latents, if that is what the network works on.
+        text_encoder: makes of prompts what the network reads of them.
+        tokenizer: of the text encoder.
         t_init: the diffusion step at which the network is evaluated.
         id2label: the classes' names by index.
     """
 
     # diffusers takes an argument without a default for a module, and these for modules that a folder may lack.
-    _optional_components = ["unet", "transformer", "vae"]  # noqa: RUF012
+    _optional_components = ["unet", "transformer", "vae", "text_encoder", "tokenizer"]  # noqa: RUF012
 
     def __init__(
         self,
         scheduler: DDPMScheduler,
-        unet: UNet2DModel | None = None,
+        unet: UNet2DModel | UNet2DConditionModel | None = None,
         transformer: DiTTransformer2DModel | None = None,
         vae: AutoencoderKL | None = None,
+        text_encoder: torch.nn.Module | None = None,
+        tokenizer: Callable[..., Any] | None = None,
         t_init: int = 440,
         id2label: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.register_modules(scheduler=scheduler, unet=unet, transformer=transformer, vae=vae)
+        self.register_modules(
+            scheduler=scheduler,
+            unet=unet,
+            transformer=transformer,
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+        )
         self.register_to_config(t_init=t_init, id2label=id2label or {})
 
     @property
-    def network(self) -> UNet2DModel | DiTTransformer2DModel:
+    def network(self) -> UNet2DModel | UNet2DConditionModel | DiTTransformer2DModel:
         """The network, whichever it is."""
         return self.transformer if self.unet is None else self.unet
 
@@ -66,6 +82,24 @@ class OneStepPipeline(DiffusionPipeline):
             raise ValueError(f"{len(found) or 'no'} class {label!r}; model_index.json has the names in id2label")
         return found[0]
 
+    def embed(self, prompts: list[str]) -> torch.Tensor:
+        """What the network reads of prompts, (n, tokens, width)."""
+        most = self.tokenizer.model_max_length
+        ids = self.tokenizer(prompts, padding="max_length", max_length=most, truncation=True).input_ids
+        states: torch.Tensor = self.text_encoder(torch.tensor(ids, device=self.text_encoder.device))[0]
+        return states.to(self.network.dtype)
+
+    def conditions(self, labels: list[int | str] | None, prompts: list[str] | None) -> dict[str, torch.Tensor]:
+        """What the network is told of the images that are wanted, by the names of its arguments."""
+        if self.text_encoder is None:
+            if labels is None or prompts is not None:
+                raise ValueError("this pipeline makes images of classes: give labels, and no prompt")
+            c = torch.tensor([self.label_of(label) for label in labels], dtype=torch.long)
+            return {"class_labels": c.to(self.network.device)}
+        if prompts is None or labels is not None:
+            raise ValueError("this pipeline makes images of prompts: give a prompt, and no labels")
+        return {"encoder_hidden_states": self.embed(prompts)}
+
     def noise(self, count: int, seeds: list[int] | None, generator: torch.Generator | None) -> torch.Tensor:
         """z of shape (count, C, H, W): each row from its own seed, or all from one generator."""
         size, channels = self.network.config.sample_size, self.network.config.in_channels
@@ -73,7 +107,7 @@ class OneStepPipeline(DiffusionPipeline):
             device = "cpu" if generator is None else generator.device
             return torch.randn(count, channels, size, size, generator=generator, device=device)
         if len(seeds) != count:
-            raise ValueError(f"{count} labels need {count} seeds, not {len(seeds)}")
+            raise ValueError(f"{count} images need {count} seeds, not {len(seeds)}")
         rows = [
             torch.randn(1, channels, size, size, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds
         ]
@@ -91,13 +125,14 @@ class OneStepPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        labels: list[int | str],
+        labels: list[int | str] | None = None,
         seeds: list[int] | None = None,
         generator: torch.Generator | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
+        prompt: str | list[str] | None = None,
     ) -> ImagePipelineOutput | tuple[object]:
-        """Make one image a label.
+        """Make one image a label, or a prompt.
 
         Args:
             labels: a class for each image, by index or name.
@@ -105,19 +140,21 @@ class OneStepPipeline(DiffusionPipeline):
             generator: the source of all noise where `seeds` is not given.
             output_type: `pil`, `np` (n, H, W, C in [0, 1]) or `pt` (n, C, H, W in [0, 1]).
             return_dict: False for a plain tuple.
+            prompt: what the image shows, or a prompt for each image.
 
         Raises:
-            ValueError: an unknown class or output type, or not one seed for each label.
+            ValueError: an unknown class or output type, not one seed for each image, or a prompt to labels.
         """
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"output_type {output_type!r} is none of pil, np, pt")
         device = self.network.device
-        c = torch.tensor([self.label_of(label) for label in labels], dtype=torch.long)
-        z = self.noise(len(c), seeds, generator)
+        conditions = self.conditions(labels, [prompt] if isinstance(prompt, str) else prompt)
+        count = len(next(iter(conditions.values())))
+        z = self.noise(count, seeds, generator)
         t = int(self.config.t_init)
         alpha_cumprod = self.scheduler.alphas_cumprod[t]
         x_t = ((1 - alpha_cumprod).sqrt() * z).to(device, self.network.dtype)
-        output = self.network(x_t, torch.full((len(c),), t, device=device), class_labels=c.to(device)).sample
+        output = self.network(x_t, torch.full((count,), t, device=device), **conditions).sample
         output = output[:, : z.shape[1]]  # without the variance that some networks have learned
         x_0 = self.scheduler.step(output, t, x_t).pred_original_sample
         pixels = (self.decode(x_0).float().cpu() / 2 + 0.5).clamp(0, 1)

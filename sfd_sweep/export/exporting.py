@@ -15,7 +15,7 @@ from sfd_sweep.export.contents import describe, lay_beside
 from sfd_sweep.export.description import Figures, is_exported
 from sfd_sweep.export.origins import Origins
 from sfd_sweep.export.verification import Judging, Places, verify
-from sfd_sweep.storage import Folder
+from sfd_sweep.storage import Folder, reaching
 from sfd_sweep.sweep.results import Choice, Results
 from sfd_sweep.tracking.models import log_generator, register
 from sfd_sweep.tracking.records import TrialRecord
@@ -107,12 +107,23 @@ def _stored_generator(results: Results, trial: TrialRecord) -> Folder:
         raise UserError(f"trial {trial.number} of {name} is {trial.state} and has no weights; choose another trial")
     sweep = Folder.open(results.record.summary.storage)
     folder = step_folder(trial_folder(sweep, trial.number), report.step) / GENERATOR
-    if not folder.has("model_index.json"):
-        raise UserError(
-            f"trial {trial.number} of {name} is {trial.state} and has no weights in {folder.path}; choose another "
-            "trial, or bring the sweep's storage back"
-        )
+    with reaching(sweep):
+        is_there = folder.has("model_index.json")
+    if not is_there:
+        why = _why_without_weights(results, trial, folder)
+        raise UserError(f"trial {trial.number} of {name} is {trial.state} {why}")
     return folder
+
+
+def _why_without_weights(results: Results, trial: TrialRecord, folder: Folder) -> str:
+    front = results.front()
+    if results.record.space.keep_generators == "all" or trial in front or not front:
+        return f"and has no weights in {folder}; choose another trial, or bring the sweep's storage back"
+    members = ", ".join(str(member.number) for member in front)
+    return (
+        f"and not on the front, so its generator was not kept: choose a member of the front ({members}), or run a "
+        "sweep with `keep_generators: all`"
+    )
 
 
 def _versions(store: Store, results: Results) -> dict[str, str]:

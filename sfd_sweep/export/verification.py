@@ -104,6 +104,8 @@ class Judging:
             UserError: there is no generator, or it has no such classes, or the judge does not fit it.
         """
         generator = OneStepGenerator.load(folder, "cuda" if torch.cuda.is_available() else "cpu")
+        if generator.reads_text:
+            raise UserError(f"{folder} makes images of prompts, and only generators of classes can be judged")
         indices = tuple(class_index(generator.class_names, name) for name in forget)
         evaluation = places.applied_to(Evaluation())
         samples = {"retained": evaluation.samples, "forgotten": evaluation.forget_samples}

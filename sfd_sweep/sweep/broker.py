@@ -39,7 +39,8 @@ class _Slot:
 
     Attributes:
         lease: number of the trial that has the slot.
-        is_heard_of: whether its workers have come up since the broker has, and are not known to be lost.
+        is_heard_of: whether its workers have come up since the broker has, and are not known to be lost. A broker that
+            was started again knows of no slot that had been closed before.
         failed_starts: worker groups since the last with a lab.
         ready_after: seconds from the broker's start to the first lab.
     """
@@ -56,13 +57,14 @@ class Broker:
     """Leases slots to trials, carries commands to slots and answers back.
 
     Delivery is a peek: an order stays with its slot until it is answered, so a worker group that was started again gets
-    it again. Who gives the same command twice waits for the same answer.
+    it again. Who gives the same command twice waits for the same answer. So a broker that was started again, with all
+    calls that it had not answered made again, needs to know nothing of the one before.
     """
 
     def __init__(self, slots: int, attempts: int = ATTEMPTS) -> None:
         self._slots = [_Slot() for _ in range(slots)]
         self._attempts = attempts
-        self._tickets = itertools.count(1)
+        self._tickets = itertools.count(time.time_ns())  # beyond those of a broker that died
         self._changed = asyncio.Condition()
         self._closed = False
         self._crashes: Counter[int] = Counter()  # worker groups that died of a trial's command, by its number
@@ -75,7 +77,7 @@ class Broker:
         """Have a command carried out by the slot that its trial has, or else by the next free one.
 
         Returns:
-            The answer; None if the broker closes first.
+            The answer; None if the sweep stops first.
         """
         while slot := await self._lease(command.number):
             work = slot.work
@@ -166,15 +168,30 @@ class Broker:
         await self._announce()
         return False
 
+    async def give_up(self, _index: int, error: UserError) -> None:
+        """A slot has found that no slot can go on; its trial is not to blame."""
+        self._fault = self._fault or error
+        for slot in self._slots:
+            self._close(slot)
+        await self._announce()
+
     # The driver.
 
     async def fault(self) -> UserError | None:
-        """Why no slot is left, if none is."""
+        """Why no slot works any more, if none does."""
         return self._fault
 
     async def starting_seconds(self) -> float:
         """Seconds that the slots together have taken to be ready for the first time."""
         return sum(slot.ready_after or 0.0 for slot in self._slots)
+
+    async def finish(self) -> None:
+        """Take no more commands. Slots do what they are at, and stay; who waits for anything else gets None."""
+        self._closed = True
+        for slot in self._slots:
+            if slot.work and not slot.work.delivered:
+                self._settle(slot, slot.work, None)
+        await self._announce()
 
     async def close(self) -> None:
         """Close all slots once they have done what they are at; who waits for an answer gets None."""

@@ -5,7 +5,6 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from sfd_sweep.config import SearchSpace
 from sfd_sweep.sweep.progress import Progress
 from sfd_sweep.sweep.stopping import Stop, StopOnError
 from sfd_sweep.trial.report import Report
@@ -20,8 +19,7 @@ class SweepCallback(Callback):
         broker: handle of the broker's actor.
     """
 
-    def __init__(self, space: SearchSpace, progress: Progress, stop: Stop, broker: Any) -> None:
-        self._trials = space.search.trials
+    def __init__(self, progress: Progress, stop: Stop, broker: Any) -> None:
         self._progress = progress
         self._stop = stop
         self._broker = broker
@@ -39,12 +37,14 @@ class SweepCallback(Callback):
                 self._progress.reported(trial.config["number"], report, result["waiting_seconds"])
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
-        """The trial has ended."""
+        """The trial has ended, or stops with the sweep; then the study has it running still."""
         number = trial.config["number"]
+        if number in self._progress.study.running():
+            return
         with StopOnError(self._stop):
             self._progress.ended(number)
             # One slot stays open to judge the front.
-            self._broker.release.remote(number, wanted=max(1, self._trials - self._progress.study.ended()))
+            self._broker.release.remote(number, wanted=max(1, self._progress.spending.still_to_end()))
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
         """The trial's actor died too often."""

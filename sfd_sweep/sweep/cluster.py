@@ -239,8 +239,8 @@ def _silent() -> TimeoutError:
     return TimeoutError(f"no answer within {PATIENCE_SECONDS:g} s")
 
 
-def slot_count(resources: Resources, trials: int, cluster: Sequence[Node], *, grows: bool = False) -> int:
-    """How many slots the sweep gets: no more than there are trials.
+def slot_count(resources: Resources, trials: int | None, cluster: Sequence[Node], *, grows: bool = False) -> int:
+    """How many slots the sweep gets: no more than it may have trials, if that is limited.
 
     Args:
         cluster: its machines.
@@ -251,7 +251,7 @@ def slot_count(resources: Resources, trials: int, cluster: Sequence[Node], *, gr
         UserError: a worker fits on no machine, or the cluster has no room for the slots.
     """
     if grows and resources.slots != "auto":
-        return min(resources.slots, trials)
+        return _at_most(trials, resources.slots)
     workers = _workers_in(resources, cluster)
     if workers == 0:
         raise UserError(_too_large(resources, cluster))
@@ -261,13 +261,15 @@ def slot_count(resources: Resources, trials: int, cluster: Sequence[Node], *, gr
             f"resources.workers_per_slot: a slot needs {resources.workers_per_slot} workers, but the cluster has room "
             f"for {workers}; lower it, or what a worker takes"
         )
-    if resources.slots == "auto":
-        return min(most, trials)
-    if resources.slots > most:
+    if resources.slots != "auto" and resources.slots > most:
         raise UserError(
             f"resources.slots: {resources.slots} slots, but the cluster has room for {most}; write auto or lower it"
         )
-    return min(resources.slots, trials)
+    return _at_most(trials, most if resources.slots == "auto" else resources.slots)
+
+
+def _at_most(trials: int | None, slots: int) -> int:
+    return slots if trials is None else min(slots, trials)
 
 
 def room_for(resources: Resources, cluster: Sequence[Node]) -> int:

@@ -135,7 +135,7 @@ def _ports(cluster: Sequence[Node]) -> Iterator[Finding]:
 
 def _room(space: SearchSpace, cluster: Sequence[Node], *, grows: bool) -> Finding:
     try:
-        slots = slot_count(space.resources, space.search.trials, cluster, grows=grows)
+        slots = slot_count(space.resources, space.budget.trials, cluster, grows=grows)
     except UserError as error:
         return Finding("resources", "cluster", Verdict.FAULT, str(error))
     room = room_for(space.resources, cluster)

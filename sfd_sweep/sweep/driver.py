@@ -1,16 +1,19 @@
 """The driver: from checked settings to an outcome. Starts slots, lets Tune run the trials, judges the front."""
 
 import functools
+import logging
 import time
+from typing import NoReturn
 
 import ray
 from ray import tune
 
 from sfd_sweep.config import SearchSpace
-from sfd_sweep.errors import Interrupted, SweepFailed
+from sfd_sweep.errors import Interrupted, SweepFailed, UserError
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.callback import SweepCallback
 from sfd_sweep.sweep.commands import Done, Failed, Judge
+from sfd_sweep.sweep.disk import is_full, out_of_space
 from sfd_sweep.sweep.front import front_of
 from sfd_sweep.sweep.lab import Build
 from sfd_sweep.sweep.observer import Observer, Outcome, Recorder, SweepPlan
@@ -18,10 +21,14 @@ from sfd_sweep.sweep.progress import Progress
 from sfd_sweep.sweep.scheduler import make_scheduler, recall, why_stopped
 from sfd_sweep.sweep.search import StudySearch
 from sfd_sweep.sweep.slots import SlotPool
-from sfd_sweep.sweep.stopping import Stop, StopWhenAsked, signals_stop
+from sfd_sweep.sweep.spending import used_up
+from sfd_sweep.sweep.stopping import Stop, StopOnError, StopWhenAsked, signals_stop
 from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.sweep.trainable import RESOURCES, SlotTrial
+from sfd_sweep.sweep.worker import reason_of
 from sfd_sweep.tracking.records import SweepState
+
+log = logging.getLogger(__name__)
 
 ACTOR_DEATHS = 3
 """How often Tune starts a trial's actor again; the trial itself loses nothing by its death."""
@@ -31,7 +38,7 @@ class Driver:
     """Runs what is left of a sweep, once.
 
     Args:
-        sweep: its folder, on a local disk.
+        sweep: its folder.
         study: opened from that folder.
         build: makes a worker's lab.
     """
@@ -46,22 +53,27 @@ class Driver:
         self._observer = observer
         self._build = build
         self._stop = Stop()
+        self._finishing = False
         self._progress = Progress(space, sweep, study, recorder, observer, self._stop)
 
-    def run(self, slots: int, began: float) -> Outcome:
+    def run(self, slots: int, began: float, weights: str) -> Outcome:
         """Run it on so many slots; Ray is there. Without slots, only tell of it.
 
         Args:
             began: when this part of the sweep began, by `time.monotonic`.
+            weights: most that they can take in the sweep's folder, in words.
 
         Raises:
             SweepFailed: no trial was completed, no slot works, or the recorder has failed.
-            Interrupted: Ctrl-C was pressed.
+            Interrupted: Ctrl-C was pressed, or the process was told to terminate.
             UserError: the lab cannot be built, for a reason that the user can do something about.
         """
-        self._observer.sweep_started(SweepPlan(self._space, self._sweep.path, slots, self._study.ended()))
+        study = self._study
+        self._observer.sweep_started(
+            SweepPlan(self._space, str(self._sweep), slots, study.ended(), weights, earlier=study.earlier())
+        )
         message = f"{self._space.name} was stopped; `sfd-sweep resume {self._space.name}` goes on with it"
-        with signals_stop(self._stop, message):
+        with signals_stop(self._stop, message), StopOnError(self._stop):
             self._progress.tell_again()
             if slots and self._stop.error is None:
                 self._work(slots)
@@ -72,34 +84,43 @@ class Driver:
         self._observer.phase("starting a slot" if slots == 1 else f"starting {slots} slots")
         scratch = self._sweep / "ray"
         scratch.delete()
+        self._progress.spending.start(slots)
         pool = SlotPool(self._space, self._sweep, self._build, slots, self._stop.request)
         try:
             self._train(pool, slots)
             self._judge(pool)
             self._progress.add_seconds({"starting": ray.get(pool.broker.starting_seconds.remote())})
         finally:
-            pool.close(patiently=self._stop.error is None)
-        if self._stop.error is None:  # else workers may still be writing there
+            pool.close(patiently=not self._stop.now)
+        if not self._stop.now:  # else workers may still be writing there
             scratch.delete()
 
     def _train(self, pool: SlotPool, slots: int) -> None:
         """Let Tune run the trials that have not ended."""
-        left = self._space.search.trials - self._study.ended()
-        if left <= 0:
+        if is_trained(self._space, self._study):
             return
         scheduler = make_scheduler(self._space)
         recall(scheduler, self._space, self._study.trials())
+        # Nobody reads the state that Tune keeps of itself, so nobody minds if it cannot.
+        logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         tune.run(
             tune.with_parameters(SlotTrial, broker=pool.broker, space=self._space),
             name="tune",
             storage_path=(self._sweep / "ray").path,
+            storage_filesystem=self._sweep.filesystem,
             resources_per_trial=RESOURCES,
-            num_samples=left,
+            num_samples=-1,  # the searcher says when there are no more
             max_concurrent_trials=slots,
-            search_alg=StudySearch(self._study, functools.partial(why_stopped, scheduler)),
+            search_alg=StudySearch(
+                self._study,
+                self._progress.spending,
+                self._stop,
+                why_stopped=functools.partial(why_stopped, scheduler),
+                say=self._observer.phase,
+            ),
             scheduler=scheduler,
-            callbacks=[SweepCallback(self._space, self._progress, self._stop, pool.broker)],
-            stop=StopWhenAsked(self._stop, pool.broker.close.remote),
+            callbacks=[SweepCallback(self._progress, self._stop, pool.broker)],
+            stop=StopWhenAsked(self._stop, functools.partial(self._obey, pool)),
             reuse_actors=True,
             max_failures=ACTOR_DEATHS,
             raise_on_failed_trial=False,
@@ -108,11 +129,12 @@ class Driver:
 
     def _judge(self, pool: SlotPool) -> None:
         """Have the trials of the front judged once more, on the final number of samples."""
-        commands = judgements(self._space, self._study)
-        if commands and self._stop.error is None:
+        commands = [] if self._stop.error else judgements(self._space, self._study)
+        if commands:
             self._observer.phase(f"judging the front on {commands[0].samples} samples")
         waiting = {pool.broker.call.remote(command): command for command in commands}
-        while waiting and self._stop.error is None:
+        while waiting and not self._stop.now:
+            self._obey(pool)
             answered, _ = ray.wait(list(waiting), timeout=0.2)
             for reference in answered:
                 number = waiting.pop(reference).number
@@ -123,23 +145,29 @@ class Driver:
                     case Failed(reason=reason):
                         self._observer.phase(f"trial {number} could not be judged: {reason}")
 
+    def _obey(self, pool: SlotPool) -> None:
+        """Let slots and observer know of a request to stop."""
+        if self._stop.now:
+            pool.broker.close.remote()
+        elif self._stop.error:
+            pool.broker.finish.remote()
+            if not self._finishing:
+                self._observer.phase("finishing the evaluations that are running; Ctrl-C again stops now")
+            self._finishing = True
+
     def _close(self, began: float) -> Outcome:
         """Tell the end."""
         error = self._stop.error
         if error is None and (reason := self._progress.hopeless()):
             error = SweepFailed(f"no trial of {self._space.name} was completed; the last ended because {reason}")
         if error:
-            self._progress.stopped(str(error))
-            self._recorder.close(
-                SweepState.STOPPED if isinstance(error, Interrupted) else SweepState.FAILED, str(error)
-            )
-            raise error
+            self._fail(out_of_space(self._sweep) if is_full(error) else error)
         self._observer.phase("writing the record")
         self._recorder.close(SweepState.COMPLETE)
         front = self._progress.front()
         outcome = Outcome(
             name=self._space.name,
-            folder=self._sweep.path,
+            folder=str(self._sweep),
             counts=self._progress.counts(),
             front=front.numbers,
             hypervolume=front.hypervolume,
@@ -149,10 +177,25 @@ class Driver:
         self._observer.sweep_finished(outcome)
         return outcome
 
+    def _fail(self, error: Exception) -> NoReturn:
+        """Tell that the sweep ends with an error, and raise it."""
+        reason = str(error) if isinstance(error, UserError) else reason_of(error)
+        self._progress.stopped(reason)
+        try:
+            self._recorder.close(SweepState.STOPPED if isinstance(error, Interrupted) else SweepState.FAILED, reason)
+        except SweepFailed as another:
+            log.warning("%s", another)
+        raise error
+
 
 def is_finished(space: SearchSpace, study: SweepStudy) -> bool:
     """Whether there is nothing left to train or judge."""
-    return study.ended() >= space.search.trials and not judgements(space, study)
+    return is_trained(space, study) and not judgements(space, study)
+
+
+def is_trained(space: SearchSpace, study: SweepStudy) -> bool:
+    """Whether there is nothing left to train: no trial runs, and the budget has no room for another."""
+    return not study.running() and used_up(space.budget, study) is not None
 
 
 def judgements(space: SearchSpace, study: SweepStudy) -> list[Judge]:

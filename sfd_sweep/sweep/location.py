@@ -3,23 +3,25 @@
 from pathlib import Path
 
 from sfd_sweep.errors import UserError
+from sfd_sweep.storage import below
 from sfd_sweep.sweep.run import CONFIG
 from sfd_sweep.tracking.reader import find_sweep
 
 DEFAULT_STORAGE = Path("runs")
 
 
-def locate(name: str, *, storage: Path | None = None, uri: str | None = None) -> str:
+def locate(name: str, *, storage: str | None = None, uri: str | None = None) -> str:
     """The folder of a sweep: below the storage, if that is given; else where MLflow has recorded it; else below `runs`.
 
     Args:
+        storage: a path or a URI.
         uri: of the tracking store; None: MLFLOW_TRACKING_URI, else SQLite in the working folder.
 
     Raises:
         UserError: there is no record of the sweep, and it is not below `runs` either.
     """
     if storage is not None:
-        return str(storage / name)
+        return below(storage, name)
     try:
         return find_sweep(uri, name).storage
     except UserError as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sfd_sweep.config import SearchSpace, Settings
-from sfd_sweep.tracking.records import SweepState
+from sfd_sweep.tracking.records import Spent, SweepState
 from sfd_sweep.trial.report import Report, TrialState
 
 
@@ -14,15 +14,19 @@ class SweepPlan:
     """What is about to be run.
 
     Attributes:
-        folder: path of the sweep's folder.
+        folder: path of the sweep's folder, or its URI.
         slots: trials at a time; 0 if there is nothing left to train or judge.
         ended: trials that have ended already, in an earlier part of the sweep.
+        weights: most that they can take in the folder, in words.
+        earlier: what was taken over from earlier sweeps, in words.
     """
 
     space: SearchSpace
     folder: str
     slots: int
     ended: int
+    weights: str
+    earlier: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Outcome:
 
     Attributes:
         name: of the sweep.
-        folder: path of its folder.
+        folder: path of its folder, or its URI.
         counts: trials by state, those of earlier parts of the sweep included.
         front: numbers of the trials on the front.
         hypervolume: of the front.
@@ -93,8 +97,8 @@ class Recorder(Protocol):
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
         """A trial has ended."""
 
-    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int) -> None:
-        """The front after so many trials have ended."""
+    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int, spent: Spent) -> None:
+        """The front after so many trials have ended and so much was spent."""
 
     def judged(self, number: int, report: Report) -> None:
         """A trial of the front has been evaluated on the final number of samples."""

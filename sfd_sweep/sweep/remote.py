@@ -43,8 +43,8 @@ def for_elsewhere(space: SearchSpace) -> SearchSpace:
     uri = space.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None or uri.startswith(SQLITE):
         raise UserError(
-            "tracking.uri: a database in a file would be out of reach on a cluster that is reached from outside; name a "
-            "server, here or in MLFLOW_TRACKING_URI"
+            "tracking.uri: a database in a file would be lost on a cluster that is reached from outside; name a server, "
+            "here or in MLFLOW_TRACKING_URI"
         )
     tracking = space.tracking.model_copy(update={"uri": without_credentials(uri)})
     return space.model_copy(update={"tracking": tracking})

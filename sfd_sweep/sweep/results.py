@@ -11,8 +11,10 @@ from sfd_sweep import objectives
 from sfd_sweep.config import Constraint
 from sfd_sweep.config.mistakes import advice
 from sfd_sweep.errors import UserError
+from sfd_sweep.sweep.presence import as_it_is, record_as_it_is
+from sfd_sweep.tracking.reader import list_sweeps as recorded_sweeps
 from sfd_sweep.tracking.reader import read_sweep
-from sfd_sweep.tracking.records import SweepRecord, TrialRecord
+from sfd_sweep.tracking.records import SweepRecord, SweepSummary, TrialRecord
 from sfd_sweep.tracking.tables import trials_table
 from sfd_sweep.trial.report import Report
 
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WAYS = "a trial, the knee, the best score, or bounds (max, min)"
+
+
+def list_sweeps(uri: str | None = None) -> list[SweepSummary]:
+    """Every sweep in the tracking store, the newest first.
+
+    Args:
+        uri: of the store; None: MLFLOW_TRACKING_URI, else SQLite in the working folder.
+
+    Raises:
+        UserError: the store cannot be reached or read.
+    """
+    return [as_it_is(summary) for summary in recorded_sweeps(uri)]
 
 
 @dataclass(frozen=True)
@@ -46,7 +60,7 @@ class Results:
         Raises:
             UserError: the store cannot be reached or read, or has no sweep of that name.
         """
-        return cls(read_sweep(uri, name))
+        return cls(record_as_it_is(read_sweep(uri, name)))
 
     def trials(self) -> "pd.DataFrame":
         """One row a trial: state, figures with the numbers of samples behind them, settings (see `trials_table`)."""

@@ -8,13 +8,14 @@ from pathlib import Path
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.errors import UserError
-from sfd_sweep.storage import Folder
+from sfd_sweep.storage import Folder, reaching
 from sfd_sweep.sweep.cluster import connected, is_shared, nodes, room_for, slot_count
 from sfd_sweep.sweep.driver import Driver, is_finished
+from sfd_sweep.sweep.earlier import find_warm_start
 from sfd_sweep.sweep.lab import Build, build_trial_room
-from sfd_sweep.sweep.lock import LOCK, locked
+from sfd_sweep.sweep.lock import LOCK, one_driver
 from sfd_sweep.sweep.observer import Observer, Outcome, Recorder
-from sfd_sweep.sweep.study import SweepStudy
+from sfd_sweep.sweep.study import SweepStudy, begin_study, is_begun
 from sfd_sweep.tracking.recorder import Recorder as MlflowRecorder
 from sfd_sweep.tracking.store import check_answers, without_credentials
 from sfd_sweep.trial.plan import make_plan
@@ -48,20 +49,24 @@ def run(
         Interrupted: it was stopped by Ctrl-C.
     """
     began, observer = time.monotonic(), observer or Observer()
-    make_plan(space)
+    plan = make_plan(space)
     sweep = Folder.open(space.storage) / space.name
     config = without_credentials(dump_search_space(space))
     check_answers(space.tracking.uri)  # before Ray is started, which takes seconds
-    storage_is_new = not _local_path(sweep).parent.exists()
+    warm_start = find_warm_start(space)
+    storage_is_new = sweep.is_local and not Path(sweep.path).parent.exists()
     with ExitStack() as stack:
-        stack.enter_context(locked(_local_path(sweep)))
-        _check_is_new(space, sweep)
+        with reaching(sweep):
+            may_write = stack.enter_context(one_driver(sweep))
+            _check_is_new(space, sweep)
         with _nothing_left_of(sweep, storage_is_new):
             slots = _joined(stack, space, address, observer)
             sweep.write(CONFIG, config.encode())
+            begin_study(space, sweep, warm_start, may_write)
             recorder = open_recorder(space, sweep, config, resume=False)
-        study = SweepStudy(space, _local_path(sweep))
-        return Driver(space, sweep, study, recorder, observer, build).run(slots, began)
+        study = SweepStudy(space, sweep, may_write)
+        driver = Driver(space, sweep, study, recorder, observer, build)
+        return driver.run(slots, began, plan.weights_in_words(slots))
 
 
 def resume(
@@ -75,7 +80,7 @@ def resume(
     """Go on with a sweep whose driver has ended, in whatever way. Trials that have ended stay as they are.
 
     Args:
-        location: the sweep's folder.
+        location: the sweep's folder, by its path or URI.
 
     See `run` for the rest.
 
@@ -84,19 +89,22 @@ def resume(
     """
     began, observer = time.monotonic(), observer or Observer()
     sweep = Folder.open(location)
-    if not sweep.has(CONFIG):
-        raise UserError(f"{location}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows what there is")
-    text = sweep.read(CONFIG).decode()
-    space = parse_search_space(text, f"{sweep.path}/{CONFIG}")
-    make_plan(space)
+    with reaching(sweep):
+        if not sweep.has(CONFIG):
+            raise UserError(f"{sweep}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows what there is")
+        text = sweep.read(CONFIG).decode()
+    space = parse_search_space(text, f"{sweep}/{CONFIG}")
+    plan = make_plan(space)
     with ExitStack() as stack:
-        stack.enter_context(locked(_local_path(sweep)))
-        study = SweepStudy(space, _local_path(sweep))
+        with reaching(sweep):
+            may_write = stack.enter_context(one_driver(sweep))
+        study = _study_of(space, sweep, may_write)
         slots = 0
         if not is_finished(space, study):
             slots = _joined(stack, space, address, observer)
         recorder = open_recorder(space, sweep, text, resume=True)
-        return Driver(space, sweep, study, recorder, observer, build).run(slots, began)
+        driver = Driver(space, sweep, study, recorder, observer, build)
+        return driver.run(slots, began, plan.weights_in_words(slots))
 
 
 def _joined(stack: ExitStack, space: SearchSpace, address: str | None, observer: Observer) -> int:
@@ -108,32 +116,28 @@ def _joined(stack: ExitStack, space: SearchSpace, address: str | None, observer:
     if sent := stack.enter_context(connected(address)):
         observer.note(sent)
     cluster = nodes()
-    slots = slot_count(space.resources, space.search.trials, cluster, grows=is_shared(address))
+    slots = slot_count(space.resources, space.budget.trials, cluster, grows=is_shared(address))
     room = room_for(space.resources, cluster)
     if slots > room:
         observer.note(f"the cluster has room for {room} of {slots} slots now; the others wait for machines to join it")
     return slots
 
 
-def _local_path(sweep: Folder) -> Path:
-    """The sweep's folder on this machine's disks.
-
-    Raises:
-        UserError: it is in an object store, where the study's journal cannot be.
-    """
-    if not sweep.is_local:
-        raise UserError(f"storage: the study needs a mounted folder, and {sweep.path} is in an object store; name one")
-    return Path(sweep.path)
+def _study_of(space: SearchSpace, sweep: Folder, may_write: Callable[[], None]) -> SweepStudy:
+    """The study, with all that it took over from earlier sweeps, even if its driver was killed before it was made."""
+    if not is_begun(sweep):
+        begin_study(space, sweep, find_warm_start(space), may_write)
+    return SweepStudy(space, sweep, may_write)
 
 
 def _check_is_new(space: SearchSpace, sweep: Folder) -> None:
     if sweep.has(CONFIG):
         raise UserError(
-            f"name: the sweep {space.name!r} is there already ({sweep.path}): go on with it with "
+            f"name: the sweep {space.name!r} is there already ({sweep}): go on with it with "
             f"`sfd-sweep resume {space.name}`, or choose another name with `--set name=…`"
         )
     if sweep.names() != [LOCK]:
-        raise UserError(f"name: {sweep.path} holds other files; choose another name with `--set name=…`")
+        raise UserError(f"name: {sweep} holds other files; choose another name with `--set name=…`")
 
 
 @contextmanager
@@ -149,4 +153,4 @@ def _delete(sweep: Folder, storage_too: bool) -> None:
     sweep.delete()
     if storage_too:
         with suppress(OSError):  # another sweep may have moved in
-            _local_path(sweep).parent.rmdir()
+            Path(sweep.path).parent.rmdir()

@@ -4,9 +4,12 @@ A slot's workers load the lab once, so between two trials there is neither a pro
 """
 
 import functools
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +18,19 @@ from ray.exceptions import RayError
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.state import list_actors
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import UserError
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.broker import Broker
+from sfd_sweep.sweep.disk import is_full, out_of_space
 from sfd_sweep.sweep.lab import Build
 from sfd_sweep.sweep.worker import Post, no_slot, work
 
 CLOSING_SECONDS = 30.0  # more than it takes idle workers to leave
-IMPATIENCE_SECONDS = 3.0  # for workers that are still training, whose work since the last report is lost
+IMPATIENCE_SECONDS = 1.0  # for workers that are still training, whose work since the last report is lost
+MOST_SLOTS = 10_000  # that Ray lists at once
 
 
 class SlotPool:
@@ -37,15 +43,17 @@ class SlotPool:
         sweep: the sweep's folder.
         build: makes a worker's lab.
         slots: how many.
-        on_fault: told, from another thread, why no slot is left.
+        on_fault: told, from another thread, why no slot works any more.
     """
 
     def __init__(
         self, space: SearchSpace, sweep: Folder, build: Build, slots: int, on_fault: Callable[[UserError], None]
     ) -> None:
-        # Any other machine may be lost without loss to the sweep; with this one the driver would be gone too.
+        # A broker that dies is started again, and the calls that it had not answered are made again. It is on this
+        # machine, with which the driver would be gone too; any other may be lost without loss to the sweep.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.broker = ray.remote(num_cpus=0, scheduling_strategy=here)(Broker).remote(slots)
+        broker = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Broker)
+        self.broker = broker.remote(slots)
         self._space = space
         self._sweep = sweep
         self._build = build
@@ -56,15 +64,30 @@ class SlotPool:
             thread.start()
 
     def close(self, *, patiently: bool) -> None:
-        """Close all slots, and wait for their ends, but not for what may be hours of training."""
+        """Close all slots, and wait for their ends; if not patiently, end what may be hours of training."""
         self._closing.set()
         self.broker.close.remote()
-        end = time.monotonic() + (CLOSING_SECONDS if patiently else IMPATIENCE_SECONDS)
+        if not patiently and not self._have_ended_within(IMPATIENCE_SECONDS):
+            _kill_controllers()
+        self._have_ended_within(CLOSING_SECONDS)
+
+    def _have_ended_within(self, seconds: float) -> bool:
+        """Wait for all slots, so long at most. A thread that is left when Ray shuts down takes the process with it."""
+        end = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _keep(self, slot: int) -> None:
         """Keep a slot's Train run going until it ends by itself, which it does when the broker has closed the slot."""
+        try:
+            self._run(slot)
+        except Exception as error:  # in this thread nobody else would hear of it
+            self._goes_on(slot, error, for_good=True)
+        if not self._closing.is_set() and (fault := ray.get(self.broker.fault.remote())):
+            self._on_fault(fault)
+
+    def _run(self, slot: int) -> None:
         while not self._closing.is_set():
             try:
                 self._trainer(slot).fit()
@@ -75,13 +98,12 @@ class SlotPool:
             except ControllerError as error:  # no worker can run at all; a second run would wait for the first's CPUs
                 self._goes_on(slot, error.controller_failure, for_good=True)
                 break
-        if not self._closing.is_set() and (fault := ray.get(self.broker.fault.remote())):
-            self._on_fault(fault)
 
     def _goes_on(self, slot: int, error: Exception, *, for_good: bool) -> bool:
         if self._closing.is_set():
             return False
-        return bool(ray.get(self.broker.cannot_start.remote(slot, no_slot(error), for_good=for_good)))
+        fault = out_of_space(self._sweep) if is_full(error) else no_slot(error)
+        return bool(ray.get(self.broker.cannot_start.remote(slot, fault, for_good=for_good)))
 
     def _trainer(self, slot: int) -> Any:
         resources = self._space.resources
@@ -96,6 +118,7 @@ class SlotPool:
             run_config=RunConfig(
                 name=f"slot-{slot}",
                 storage_path=(self._sweep / "ray").path,
+                storage_filesystem=self._sweep.filesystem,
                 failure_config=FailureConfig(max_failures=-1),
                 callbacks=[TellOfLoss(self.broker, slot)],
             ),
@@ -117,6 +140,16 @@ class TellOfLoss(UserCallback):
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
         """Workers have raised, or died, and the whole group will be started anew."""
         ray.get(self._broker.lost.remote(self._slot))
+
+
+def _kill_controllers() -> None:
+    """End this driver's Train runs, for which Train has no call: their controllers are on this machine, and their
+    workers die with them."""
+    here = ray.get_runtime_context()
+    mine = [("class_name", "=", "TrainController"), ("job_id", "=", here.get_job_id()), ("state", "=", "ALIVE")]
+    for controller in list_actors(here.gcs_address, filters=mine, limit=MOST_SLOTS):
+        with suppress(ProcessLookupError):
+            os.kill(controller.pid, signal.SIGKILL)
 
 
 def _trainer_class(workers: int) -> Any:

@@ -12,14 +12,21 @@ from sfd_sweep.errors import Interrupted
 
 
 class Stop:
-    """A request to stop, from whatever thread or signal; the first one counts."""
+    """A request to stop, from whatever thread or signal.
+
+    Attributes:
+        error: what the sweep ends with, by the first request; None as long as it goes on.
+        now: whether evaluations that are running are given up, too.
+    """
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.now = False
 
-    def request(self, error: Exception) -> None:
-        """Stop the sweep, and raise this at its end."""
+    def request(self, error: Exception, *, now: bool = True) -> None:
+        """Stop the sweep, at once or when the running evaluations are done, and raise this at its end."""
         self.error = self.error or error
+        self.now = self.now or now
 
 
 class StopOnError:
@@ -43,15 +50,19 @@ class StopOnError:
 
 
 class StopWhenAsked(Stopper):
-    """Ends Tune's run when a stop is requested.
+    """Ends Tune's run at once when that is requested.
 
     Args:
-        release: called then, so that trials no longer wait for their slots.
+        obey: called again and again, to let the slots know of whatever is requested.
     """
 
-    def __init__(self, stop: Stop, release: Callable[[], None]) -> None:
+    def __init__(self, stop: Stop, obey: Callable[[], None]) -> None:
         self._stop = stop
-        self._release = release
+        self._obey = obey
+
+    def __getstate__(self) -> dict[str, object]:
+        """Nothing: Tune writes the state of a run to disk, where nobody reads it."""
+        return {}
 
     def __call__(self, _trial_id: str, _result: dict[str, object]) -> bool:
         """Never a single trial."""
@@ -59,15 +70,14 @@ class StopWhenAsked(Stopper):
 
     def stop_all(self) -> bool:
         """Whether to stop."""
-        if self._stop.error is None:
-            return False
-        self._release()
-        return True
+        self._obey()
+        return self._stop.now
 
 
 @contextmanager
 def signals_stop(stop: Stop, message: str) -> Iterator[None]:
-    """Let Ctrl-C, or the signal to terminate, stop the sweep in order; a second one ends the process as ever.
+    """Let Ctrl-C, or the signal to terminate, stop the sweep: the first one when the running evaluations are done, the
+    second one at once but in order. A third one ends the process there and then.
 
     Outside the main thread, where Python takes no signals, nothing changes.
     """
@@ -77,17 +87,21 @@ def signals_stop(stop: Stop, message: str) -> Iterator[None]:
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in signals}
 
-    def restore() -> None:
-        for number, handler in before.items():
+    def take_all_by(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+        for number in signals:
             signal.signal(number, handler)
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        restore()
-        stop.request(Interrupted(message))
+    def first(_number: int, _frame: FrameType | None) -> None:
+        stop.request(Interrupted(message), now=False)
+        take_all_by(second)
 
-    for number in signals:
-        signal.signal(number, handle)
+    def second(_number: int, _frame: FrameType | None) -> None:
+        stop.request(Interrupted(message))
+        take_all_by(signal.SIG_DFL)
+
+    take_all_by(first)
     try:
         yield
     finally:
-        restore()
+        for number, handler in before.items():
+            signal.signal(number, handler)

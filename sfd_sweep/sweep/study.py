@@ -1,26 +1,42 @@
-"""The sweep's study: Optuna's, in a journal file, and the source of truth about every trial.
+"""The sweep's study: Optuna's, in a journal, and the source of truth about every trial.
 
 What a sweep has come to know is here before anyone is told of it, so the study alone suffices to resume. A trial that
 has not ended is RUNNING in it, also when its driver is gone.
+
+Optuna's study holds more than the sweep's own trials, which are numbered from 0: complete trials of earlier sweeps, and
+proposals that repeat a trial. Samplers see all of them, and nobody else does.
 """
 
+import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from itertools import takewhile
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial
 from optuna.trial import TrialState as OptunaState
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.objectives import violation
-from sfd_sweep.sweep.samplers import make_sampler, suggest
+from sfd_sweep.storage import Folder
+from sfd_sweep.sweep.earlier import WarmStart
+from sfd_sweep.sweep.journal import Journal
+from sfd_sweep.sweep.samplers import first_generation, make_sampler, suggest
+from sfd_sweep.tracking.distributions import to_optuna
+from sfd_sweep.tracking.records import Spent
 from sfd_sweep.trial.report import Report, TrialState
 
-JOURNAL = "study.journal"
+STUDY = "study"
+
+STUBBORN = 10
+"""After so many proposals in a row that repeat a trial, the next are drawn at random: a sampler that models the figures
+may insist on its optimum."""
+
+PROPOSALS = 100
+"""After so many proposals in a row that repeat a trial, the space holds nothing new."""
 
 _STATES = {
     OptunaState.RUNNING: TrialState.RUNNING,
@@ -28,9 +44,18 @@ _STATES = {
     OptunaState.PRUNED: TrialState.PRUNED,
     OptunaState.FAIL: TrialState.FAILED,
 }
+_NUMBER = "number"  # attribute of a trial of the sweep's own
 _REPORT = "report:"  # attributes of a trial, one for each report
 _REASON = "reason"  # attribute of a trial
+_SOURCE = "source"  # attribute of an earlier sweep's trial
+_SAME_SEED = "same seed"  # attribute of an earlier sweep's trial: whether it had the seed of this sweep's
+_EARLIER = "earlier"  # attribute of the study: what was taken over, in words
 _FINAL = "final:"  # attributes of the study, one for each trial that was judged once more
+_SPENT = "spent:"  # attributes of the study, one for each part of the sweep
+
+
+class NothingNew(Exception):
+    """The sampler proposes nothing that has not been tried."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +71,7 @@ class StudyTrial:
     """A trial as the study knows it.
 
     Attributes:
-        searched: values of the searched parameters, by name.
+        searched: values of the searched parameters that were drawn, by name.
         reports: in the order of their steps.
         reason: why it failed or was pruned.
     """
@@ -64,39 +89,62 @@ class StudyTrial:
         return self.reports[-1].report if self.reports else None
 
 
+def is_begun(sweep: Folder) -> bool:
+    """Whether a sweep has its study."""
+    return bool((sweep / STUDY).names())
+
+
+def begin_study(
+    space: SearchSpace, sweep: Folder, warm_start: WarmStart, may_write: Callable[[], None] = lambda: None
+) -> None:
+    """Make the study of a new sweep, whole or not at all; one that is there stays as it is.
+
+    It holds the trials of earlier sweeps, and has the first settings of the file queued.
+    """
+    if is_begun(sweep):
+        return
+    journal = Journal(sweep / STUDY, may_write)
+    with journal.at_once():
+        study = _open(space, journal)
+        study.set_user_attr(_EARLIER, warm_start.in_words())
+        study.add_trials(_earlier_trials(space, warm_start))
+        for settings in space.search.first:
+            study.enqueue_trial(settings)
+
+
 class SweepStudy:
-    """The study of one sweep; only one process at a time may have it open.
+    """The study of one sweep, which is made if it is not there; only one process at a time may have it open.
 
     Args:
         space: the sweep.
-        folder: its local folder, where the journal is or will be.
+        sweep: its folder, where the journal is or will be.
+        may_write: raises if the sweep may be another process's by now; called before every write.
+
+    Raises:
+        UserError: the journal is damaged.
     """
 
-    def __init__(self, space: SearchSpace, folder: Path) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        journal = folder / JOURNAL
-        _mend(journal)
+    def __init__(self, space: SearchSpace, sweep: Folder, may_write: Callable[[], None] = lambda: None) -> None:
+        begin_study(space, sweep, WarmStart(), may_write)
         self._space = space
-        self._storage = JournalStorage(JournalFileBackend(str(journal)))
-        self._study = optuna.create_study(
-            study_name=space.name,
-            storage=self._storage,
-            directions=[objective.goal.value for objective in space.objectives],
-            load_if_exists=True,
-        )
-        for settings in space.search.first:
-            self._study.enqueue_trial(settings, skip_if_exists=True)
+        self._journal = Journal(sweep / STUDY, may_write)
+        self._study = _open(space, self._journal)
+        self._part = 0
+        self._own: list[int] = []  # by the trials' own numbers, Optuna's
         self._running: dict[int, Trial] = {}
-        for number in self._numbers(OptunaState.RUNNING):
-            self._take_up(number)
+        self._tried: dict[str, int] = {}  # by settings, Optuna's number of the first trial that had them
+        self._repeats: list[str] = []
+        self._read_once: dict[int, StudyTrial] = {}  # trials that have ended, which never change again
+        self._take_up()
 
     def trials(self) -> list[StudyTrial]:
         """Every trial that was ever begun, by number."""
-        return [self._read(trial) for trial in self._study.get_trials(deepcopy=False, states=tuple(_STATES))]
+        known = self._study.get_trials(deepcopy=False)
+        return [self._read(known[number]) for number in self._own]
 
     def trial(self, number: int) -> StudyTrial:
         """One trial."""
-        return self._read(self._study.get_trials(deepcopy=False)[number])
+        return self._read(self._study.get_trials(deepcopy=False)[self._own[number]])
 
     def running(self) -> list[int]:
         """The trials that have not ended, by number."""
@@ -104,14 +152,33 @@ class SweepStudy:
 
     def ended(self) -> int:
         """How many trials have ended, in whatever way."""
-        return len(self._numbers(*_STATES)) - len(self._running)
+        return len(self._own) - len(self._running)
+
+    def earlier(self) -> list[str]:
+        """What was taken over from earlier sweeps, in words."""
+        return list(self._study.user_attrs.get(_EARLIER, []))
 
     def ask(self) -> int:
-        """Begin the next trial: the first settings in the file come first, then the sampler's."""
-        number = len(self._numbers(*_STATES))
-        self._study.sampler = make_sampler(self._space.search, number)
-        self._draw(self._study.ask())
-        return number
+        """Begin the next trial: the first settings in the file come first, then the sampler's.
+
+        Settings that have been tried, here or in an earlier sweep with the same seed, would give the same figures. The
+        sampler gets these at once, and is asked again; one that insists gives way to chance.
+
+        Raises:
+            NothingNew: that was done PROPOSALS times.
+        """
+        for _ in range(PROPOSALS):
+            self._prepare_sampler()
+            with self._journal.at_once():  # so no driver finds a trial with some of its parameters
+                number = self._begin(self._study.ask())
+            if number is not None:
+                return number
+        raise NothingNew
+
+    def take_repeats(self) -> list[str]:
+        """The proposals that turned out to be repeats since this was last called, in words."""
+        repeats, self._repeats = self._repeats, []
+        return repeats
 
     def report(self, number: int, report: Report, waiting_seconds: float) -> bool:
         """Keep a report.
@@ -139,12 +206,12 @@ class SweepStudy:
             self.fail(number, "it has reported nothing")
             return
         values = [last.metrics[objective.metric] for objective in self._space.objectives]
-        excesses = [violation(last.metrics, [constraint]) for constraint in self._space.constraints]
-        if not all(map(math.isfinite, values + excesses)):
+        excesses = _excesses(self._space, last.metrics)
+        if not all(map(math.isfinite, [*values, *excesses.values()])):
             self.fail(number, f"its figures are not finite at step {last.step}")
             return
-        for index, excess in enumerate(excesses):
-            trial.set_constraint(f"{index} {self._space.constraints[index].metric}", excess)
+        for name, excess in excesses.items():
+            trial.set_constraint(name, excess)
         if last.step == self._space.trial.steps:
             self._study.tell(trial, values)
         else:
@@ -172,26 +239,82 @@ class SweepStudy:
             if key.startswith(_FINAL)
         }
 
-    def _take_up(self, number: int) -> None:
-        """Go on with a trial that an earlier driver has left, perhaps with not all of its parameters drawn."""
-        self._study.sampler = make_sampler(self._space.search, number)
-        study_id = self._storage.get_study_id_from_name(self._space.name)
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        self._draw(Trial(self._study, trial_id))
+    def begin_spending(self) -> None:
+        """Another part of the sweep begins to spend."""
+        self._part = len(self._parts())
 
-    def _draw(self, trial: Trial) -> None:
-        for name, distribution in self._space.parameters.searched().items():
-            suggest(trial, name, distribution)
-        self._running[trial.number] = trial
+    def spend(self, spent: Spent) -> None:
+        """Keep what this part has spent so far."""
+        self._study.set_user_attr(f"{_SPENT}{self._part}", asdict(spent))
 
-    def _numbers(self, *states: OptunaState) -> list[int]:
-        return [trial.number for trial in self._study.get_trials(deepcopy=False, states=states)]
+    def spent(self) -> Spent:
+        """What all parts together have spent."""
+        parts = self._parts()
+        return Spent(sum(part.hours for part in parts), sum(part.gpu_hours for part in parts))
+
+    def _parts(self) -> list[Spent]:
+        attributes = self._study.user_attrs
+        return [Spent(**value) for key, value in attributes.items() if key.startswith(_SPENT)]
+
+    def _take_up(self) -> None:
+        """Learn what the journal holds, and go on with the trials that an earlier driver has left."""
+        for known in self._study.get_trials(deepcopy=False):
+            if _NUMBER in known.user_attrs:
+                self._own.append(known.number)
+            if _NUMBER in known.user_attrs or known.user_attrs.get(_SAME_SEED):
+                self._tried.setdefault(self._settings_of(known.params), known.number)
+        for known in self._study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
+            self._running[known.user_attrs[_NUMBER]] = Trial(self._study, known._trial_id)
+
+    def _begin(self, trial: Trial) -> int | None:
+        """Draw a trial, and number it; None if it repeats another, and is ended."""
+        self._space.parameters.draw(lambda name, distribution: suggest(trial, name, distribution))
+        settings = self._settings_of(trial.params)
+        if settings in self._tried:
+            self._end_repeat(trial, self._study.get_trials(deepcopy=False)[self._tried[settings]])
+            return None
+        number = len(self._own)
+        trial.set_user_attr(_NUMBER, number)
+        self._own.append(trial.number)
+        self._tried[settings] = trial.number
+        self._running[number] = trial
+        return number
+
+    def _end_repeat(self, trial: Trial, known: FrozenTrial) -> None:
+        """Tell the sampler what is known of the settings already: nothing, unless that trial is complete."""
+        source = known.user_attrs.get(_SOURCE) or f"trial {known.user_attrs[_NUMBER]}"
+        reason = f"{source} has the same settings"
+        trial.set_user_attr(_REASON, reason)
+        self._repeats.append(f"a proposal is not run again: {reason}")
+        if known.state is not OptunaState.COMPLETE:
+            self._study.tell(trial, state=OptunaState.FAIL)
+            return
+        for name, excess in known.constraints.items():
+            trial.set_constraint(name, excess)
+        self._study.tell(trial, known.values)
+
+    def _prepare_sampler(self) -> None:
+        """Give the study the sampler for the next proposal."""
+        begun = self._study.get_trials(deepcopy=False, states=tuple(_STATES))
+        asked = [trial for trial in begun if _SOURCE not in trial.user_attrs]
+        repeats = list(takewhile(lambda trial: _NUMBER not in trial.user_attrs, reversed(asked)))
+        self._study.sampler = make_sampler(self._space, len(asked), at_random=len(repeats) >= STUBBORN)
+
+    def _settings_of(self, drawn: dict[str, Any]) -> str:
+        """The settings of a trial as text."""
+        return json.dumps(self._space.parameters.settings(drawn).model_dump(mode="json"), sort_keys=True)
 
     def _read(self, trial: FrozenTrial) -> StudyTrial:
+        read = self._read_once.get(trial.number) or self._parse(trial)
+        if read.state is not TrialState.RUNNING:
+            self._read_once[trial.number] = read
+        return read
+
+    def _parse(self, trial: FrozenTrial) -> StudyTrial:
         attributes = trial.user_attrs
         reports = [attributes[key] for key in sorted(attributes) if key.startswith(_REPORT)]
         return StudyTrial(
-            number=trial.number,
+            number=attributes[_NUMBER],
             state=_STATES[trial.state],
             searched=dict(trial.params),
             settings=self._space.parameters.settings(trial.params),
@@ -200,11 +323,34 @@ class SweepStudy:
         )
 
 
-def _mend(journal: Path) -> None:
-    """Remove what a driver that was killed while writing has left: its lock, and half a line."""
-    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
-    if journal.exists():
-        content = journal.read_bytes()
-        if not content.endswith(b"\n"):
-            with journal.open("r+b") as stream:
-                stream.truncate(content.rfind(b"\n") + 1)
+def _open(space: SearchSpace, journal: Journal) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(
+        study_name=space.name,
+        storage=JournalStorage(journal),
+        directions=[objective.goal.value for objective in space.objectives],
+        load_if_exists=True,
+    )
+
+
+def _earlier_trials(space: SearchSpace, warm_start: WarmStart) -> Sequence[FrozenTrial]:
+    distributions = {name: to_optuna(found) for name, found in space.parameters.searched().items()}
+    return [
+        optuna.trial.create_trial(
+            params=trial.drawn,
+            distributions={name: distributions[name] for name in trial.drawn},
+            values=[trial.metrics[objective.metric] for objective in space.objectives],
+            constraints=_excesses(space, trial.metrics),
+            user_attrs={_SOURCE: trial.source, _SAME_SEED: trial.same_seed},
+            system_attrs=first_generation(space.search),
+        )
+        for trial in warm_start.trials
+    ]
+
+
+def _excesses(space: SearchSpace, metrics: dict[str, float]) -> dict[str, float]:
+    """How far figures break each constraint, by a name that tells it from others on the same metric."""
+    return {
+        f"{index} {constraint.metric}": violation(metrics, [constraint])
+        for index, constraint in enumerate(space.constraints)
+    }

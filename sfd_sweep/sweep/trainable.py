@@ -41,8 +41,8 @@ class SlotTrial(tune.Trainable):
         """Have the trial advanced to its next evaluation.
 
         Returns:
-            `step`, `score`, `report` and `waiting_seconds`; or `failure`, the reason, and a `score` for Tune, which
-            insists on one.
+            `step`, `score`, `report` and `waiting_seconds`; or `failure`, the reason; or `stopped`, if the sweep stops
+            before this evaluation. The latter two have a `score` for Tune, which insists on one.
         """
         to = next(self._milestones)
         answer = ray.get(self._broker.call.remote(Advance(self._number, self._settings, to)))
@@ -51,7 +51,7 @@ class SlotTrial(tune.Trainable):
             return standing(answer.report, self._space) | own
         if isinstance(answer, Failed):
             return {"failure": answer.reason, "score": WORST, "done": True}
-        return {"score": WORST, "done": True}  # the sweep stops, and nobody reads this any more
+        return {"stopped": True, "score": WORST, "done": True}
 
 
 def standing(report: Report, space: SearchSpace) -> dict[str, Any]:

@@ -27,8 +27,7 @@ class TrialRoom:
         """
         torch.set_num_threads(max(1, int(space.resources.cpus_per_worker)))
         device = "cuda" if space.resources.gpus_per_worker else "cpu"
-        storage = Folder(sweep.filesystem, sweep.path.rpartition("/")[0])
-        return cls(Workbench.build(make_plan(space), storage / "references", device), sweep)
+        return cls(Workbench.build(make_plan(space), sweep.parent / "references", device), sweep)
 
     def start(self, number: int, settings: Settings) -> Trial:
         """A trial, from what its folder holds."""

@@ -17,7 +17,8 @@ from ray.train.collective import broadcast_from_rank_zero
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import SweepFailed, TrialFailed, UserError
 from sfd_sweep.storage import Folder
-from sfd_sweep.sweep.commands import Advance, Answer, Close, Command, Done, Failed, Order
+from sfd_sweep.sweep.commands import Advance, Close, Command, Done, Failed, Order
+from sfd_sweep.sweep.disk import is_full, out_of_space
 from sfd_sweep.sweep.lab import Build, Lab, LabTrial
 from sfd_sweep.trial.report import Report
 
@@ -109,7 +110,9 @@ def _build(post: Post) -> Lab | None:
     except UserError as error:
         post.tell("cannot_start", UserError(str(error)), for_good=True)
     except Exception as error:
-        if post.tell("cannot_start", no_slot(error), for_good=False):
+        if is_full(error):
+            post.tell("give_up", out_of_space(post.sweep))
+        elif post.tell("cannot_start", no_slot(error), for_good=False):
             raise
     return None
 
@@ -127,24 +130,30 @@ def _carry_out(order: Order, waiting_seconds: float, bench: Bench, post: Post) -
     """Do what is ordered and answer.
 
     Raises:
-        Exception: whatever the lab raised, unless the trial has failed; a new worker group then tries again.
-        TrialFailed: the trial has failed, and there are other ranks, which may be waiting for this one in the middle
-            of the trial; a new worker group goes on with the next.
+        Exception: whatever the lab raised; a new worker group then tries again. If the trial has failed or the disk is
+            full, only where there are other ranks, which may be waiting for this one in the middle of the trial.
     """
-    answer: Answer
     try:
-        answer = Done(bench.execute(order.command), waiting_seconds)
-    except TrialFailed as error:
-        post.tell("answer", order.ticket, Failed(str(error)))
-        if _size() > 1:
-            raise
-        bench.clear()
-        return
+        report = bench.execute(order.command)
     except Exception as error:
-        post.tell("crashed", order.ticket, reason_of(error))
-        raise
+        bench.clear()
+        if not _is_settled(error, order, post) or _size() > 1:
+            raise
+        return
     if _is_first():
-        post.tell("answer", order.ticket, answer)
+        post.tell("answer", order.ticket, Done(report, waiting_seconds))
+
+
+def _is_settled(error: Exception, order: Order, post: Post) -> bool:
+    """Tell the broker of an error; whether it is one that trying again is of no use against."""
+    if isinstance(error, TrialFailed):
+        post.tell("answer", order.ticket, Failed(str(error)))
+    elif is_full(error):
+        post.tell("give_up", out_of_space(post.sweep))
+    else:
+        post.tell("crashed", order.ticket, reason_of(error))
+        return False
+    return True
 
 
 def no_slot(error: Exception) -> SweepFailed:

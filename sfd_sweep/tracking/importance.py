@@ -5,7 +5,8 @@ import math
 import optuna
 from matplotlib.axes import Axes
 
-from sfd_sweep.config import CategoricalDistribution, Distribution, FloatDistribution, Objective
+from sfd_sweep.config import Distribution, Objective
+from sfd_sweep.tracking.distributions import to_optuna
 from sfd_sweep.tracking.front_view import INK
 from sfd_sweep.tracking.plots import new_figure, say, to_png
 from sfd_sweep.tracking.records import SweepRecord, TrialRecord
@@ -18,12 +19,9 @@ BAR_COLOR = "#3d6b99"
 def importance_png(record: SweepRecord) -> bytes:
     """A panel for each objective, a bar for each searched parameter; words instead where the trials are too few."""
     objectives = record.space.objectives
-    count = len(_usable(record, objectives[0]))
-    caution = "" if count >= FIRM_FROM else ": a hint at most"
-    basis = f"importance of parameters by fANOVA on {count} complete trials{caution}"
-    figure, panels = new_figure(record.space.name, basis, len(objectives))
+    figure, panels = new_figure(record.space.name, basis_of(record), len(objectives))
     found = [parameter_importance(record, objective) for objective in objectives]
-    names = sorted(record.space.parameters.searched(), key=lambda name: sum(shares.get(name, 0.0) for shares in found))
+    names = sorted(_always_drawn(record), key=lambda name: sum(shares.get(name, 0.0) for shares in found))
     for panel, objective, shares in zip(panels, objectives, found, strict=True):
         if shares:
             _draw_bars(panel, objective, names, shares)
@@ -32,8 +30,19 @@ def importance_png(record: SweepRecord) -> bytes:
     return to_png(figure)
 
 
+def basis_of(record: SweepRecord) -> str:
+    """What the importance rests on, in words."""
+    count = len(_usable(record, record.space.objectives[0]))
+    caution = "" if count >= FIRM_FROM else ": a hint at most"
+    left_out = sorted(set(record.space.parameters.searched()) - set(_always_drawn(record)))
+    without = f"; not of {', '.join(left_out)}, which not all of them have drawn" if left_out else ""
+    return f"importance of parameters by fANOVA on {count} complete trials{caution}{without}"
+
+
 def parameter_importance(record: SweepRecord, objective: Objective) -> dict[str, float]:
-    """The share of an objective's variance that each searched parameter explains by itself or with others.
+    """The share of an objective's variance that each parameter explains by itself or with others.
+
+    Of the searched parameters, those that every complete trial has drawn: a condition leaves others out of some.
 
     Functional ANOVA with random forests (Hutter, Hoos & Leyton-Brown, ICML 2014), as in Optuna, with a fixed seed.
 
@@ -47,23 +56,21 @@ def parameter_importance(record: SweepRecord, objective: Objective) -> dict[str,
         return {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction=objective.goal.value)
-    distributions = {name: _to_optuna(found) for name, found in record.space.parameters.searched().items()}
+    distributions = {name: to_optuna(found) for name, found in _always_drawn(record).items()}
     for trial, value in zip(trials, values, strict=True):
-        study.add_trial(optuna.trial.create_trial(params=trial.searched, distributions=distributions, value=value))
+        drawn = {name: trial.searched[name] for name in distributions}
+        study.add_trial(optuna.trial.create_trial(params=drawn, distributions=distributions, value=value))
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
+def _always_drawn(record: SweepRecord) -> dict[str, Distribution]:
+    searched = record.space.parameters.searched().items()
+    return {name: found for name, found in searched if all(name in trial.searched for trial in record.complete)}
+
+
 def _usable(record: SweepRecord, objective: Objective) -> list[TrialRecord]:
     return [trial for trial in record.complete if math.isfinite(trial.metrics[objective.metric])]
-
-
-def _to_optuna(found: Distribution) -> optuna.distributions.BaseDistribution:
-    if isinstance(found, CategoricalDistribution):
-        return optuna.distributions.CategoricalDistribution(found.choices)
-    if isinstance(found, FloatDistribution):
-        return optuna.distributions.FloatDistribution(found.low, found.high, log=found.log, step=found.step)
-    return optuna.distributions.IntDistribution(found.low, found.high, log=found.log, step=found.step)
 
 
 def _draw_bars(panel: Axes, objective: Objective, names: list[str], shares: dict[str, float]) -> None:

@@ -3,13 +3,12 @@
 import difflib
 import tempfile
 from collections import defaultdict
-from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow.entities import Run
 
-from sfd_sweep.config import SearchSpace
+from sfd_sweep.config import Parameters, SearchSpace
 from sfd_sweep.config.loading import parse_search_space
 from sfd_sweep.errors import UserError
 from sfd_sweep.tracking.records import SweepRecord, SweepState, SweepSummary, TrialRecord
@@ -65,6 +64,22 @@ def read_sweep(uri: str | None, name: str) -> SweepRecord:
         return read_run(store, _sweep_run(store, name))
 
 
+def read_family(uri: str | None, name: str) -> list[SweepRecord]:
+    """The sweep of that name, or else all in the MLflow experiment of that name, the newest first.
+
+    Raises:
+        UserError: the store cannot be reached or read, or has neither (with the nearest names).
+    """
+    store = Store.open(uri)
+    with refusals_of(store.uri):
+        experiment = store.client.get_experiment_by_name(name)
+        runs = store.sweep_runs()
+        members = [run for run in runs if run.data.tags[Tag.SWEEP] == name] or [
+            run for run in runs if experiment and run.info.experiment_id == experiment.experiment_id
+        ]
+        return [read_run(store, run) for run in members or [_sweep_run(store, name)]]
+
+
 def _sweep_run(store: Store, name: str) -> Run:
     runs = store.sweep_runs()
     for run in runs:
@@ -76,9 +91,8 @@ def _sweep_run(store: Store, name: str) -> Run:
 def read_run(store: Store, sweep: Run) -> SweepRecord:
     """The sweep of a parent run."""
     space = _search_space(store, sweep)
-    searched = space.parameters.searched()
     # A run that is just being made has no parameters yet.
-    trials = [_trial(run, searched) for run in store.trial_runs(sweep) if run.data.params]
+    trials = [_trial(run, space.parameters) for run in store.trial_runs(sweep) if run.data.params]
     return SweepRecord(_summary(sweep), space, tuple(sorted(trials, key=lambda trial: trial.number)))
 
 
@@ -123,7 +137,7 @@ def _summary(run: Run) -> SweepSummary:
         reason=tags.get(Tag.REASON) or None,
         started=_time(run.info.start_time),
         ended=_ended(run),
-        planned=int(tags[Tag.TRIALS]),
+        planned=int(tags[Tag.TRIALS]) if tags[Tag.TRIALS] else None,
         finished=int(metrics.get(FINISHED, 0)),
         front_size=int(metrics.get("front_size", 0)),
         hypervolume=metrics.get("hypervolume"),
@@ -134,7 +148,7 @@ def _summary(run: Run) -> SweepSummary:
     )
 
 
-def _trial(run: Run, searched: Collection[str]) -> TrialRecord:
+def _trial(run: Run, parameters: Parameters) -> TrialRecord:
     tags, metrics = run.data.tags, restore(run.data.metrics)
     settings = parameters_to_settings(run.data.params)
     return TrialRecord(
@@ -142,7 +156,7 @@ def _trial(run: Run, searched: Collection[str]) -> TrialRecord:
         state=TrialState(tags[Tag.STATE]),
         reason=tags.get(Tag.REASON) or None,
         settings=settings,
-        searched=settings.model_dump(include=set(searched)),
+        searched=parameters.drawn(settings),
         report=metrics_to_report(metrics),
         final=metrics_to_report(below(metrics, FINAL)),
         score=metrics.get(SCORE),

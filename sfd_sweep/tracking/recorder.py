@@ -1,13 +1,18 @@
 """The one writer of a sweep: it takes what happens from Tune's loop and writes it behind its back."""
 
 import logging
+import math
+import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import SweepFailed, UserError
@@ -15,31 +20,42 @@ from sfd_sweep.storage import Folder
 from sfd_sweep.tracking.models import log_generator
 from sfd_sweep.tracking.pictures import sweep_files
 from sfd_sweep.tracking.reader import read_sweep
-from sfd_sweep.tracking.records import SweepRecord, SweepState, TrialRecord
+from sfd_sweep.tracking.records import Spent, SweepRecord, SweepState, TrialRecord
 from sfd_sweep.tracking.runs import SweepRuns
-from sfd_sweep.tracking.store import Store, one_line, refusals_of, without_credentials
+from sfd_sweep.tracking.store import Store, may_pass, one_line, refusals_of
 from sfd_sweep.trial.layout import GENERATOR, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
 log = logging.getLogger(__name__)
 
+SWITCHES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+"""MLflow would wait for minutes by itself, and then repeat what it cannot know was not done. What the user has set
+stays."""
+
+PAUSE_SECONDS = 2.0
+PATIENCE_SECONDS = 60.0
+"""How long a sweep that has ended waits for a store that is away."""
+
 
 class Recorder:
     """Records a sweep in MLflow: a run for the sweep, and one below it for each trial.
 
-    Calls return at once; one background thread makes the writes, in order. The first write that fails ends the writing
-    (MLflow itself has tried again by then) and is raised by `close`. Telling the same thing twice changes nothing, so
-    a resumed sweep tells everything that is in its storage once more.
+    Calls return at once; one background thread makes the writes, in order. While the store is away they wait for it.
+    A write that it refuses ends the writing and is raised by `close`. Telling the same thing twice changes nothing, so
+    a write of which nobody knows whether it was made is repeated, and a resumed sweep tells everything that is in its
+    storage once more.
     """
 
     def __init__(self, store: Store, space: SearchSpace, sweep_folder: Folder, runs: SweepRuns) -> None:
         self._store = store
         self._space = space
         self._folder = sweep_folder
-        self._storage = _storage_uri(space, sweep_folder)
+        self._storage = sweep_folder.uri
         self._runs = runs
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mlflow-writer")
         self._failure: BaseException | None = None
+        self._is_away = False
+        self._patient_until = math.inf
 
     @classmethod
     def open(cls, space: SearchSpace, sweep_folder: Folder, config_yaml: str, *, resume: bool = False) -> "Recorder":
@@ -53,9 +69,11 @@ class Recorder:
         Raises:
             UserError: the store is away or unreadable, or has a sweep of that name that is not resumed.
         """
+        for name, value in SWITCHES.items():
+            os.environ.setdefault(name, value)
         store = Store.open(space.tracking.uri, create=True)
         with refusals_of(store.uri):
-            runs = SweepRuns.open(store, space, _storage_uri(space, sweep_folder), config_yaml, resume=resume)
+            runs = SweepRuns.open(store, space, sweep_folder.uri, config_yaml, resume=resume)
         return cls(store, space, sweep_folder, runs)
 
     def trial_started(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
@@ -79,9 +97,9 @@ class Recorder:
         """The trial has ended."""
         self._put(self._runs.end_trial, number, state, reason)
 
-    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int) -> None:
-        """The front, by numbers of trials, after so many trials have ended."""
-        self._put(self._runs.mark_front, tuple(front), hypervolume, finished)
+    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int, spent: Spent) -> None:
+        """The front, by numbers of trials, after so many trials have ended and so much was spent."""
+        self._put(self._runs.mark_front, tuple(front), hypervolume, finished, spent)
 
     def judged(self, number: int, report: Report) -> None:
         """The trial has been evaluated once more, at the final number of samples."""
@@ -94,25 +112,48 @@ class Recorder:
             reason: why the sweep, and with it every trial that has not ended, was stopped or failed.
 
         Raises:
-            SweepFailed: MLflow has refused a write.
+            SweepFailed: MLflow has refused a write, or is away and stays so for a while.
         """
+        self._patient_until = time.monotonic() + PATIENCE_SECONDS
+        self._put(self._finish, state, reason)
         self._thread.shutdown(wait=True)
-        with self._safe_in_storage():
-            if self._failure:
+        if self._failure:
+            with self._safe_in_storage():
                 raise self._failure
-            self._runs.stop_open_trials(reason)
-            record = read_sweep(self._store.uri, self._space.name)
-            self._runs.log_files(sweep_files(record))
-            if state is SweepState.COMPLETE:
-                self._log_models(record)
-            self._runs.end(state, reason)
+
+    def _finish(self, state: SweepState, reason: str | None) -> None:
+        self._runs.stop_open_trials(reason)
+        record = read_sweep(self._store.uri, self._space.name)
+        self._runs.log_files(sweep_files(record))
+        if state is SweepState.COMPLETE:
+            self._log_models(record)
+        self._runs.end(state, reason)
 
     def _put(self, write: Callable[..., None], *arguments: object) -> None:
         self._thread.submit(self._write, write, *arguments).add_done_callback(self._note)
 
     def _write(self, write: Callable[..., None], *arguments: object) -> None:
-        if self._failure is None:
-            write(*arguments)
+        """Make a write, unless an earlier one was refused; if the store is away, again and again."""
+        while self._failure is None:
+            try:
+                if self._is_away:
+                    self._runs.look_again()  # the write may have been made all the same
+                write(*arguments)
+            except (UserError, MlflowException, SQLAlchemyError, OSError) as error:
+                if not may_pass(error) or time.monotonic() > self._patient_until:
+                    raise
+                self._wait(error)
+            else:
+                break
+        if self._is_away and self._failure is None:
+            self._is_away = False
+            log.warning("MLflow is back and takes the record of %s again", self._space.name)
+
+    def _wait(self, error: BaseException) -> None:
+        if not self._is_away:
+            self._is_away = True
+            log.warning("MLflow at %s is away, and its record waits for it: %s", self._store.place, one_line(error))
+        time.sleep(PAUSE_SECONDS)
 
     def _note(self, done: "Future[None]") -> None:
         error = done.exception()
@@ -143,7 +184,7 @@ class Recorder:
         step = trial.report.step if trial.report else 0
         folder = step_folder(trial_folder(self._folder, trial.number), step) / GENERATOR
         if not folder.has("model_index.json"):
-            log.warning("trial %d is on the front, but %s holds no generator to log", trial.number, folder.path)
+            log.warning("trial %d is on the front, but %s holds no generator to log", trial.number, folder)
             yield None
         elif folder.is_local:
             yield Path(folder.path)
@@ -151,10 +192,3 @@ class Recorder:
             with tempfile.TemporaryDirectory() as local:
                 folder.download(Path(local))
                 yield Path(local)
-
-
-def _storage_uri(space: SearchSpace, folder: Folder) -> str:
-    if folder.is_local:
-        return Path(folder.path).as_uri()
-    parts = urlsplit(without_credentials(space.storage))
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{space.name}"))

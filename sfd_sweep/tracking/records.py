@@ -19,12 +19,26 @@ from sfd_sweep.trial.report import Report, TrialState
 
 
 class SweepState(StrEnum):
-    """What has become of a sweep."""
+    """What has become of a sweep. An abandoned one is recorded as running, but its driver has died."""
 
     RUNNING = "running"
+    ABANDONED = "abandoned"
     COMPLETE = "complete"
     STOPPED = "stopped"
     FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a sweep has taken of the cluster, all its parts together.
+
+    Attributes:
+        hours: with slots at work: starting, training, judging or waiting.
+        gpu_hours: the same times the GPUs that the slots held.
+    """
+
+    hours: float
+    gpu_hours: float
 
 
 @dataclass(frozen=True)
@@ -33,11 +47,11 @@ class SweepSummary:
 
     Attributes:
         name: the sweep's name.
-        state: what has become of it; `running` too if its driver was killed.
+        state: what has become of it; as it is recorded, `running` too if its driver was killed.
         reason: why it failed or was stopped.
         started: when it was first opened.
         ended: when it was last closed; None while it runs.
-        planned: trials that the search-space file asks for.
+        planned: most trials that the budget allows; None if it limits time alone.
         finished: trials that have ended in whatever way.
         front_size: trials on the front.
         hypervolume: of the front; None before the first trial has ended.
@@ -52,7 +66,7 @@ class SweepSummary:
     reason: str | None
     started: datetime
     ended: datetime | None
-    planned: int
+    planned: int | None
     finished: int
     front_size: int
     hypervolume: float | None
@@ -71,7 +85,7 @@ class TrialRecord:
         state: what has become of it.
         reason: why it failed, or was pruned or stopped.
         settings: all of them, fixed or searched.
-        searched: values of the parameters that the sweep searches, by name.
+        searched: values of the parameters that the sweep searches, by name; without those whose condition did not hold.
         report: the last evaluation; None before the first.
         final: the evaluation at more samples at the end of the sweep; None if there was none.
         score: the combined score at the last evaluation; lower is better.

@@ -18,7 +18,7 @@ from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import UserError
 from sfd_sweep.objectives import combined_score
 from sfd_sweep.tracking.environment import package_lock, version_tags
-from sfd_sweep.tracking.records import SweepState
+from sfd_sweep.tracking.records import Spent, SweepState
 from sfd_sweep.tracking.schema import (
     FINAL,
     FINISHED,
@@ -34,6 +34,7 @@ from sfd_sweep.tracking.schema import (
     restore,
     settings_to_parameters,
     space_to_parameters,
+    sweep_metrics,
     to_text,
 )
 from sfd_sweep.tracking.store import Store, without_credentials
@@ -73,12 +74,13 @@ class SweepRuns:
 
     def __init__(self, store: Store, space: SearchSpace, storage: str, sweep: Run, trials: Sequence[Run]) -> None:
         self.sweep_id = sweep.info.run_id
+        self._store = store
         self._client = store.client
         self._space = space
         self._storage = storage
-        self._sweep = sweep
-        self._trials = {int(run.data.tags[Tag.TRIAL]): _TrialRun.of(run, found=True) for run in trials}
-        self._finished = int(sweep.data.metrics.get(FINISHED, -1))
+        self._trials: dict[int, _TrialRun] = {}
+        self._finished = -1
+        self._know(sweep, trials)
 
     @classmethod
     def open(cls, store: Store, space: SearchSpace, storage: str, config_yaml: str, *, resume: bool) -> "SweepRuns":
@@ -103,6 +105,11 @@ class SweepRuns:
         runs._describe(config_yaml)
         return runs
 
+    def look_again(self) -> None:
+        """Learn what the store holds, after a write of which nobody knows whether it was made."""
+        sweep = self._client.get_run(self.sweep_id)
+        self._know(sweep, self._store.trial_runs(sweep))
+
     def start_trial(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
         """Make the trial's run with its settings; one that had been stopped is running again."""
         trial = self._trials.get(number) or self._create_trial_run(number, searched)
@@ -118,10 +125,12 @@ class SweepRuns:
     def report_trial(self, number: int, report: Report, waiting_seconds: float, grid: bytes) -> None:
         """Write an evaluation: the grid as an image, then all figures at once."""
         trial = self._trials[number]
+        score = combined_score(report.metrics, self._space.objectives, self._space.constraints)
+        if report.step == trial.metrics.get(STEP):
+            self._set_tags(trial, {Tag.SCORE: f"{score:.6g}"})  # which a killed writer may not have got to
         if report.step <= trial.metrics.get(STEP, -1):
             return
         self._log_grid(trial, report.step, grid)
-        score = combined_score(report.metrics, self._space.objectives, self._space.constraints)
         metrics = report_to_metrics(report) | {
             "seconds/waiting": waiting_seconds,
             SCORE: score,
@@ -136,10 +145,11 @@ class SweepRuns:
             self._client.set_terminated(trial.run_id, RUN_STATUS[state])
             self._set_tags(trial, {Tag.STATE: state, Tag.REASON: _short(reason)})
 
-    def mark_front(self, front: Sequence[int], hypervolume: float, finished: int) -> None:
+    def mark_front(self, front: Sequence[int], hypervolume: float, finished: int, spent: Spent) -> None:
         """Tag the trials of the front, and write the sweep's figures after so many finished trials."""
+        members = set(front)
         for number, trial in self._trials.items():
-            self._set_tags(trial, {Tag.PARETO: "true" if number in front else "false"})
+            self._set_tags(trial, {Tag.PARETO: "true" if number in members else "false"})
         if finished <= self._finished:
             return
         self._finished = finished
@@ -148,14 +158,7 @@ class SweepRuns:
             for trial in self._trials.values()
             if trial.tags[Tag.STATE] != TrialState.RUNNING
         )
-        resources = self._space.resources
-        metrics = {
-            "hypervolume": hypervolume,
-            "front_size": float(len(front)),
-            FINISHED: float(finished),
-            SLOT_HOURS: slot_hours,
-            "gpu_hours": slot_hours * resources.workers_per_slot * resources.gpus_per_worker,
-        }
+        metrics = sweep_metrics(len(front), hypervolume, finished, slot_hours, spent)
         self._client.log_batch(self.sweep_id, metrics=_points(metrics, finished))
 
     def judge_trial(self, number: int, report: Report) -> None:
@@ -183,6 +186,19 @@ class SweepRuns:
                 (Path(folder) / name).write_bytes(content)
             self._client.log_artifacts(self.sweep_id, folder)
 
+    def _know(self, sweep: Run, trials: Sequence[Run]) -> None:
+        """Take down what the store holds. Of two runs for a trial, made by a request that was made twice, the one that
+        holds less is deleted."""
+        self._sweep = sweep
+        self._finished = int(sweep.data.metrics.get(FINISHED, -1))
+        self._trials = {}
+        for run in sorted(trials, key=lambda run: len(run.data.metrics) + len(run.data.params), reverse=True):
+            number = int(run.data.tags[Tag.TRIAL])
+            if number in self._trials:
+                self._client.delete_run(run.info.run_id)
+            else:
+                self._trials[number] = _TrialRun.of(run, found=True)
+
     def _describe(self, config_yaml: str) -> None:
         """Say that the sweep runs, what it is and what it runs on. MLflow's parameters keep their first value."""
         settled = self._sweep.data.params
@@ -196,7 +212,7 @@ class SweepRuns:
             Tag.STATE: SweepState.RUNNING,
             Tag.REASON: "",
             Tag.STORAGE: self._storage,
-            Tag.TRIALS: str(self._space.search.trials),
+            Tag.TRIALS: _planned(self._space),
             "mlflow.note.content": _in_words(self._space),
         }
         self._tag_sweep(tags | version_tags())
@@ -255,7 +271,7 @@ def _create_sweep_run(store: Store, space: SearchSpace, storage: str) -> Run:
         Tag.SWEEP: space.name,
         Tag.STATE: SweepState.RUNNING,
         Tag.STORAGE: storage,
-        Tag.TRIALS: str(space.search.trials),
+        Tag.TRIALS: _planned(space),
         MLFLOW_USER: resolve_tags()[MLFLOW_USER],
     }
     return store.client.create_run(experiment_id, tags=tags, run_name=space.name)
@@ -268,8 +284,12 @@ def _in_words(space: SearchSpace) -> str:
     return (
         f"Forget **{forgotten}** of `{space.task.teacher}`: {', '.join(aims)}"
         f"{', with ' + ', '.join(bounds) if bounds else ''}. "
-        f"{space.search.trials} trials of {space.trial.steps} steps, {space.search.sampler} sampler."
+        f"{space.budget}, a trial of {space.trial.steps} steps, {space.search.sampler} sampler."
     )
+
+
+def _planned(space: SearchSpace) -> str:
+    return "" if space.budget.trials is None else str(space.budget.trials)
 
 
 def _end(bound: float | None) -> str:

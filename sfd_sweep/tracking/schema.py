@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from sfd_sweep.config import SearchSpace, Settings
+from sfd_sweep.tracking.records import Spent
 from sfd_sweep.trial.report import Report
 
 
@@ -22,7 +23,7 @@ class Tag(StrEnum):
     STATE = "sfd.state"  # both
     REASON = "sfd.reason"  # both: why it failed or was stopped
     STORAGE = "sfd.storage"  # both: URI of the sweep's folder
-    TRIALS = "sfd.trials"  # trials that the sweep is to have
+    TRIALS = "sfd.trials"  # most trials that the sweep's budget allows; empty if it limits time alone
     TRIAL = "sfd.trial"  # number of the trial
     PARETO = "sfd.pareto"  # "true" on the front, else "false"
     SCORE = "sfd.score"  # combined score at the last evaluation
@@ -111,6 +112,36 @@ def metrics_to_report(metrics: Mapping[str, float]) -> Report | None:
         evaluation_seconds=below(metrics, "evaluation_seconds/"),
         dropped_samples=int(metrics["dropped_samples"]),
     )
+
+
+def sweep_metrics(
+    front_size: int, hypervolume: float, finished: int, slot_hours: float, spent: Spent
+) -> dict[str, float]:
+    """The metrics of a sweep after so many trials have ended; MLflow has them by that number.
+
+    Args:
+        slot_hours: hours that slots have spent on these trials.
+        spent: what the sweep has spent in all, also on starting slots and on trials that still run.
+
+    Returns:
+        `hypervolume` and `front_size`; `finished_trials`; `slot_hours`, and `seconds_per_trial`, the same for one
+        finished trial on average; `hours` and `gpu_hours`, the sweep's spending as its budget counts it; and
+        `hypervolume_per_gpu_hour`, or `hypervolume_per_slot_hour` where no GPU is used.
+    """
+    metrics = {
+        "hypervolume": hypervolume,
+        "front_size": float(front_size),
+        FINISHED: float(finished),
+        SLOT_HOURS: slot_hours,
+        "seconds_per_trial": slot_hours * 3600 / finished,
+        "hours": spent.hours,
+        "gpu_hours": spent.gpu_hours,
+    }
+    if spent.gpu_hours:
+        metrics["hypervolume_per_gpu_hour"] = hypervolume / spent.gpu_hours
+    elif slot_hours:
+        metrics["hypervolume_per_slot_hour"] = hypervolume / slot_hours
+    return metrics
 
 
 def below(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:

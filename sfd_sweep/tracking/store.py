@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from errno import ENOSPC
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
+from PIL import UnidentifiedImageError
+from requests.exceptions import HTTPError as RequestRefused
 from sqlalchemy.exc import SQLAlchemyError
 
 from sfd_sweep.errors import UserError
@@ -158,6 +161,21 @@ def refusals_of(uri: str) -> Iterator[None]:
             f"MLflow at {without_credentials(uri)} refuses: {one_line(error)} "
             "(`tracking.uri` in the search-space file or MLFLOW_TRACKING_URI says where it is)"
         ) from error
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether what a store has raised passes by itself: it is away or overloaded. A full disk does not."""
+    if isinstance(error, UserError) and error.__cause__:
+        error = error.__cause__
+    if "disk is full" in str(error) or isinstance(error, UnidentifiedImageError):
+        return False
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+    elif isinstance(error, RequestRefused) and error.response is not None:
+        status = error.response.status_code
+    else:
+        return isinstance(error, (SQLAlchemyError, OSError)) and getattr(error, "errno", None) != ENOSPC
+    return bool(status >= 500 or status == 429)
 
 
 def one_line(error: BaseException) -> str:

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sfd_sweep.config import CategoricalDistribution, Override, ReferenceKind, SearchSpace
+from sfd_sweep.config import Override, ReferenceKind, SearchSpace
 from sfd_sweep.datasets.finding import find_images
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.inception_weights import describe_weights
+from sfd_sweep.storage import check_location
 
 GUIDANCE = ("guidance_scale", "fake_score_guidance_scale", "fake_score_training_guidance_scale")
 BYTES = 4  # a float32
+MEGABYTE = 1e6
 TRAINED_COPIES = 10  # φ, θ and its average, ψ; two gradients; two moments for each of two optimisers
 
 
@@ -52,13 +54,34 @@ class Plan:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Disk of one unfinished trial in bytes: ψ, θ, its average, four moments, and the generator's folder."""
-        return self.teacher.parameter_count * BYTES * 7 + self.generator_bytes
+        """Disk of one unfinished trial in bytes: what it goes on from, and the generator's folder."""
+        return self.training_state_bytes + self.generator_bytes
+
+    @property
+    def training_state_bytes(self) -> int:
+        """Disk of what one trial goes on from in bytes: ψ, θ, its average, and four moments."""
+        return self.teacher.parameter_count * BYTES * 7
 
     @property
     def generator_bytes(self) -> int:
         """Disk of one generator's folder in bytes: its network, and the autoencoder that decodes its latents."""
         return (self.start.parameter_count + self.start.vae_parameter_count) * BYTES
+
+    @property
+    def slot_bytes(self) -> int:
+        """Most disk of a slot's trial in bytes: its last checkpoint, and beside it the next while it is written."""
+        return 2 * self.checkpoint_bytes
+
+    def weights_in_words(self, slots: int) -> str:
+        """Most disk that a sweep's weights take on so many slots: all of its trials may be on the front."""
+        trials, running = self.space.budget.trials, slots * self.slot_bytes / MEGABYTE
+        if trials is None:
+            each = "a member of the front" if self.space.keep_generators == "front" else "a trial"
+            return f"weights take at most {running:,.0f} MB and {self.generator_bytes / MEGABYTE:,.1f} MB {each}"
+        most = running + trials * self.generator_bytes / MEGABYTE
+        return f"weights take at most {most:,.0f} MB" + (
+            ", were all on the front" if self.space.keep_generators == "front" else ""
+        )
 
     @property
     def _models(self) -> tuple[ModelFolder, ...]:
@@ -101,7 +124,10 @@ def make_plan(space: SearchSpace) -> Plan:
     Raises:
         UserError: it does not; the message names the key and the remedy.
     """
+    check_location(space.storage)
     teacher = ModelFolder.open(space.task.teacher)
+    if teacher.reads_text:
+        raise UserError(f"task.teacher: {teacher.path} makes images of prompts; give a model of classes")
     start = teacher if space.task.start == "teacher" else ModelFolder.open(space.task.start)
     forget = tuple(class_index(teacher.class_names, name) for name in space.task.forget)
     plan = Plan(space=space, teacher=teacher, start=start, forget=forget)
@@ -115,16 +141,12 @@ def make_plan(space: SearchSpace) -> Plan:
 
 
 def _possible(space: SearchSpace, name: str) -> Iterator[Any]:
-    """The values that bound a parameter: its fixed value, its choices, or the ends of its range."""
+    """The values that bound a parameter: its fixed value, its choices or the ends of its range, and `otherwise`."""
     searched = space.parameters.searched()
     if name not in searched:
         yield space.parameters.fixed()[name]
         return
-    distribution = searched[name]
-    if isinstance(distribution, CategoricalDistribution):
-        yield from distribution.choices
-    else:
-        yield from (distribution.low, distribution.high)
+    yield from searched[name].edges().values()
 
 
 def _check_classes(plan: Plan) -> None:

@@ -20,11 +20,18 @@ from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation.evaluator import Judgement
 from sfd_sweep.storage import Folder
-from sfd_sweep.trial.layout import GENERATOR, GRID, REPORT, read_report, reported_steps, step_folder
+from sfd_sweep.trial.layout import (
+    GENERATOR,
+    GRID,
+    REPORT,
+    TRAINING_STATE,
+    is_reported,
+    read_report,
+    reported_steps,
+    step_folder,
+)
 from sfd_sweep.trial.report import Report
 from sfd_sweep.trial.workbench import Workbench
-
-TRAINING_STATE = "training.safetensors"
 
 
 @dataclass
@@ -81,7 +88,7 @@ class Trial:
             TrialFailed: training diverged, the generator makes images that are not finite, or the training state that
                 would be gone on from is lost.
         """
-        if not step_folder(self._folder, to).has(REPORT):
+        if not is_reported(self._folder, to):
             self._train_and_report(to)
         return read_report(self._folder, to)
 
@@ -177,10 +184,11 @@ def load_generator(folder: Folder, step: int, device: torch.device | str = "cpu"
             return OneStepGenerator.load(copy, device)
         except FileNotFoundError as error:
             raise UserError(
-                f"{saved.path} is missing; the trial keeps the generator of its last report alone"
+                f"{saved} is missing; a trial keeps the generator of its last report alone, and once it has ended "
+                "only on the front (`keep_generators`)"
             ) from error
         except UserError as error:
-            raise UserError(str(error).replace(str(copy), saved.path)) from error
+            raise UserError(str(error).replace(str(copy), str(saved))) from error
 
 
 def _judgement(
@@ -206,7 +214,7 @@ def _load_state(trainer: Trainer, folder: Folder) -> None:
         trainer.load_state(load(folder.read(TRAINING_STATE)))
     except (FileNotFoundError, SafetensorError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise TrialFailed(f"cannot go on from {folder.path}/{TRAINING_STATE}: missing or broken ({reason})") from error
+        raise TrialFailed(f"cannot go on from {folder}/{TRAINING_STATE}: missing or broken ({reason})") from error
 
 
 def _upload_generator(generator: OneStepGenerator, target: Folder) -> None:

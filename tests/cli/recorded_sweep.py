@@ -9,7 +9,7 @@ from sfd_sweep.config import SearchSpace
 from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.storage import Folder
 from sfd_sweep.tracking.recorder import Recorder
-from sfd_sweep.tracking.records import SweepState
+from sfd_sweep.tracking.records import Spent, SweepState
 from sfd_sweep.trial.report import Report, TrialState
 
 NAME = "recorded"
@@ -22,7 +22,7 @@ parameters:
   fake_score_forget_weight: {{type: float, low: 0.01, high: 1}}
   override: {{type: categorical, choices: [1, random]}}
   batch_size: 32
-search: {{trials: 5}}
+budget: {{trials: 5}}
 objectives:
   - {{metric: fd_classifier, goal: minimize, reference: 10}}
   - {{metric: unlearning_accuracy, goal: maximize, reference: 0}}
@@ -73,5 +73,5 @@ def record_sweep(folder: Path) -> None:
         if state is TrialState.COMPLETE:
             recorder.trial_reported(number, report(20, distance, accuracy), 0.25, picture.getvalue())
         recorder.trial_finished(number, state, "diverged at step 13" if state is TrialState.FAILED else None)
-    recorder.front_changed([0, 1, 2], 8.0, len(TRIALS))
+    recorder.front_changed([0, 1, 2], 8.0, len(TRIALS), Spent(0.5, 0.0))
     recorder.close(SweepState.COMPLETE)

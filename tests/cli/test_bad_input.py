@@ -20,10 +20,10 @@ SEARCHED = (
 )
 
 BAD_KEYS = {
-    "no assignment": (["search.trials"], "KEY=VALUE"),
+    "no assignment": (["budget.trials"], "KEY=VALUE"),
     "an assignment into a value": (["name.first=1"], "--set name.first=1"),
-    "an unknown key, with the nearest": (["search.trails=4"], "did you mean trials?"),
-    "a wrong type": (["search.trials=many"], "search.trials: must be a whole number"),
+    "an unknown key, with the nearest": (["budget.trails=4"], "did you mean trials?"),
+    "a wrong type": (["budget.trials=many"], "budget.trials: must be a whole number"),
     "low above high": (["parameters.alpha={type: float, low: 2, high: 1}"], "parameters.alpha.low"),
     "a logarithm of zero": (["parameters.generator_lr.low=0"], "parameters.generator_lr.low"),
     "an unknown sampler, with the nearest": (["search.sampler=tpee"], "did you mean tpe?"),
@@ -37,7 +37,7 @@ BAD_KEYS = {
     "nothing to search": ([f"parameters.{name}=1" for name in SEARCHED], "nothing is searched"),
     "an objective that nothing measures": (["objectives.0.metric=fd_clasifier"], "did you mean fd_classifier?"),
     "a direction that is not the metric's": (["objectives.0.goal=maximize"], "objectives.0.goal"),
-    "no trials": (["search.trials=0"], "search.trials: must be above 0"),
+    "no trials": (["budget.trials=0"], "budget.trials: must be above 0"),
     "evaluation beyond the last step": (["trial.evaluate_every=100"], "trial.evaluate_every"),
     "a diffusion step beyond the schedule": (["parameters.t_max=1001"], "parameters.t_max"),
     "an unknown teacher": (["task.teacher=builtin:digit"], "builtin:digits"),
@@ -243,7 +243,11 @@ MODELS = {
     "a field of another kind": ([*PRETRAIN, "--set", "channels=8"], "--set channels"),
     "a field without value": ([*PRETRAIN, "--set", "channels"], "KEY=VALUE"),
     "fields that do not go together": ([*PRETRAIN, "--set", "norm_groups=5"], "norm_groups 5 does not divide"),
-    "a network for larger images": ([*PRETRAIN, "--preset", "ddpm-cifar10"], "feature maps of 8, 4, 2, 1"),
+    "a network for larger images": (
+        [*PRETRAIN, "--preset", "ddpm-cifar10", "--set", "image_size=null"],
+        "feature maps of 8, 4, 2, 1",
+    ),
+    "images that are too large for the judge": ([*PRETRAIN, "--set", "image_size=32"], "judges images of 8×8 pixels"),
     "a network that halves too often": ([*PRETRAIN, "--set", "channels=[8,8,8,8,8]"], "halves its images 4 times"),
     "a cluster for nobody": ([*PRETRAIN, "--address", "auto"], "--workers"),
     "no cluster": ([*PRETRAIN, "--workers", "1", "--address", "127.0.0.1:1"], "no Ray cluster"),

@@ -10,6 +10,8 @@ from sfd_sweep.cli.display import Lines, LiveTable, View
 from sfd_sweep.sweep.observer import SweepPlan
 from sfd_sweep.trial.report import TrialState
 
+WEIGHTS = "weights take at most 7 MB"
+
 
 def tell(view: View, tmp_path, *, ended_earlier: int = 0) -> None:
     """Trials 0 to 2: the first is complete, the second has failed, the third runs."""
@@ -23,7 +25,7 @@ def tell(view: View, tmp_path, *, ended_earlier: int = 0) -> None:
         view.trial_finished(0, TrialState.COMPLETE, None)
         view.front_changed([0], 7.5)
 
-    view.sweep_started(SweepPlan(recorded, "/runs/recorded", slots=2, ended=ended_earlier))
+    view.sweep_started(SweepPlan(recorded, "/runs/recorded", slots=2, ended=ended_earlier, weights=WEIGHTS))
     if ended_earlier:
         trial_0()
     view.phase("starting 2 slots")
@@ -44,8 +46,8 @@ def screen(table: LiveTable, height: int = 30) -> str:
 def test_the_live_table_has_a_row_for_each_trial_with_the_metrics_of_the_search_space(tmp_path):
     table = LiveTable()
     tell(table, tmp_path)
-    title, *lines = screen(table).splitlines()
-    assert title == "recorded: training"
+    title, weights, *lines = screen(table).splitlines()
+    assert (title, weights) == ("recorded: training", WEIGHTS)
     assert [word for line in lines[:2] for word in line.split()] == [
         *("fd_", "unlearning_", "override_"),
         *("trial", "step", "classifier", "accuracy", "distance", "front", "state"),
@@ -82,7 +84,7 @@ def test_running_trials_are_shown_before_all_where_the_screen_is_low(tmp_path, m
     table = LiveTable()
     tell(table, tmp_path)
     monkeypatch.setattr("sfd_sweep.cli.display.MOST_ROWS", 1)
-    shown = [line.split()[0] for line in screen(table).splitlines()[3:-1]]
+    shown = [line.split()[0] for line in screen(table).splitlines()[4:-1]]
     assert shown == ["2"]
 
 
@@ -90,7 +92,8 @@ def test_without_a_terminal_every_event_is_a_line(tmp_path, capsys):
     tell(Lines(), tmp_path)
     events = [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()]
     assert events == [
-        "recorded: 5 trials of 20 steps, 2 at a time, in /runs/recorded",
+        "recorded: 5 trials, 20 steps a trial, 2 at a time, in /runs/recorded",
+        WEIGHTS,
         "starting 2 slots",
         "trial 0 starts: generator_lr 0.0001, fake_score_forget_weight 0.1, override 1",
         "trial 0 at step 20: fd_classifier 1.25, unlearning_accuracy 0.75, override_distance 4",
@@ -118,3 +121,13 @@ def test_a_view_knows_the_search_space_once_the_sweep_has_started(view, tmp_path
         _ = started.space
     tell(started, tmp_path)
     assert started.space.name == "recorded"
+
+
+def test_what_is_taken_over_from_earlier_sweeps_is_said_at_the_start(tmp_path, capsys):
+    earlier = ("taken over: 2", "left out: 1")
+    plan = SweepPlan(space(tmp_path), "/runs/recorded", slots=2, ended=0, weights=WEIGHTS, earlier=earlier)
+    lines, table = Lines(), LiveTable()
+    lines.sweep_started(plan)
+    table.sweep_started(plan)
+    assert [line.split("s  ")[1] for line in capsys.readouterr().out.splitlines()[1:]] == [WEIGHTS, *earlier]
+    assert screen(table).splitlines()[1:4] == [WEIGHTS, *earlier]

@@ -14,7 +14,7 @@ CIFAR10 = "SFD_SWEEP_CIFAR10"
 """The environment's name for a folder of CIFAR-10; without it, patches of two photographs stand in."""
 
 SHORT = settings(
-    *("search.trials=2", "trial.steps=6", "trial.evaluate_every=3", "resources.slots=2"),
+    *("budget.trials=2", "trial.steps=6", "trial.evaluate_every=3", "resources.slots=2"),
     *("evaluation.samples=300", "evaluation.forget_samples=60", "evaluation.final_samples=400"),
 )
 CLASSES = settings(

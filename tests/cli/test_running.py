@@ -9,7 +9,7 @@ import pytest
 
 DIGITS = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 SMALL = [
-    *("search.first=[]", "search.trials=2", "trial.steps=2", "trial.evaluate_every=1", "resources.slots=1"),
+    *("search.first=[]", "budget.trials=2", "trial.steps=2", "trial.evaluate_every=1", "resources.slots=1"),
     *("evaluation.samples=90", "evaluation.forget_samples=20", "evaluation.final_samples=null"),
     *("constraints=[]", "parameters.batch_size=8", "parameters.forget_batch_size=4"),
 ]
@@ -59,6 +59,9 @@ PLAN = {
     "in all": "up to 320 updates, 32 evaluations, 96,000 samples",
     "samples": "2,000 retained and 1,000 forgotten; the front once more on 10,000",
     "memory": "6.4 MB a worker",  # ten float32 copies of the parameters
+    "disk": "0.6 MB a generator and 4.5 MB a training state, beside grids of samples",
+    "running": "slots × 10.3 MB, the last checkpoint of each and the next while it is written",
+    "kept": "0.6 MB for each of the members of the front, at most 10.3 MB; as much in MLflow for",
     "generator_lr": "from 2e-05 to 0.0003",
     "batch_size": "64",
     "unlearning_accuracy": "maximize, reference 0",
@@ -74,9 +77,19 @@ def test_a_dry_run_prints_the_plan_without_passwords_and_makes_nothing(command, 
     lines = [re.split("  +", line.strip()) for line in said.out.replace("\n  ", "\n ?  ").splitlines()]
     told = {line[0].strip("? "): line[1] for line in lines if len(line) > 1}
     for name, value in PLAN.items():
-        assert value in said.out if name == "" else told[name].startswith(value), name
+        assert value in said.out if name in ("", "running", "kept") else told[name].startswith(value), name
     assert "secret" not in said.out
     assert not list(folder.iterdir())
+
+
+def test_a_dry_run_shows_a_bucket_and_refuses_one_with_credentials_without_showing_them(command, folder):
+    said = command("run", str(DIGITS), "--dry-run", *settings("storage=s3://bucket/a?endpoint_override=minio:9000"))
+    assert (said.code, said.err) == (0, "")
+    assert re.search(r"^storage +s3://bucket/a/digits-forget-0\?endpoint_override=minio:9000 *$", said.out, re.M)
+    said = command("run", str(DIGITS), "--dry-run", *settings("storage=s3://me:geheim@bucket/a"))
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "the s3:// URI holds credentials" in said.err
+    assert "geheim" not in said.err
 
 
 @pytest.mark.parametrize("override", ["[2, 3]", "2", "random", "classifier", "[2, drei]", "[2, 3, 4]", "[2, 1]"])
@@ -106,7 +119,8 @@ def test_a_sweep_is_found_by_its_name(place, recorded, folder, monkeypatch):
     from sfd_sweep.sweep.location import locate
 
     if place == "storage":
-        assert locate("x", storage=Path("elsewhere")) == "elsewhere/x"
+        assert locate("x", storage="elsewhere") == "elsewhere/x"
+        assert locate("x", storage="s3://bucket/a?region=b") == "s3://bucket/a/x?region=b"
     elif place == "record":
         assert locate(NAME, uri=f"sqlite:///{recorded}/mlflow.db") == (recorded / "runs" / NAME).as_uri()
     else:

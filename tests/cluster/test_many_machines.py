@@ -64,7 +64,7 @@ def test_a_sweep_loses_a_machine_and_nothing_else(
     sweep = tmp_path / "stub"
     with machines.running(
         *(str(Path(__file__).parent / "sweep_with_stub.py"), machines.address, str(tmp_path), server, "1.5"),
-        *(f"search.trials={TRIALS}", "resources.slots=2", "resources.cpus_per_worker=1"),
+        *(f"budget.trials={TRIALS}", "resources.slots=2", "resources.cpus_per_worker=1"),
         cwd=tmp_path,
     ) as program:
         _wait_until(lambda: len({note["pid"] for note in notes(sweep) if note["what"] == "training"}) == 2, program)
@@ -112,7 +112,7 @@ def test_a_sweep_is_handed_over_from_outside(
     machines: Machines, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = [
-        *("search.first=[]", "search.trials=2", "trial.steps=2", "trial.evaluate_every=1", "resources.slots=1"),
+        *("search.first=[]", "budget.trials=2", "trial.steps=2", "trial.evaluate_every=1", "resources.slots=1"),
         *("evaluation.samples=90", "evaluation.forget_samples=20", "evaluation.final_samples=null", "constraints=[]"),
         *("parameters.batch_size=8", "parameters.forget_batch_size=4", f"storage={tmp_path / 'runs'}"),
         *(f"tracking.uri={server}", "name=from-outside"),

@@ -21,7 +21,7 @@ exec "$@"
 SCONTROL = """#!/usr/bin/env bash
 if [[ $1 == show ]]; then printf 'node-a\\nnode-b\\n'; else echo "$@" >> "$PLAYED/requeued"; fi
 """
-SLEEPY = ["trial.steps=400", "trial.evaluate_every=10", "search.trials=2", "search.first=[]", "resources.slots=2"]
+SLEEPY = ["trial.steps=400", "trial.evaluate_every=10", "budget.trials=2", "search.first=[]", "resources.slots=2"]
 SMALL = ["evaluation.samples=90", "evaluation.forget_samples=20", "evaluation.final_samples=null", "constraints=[]"]
 
 

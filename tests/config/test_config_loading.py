@@ -43,9 +43,10 @@ parameters:
     choices: [1, random]
   alpha: 1.2
 search:
-  trials: 16
   first:
   - generator_lr: 2e-4
+budget:
+  trials: 16
 objectives:
 - metric: fd_classifier
   goal: minimize
@@ -115,21 +116,21 @@ def test_the_first_point_of_the_digits_example_makes_valid_settings() -> None:
 
 def test_an_override_replaces_a_value() -> None:
     overrides = [
-        "search.trials=4",
+        "budget.trials=4",
         "objectives.0.reference=5",
         "parameters.override=2",
         "tracking.uri=sqlite:///a=b.db",
     ]
     space = parse_search_space(TEXT, "x.yaml", overrides)
-    assert space.search.trials == 4
+    assert space.budget.trials == 4
     assert space.objectives[0].reference == 5
     assert space.parameters.fixed()["override"] == 2
     assert space.tracking.uri == "sqlite:///a=b.db"
 
 
 def test_overrides_apply_in_order() -> None:
-    space = parse_search_space(TEXT, "x.yaml", ["search.trials=4", "search.trials=5"])
-    assert space.search.trials == 5
+    space = parse_search_space(TEXT, "x.yaml", ["budget.trials=4", "budget.trials=5"])
+    assert space.budget.trials == 5
 
 
 def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
@@ -143,16 +144,21 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
     ("override", "message"),
     [
         # keys
-        ("search.trails=4", "search.trails: unknown key; did you mean trials?"),
-        ("serch.trials=4", "serch: unknown key; did you mean search?"),
+        ("budget.trails=4", "budget.trails: unknown key; did you mean trials?"),
+        ("serch.sampler=gp", "serch: unknown key; did you mean search?"),
+        ("search.trials=4", "search.trials: is budget.trials now; move it there"),
+        ("budget={}", "budget: must set trials, hours or gpu_hours, so that the sweep has an end"),
+        ("budget.hours=0", "budget.hours: must be above 0, not 0"),
+        ("budget.gpu_hours=8", "budget.gpu_hours: no GPU is used, as resources.gpus_per_worker is 0; write hours "
+         "instead"),
         ("parameters.generater_lr=1", "parameters.generater_lr: unknown key; did you mean generator_lr?"),
         ("task.override=1", "task.override: unknown key; use kind, teacher, start or forget"),
         ("objectives.0.weigth=2", "objectives.0.weigth: unknown key; did you mean weight?"),
         # values of a fixed kind
-        ("search.trials=0", "search.trials: must be above 0, not 0"),
-        ("search.trials='16'", 'search.trials: must be a whole number, not "16"'),
-        ("search.trials=1.5", "search.trials: must be a whole number, not 1.5"),
-        ("search.trials=true", "search.trials: must be a whole number, not true"),
+        ("budget.trials=0", "budget.trials: must be above 0, not 0"),
+        ("budget.trials='16'", 'budget.trials: must be a whole number, not "16"'),
+        ("budget.trials=1.5", "budget.trials: must be a whole number, not 1.5"),
+        ("budget.trials=true", "budget.trials: must be a whole number, not true"),
         ("search.seed=4294967296", "search.seed: must be below 4294967296, not 4294967296"),
         ("search.sampler=tpee", "search.sampler: must be tpe, nsga2, nsga3, gp, qmc or random, not \"tpee\"; "
          "did you mean tpe?"),
@@ -270,9 +276,9 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("objectives.7.metric=fid", "objectives is a list of 2; use an index, the first is 0"),
         ("objectives.first.metric=fid", "objectives is a list of 2; use an index, the first is 0"),
         ("name.x=3", "name is \"small\", so it has no 'x' to set"),
-        ("search.trials", "write KEY=VALUE, such as search.trials=4"),
-        ("=4", "write KEY=VALUE, such as search.trials=4"),
-        ("search.trials=[", "not valid YAML: expected the node content, but found '<stream end>' (while parsing a flow "
+        ("budget.trials", "write KEY=VALUE, such as budget.trials=4"),
+        ("=4", "write KEY=VALUE, such as budget.trials=4"),
+        ("budget.trials=[", "not valid YAML: expected the node content, but found '<stream end>' (while parsing a flow "
          "node that begins in line 1)"),
     ],
 )  # fmt: skip
@@ -290,19 +296,20 @@ def test_a_metric_that_needs_real_images_is_refused_where_the_teacher_stands_in_
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("trials: 16", "trails: 16", "x.yaml:15: search.trails: unknown key; did you mean trials? (and 1 more)"),
-        ("  trials: 16\n", "", "x.yaml:14: search.trials: is missing (trials in the sweep)"),
+        ("trials: 16", "trails: 16", "x.yaml:18: budget.trails: unknown key; did you mean trials?"),
+        ("budget:\n  trials: 16\n", "", "x.yaml:1: budget: is missing (What a sweep may spend: beyond the limit "
+         "that is reached first no trial begins; those that run go on.)"),
         ("low: 3e-5", "low: 0", "x.yaml:9: parameters.generator_lr.low: must be above 0 with log: true, not 0; raise "
          "it, or leave log out"),
         ("[1, random]", "[1,\n      0]", "x.yaml:10: parameters.override: 0 is forgotten, so it cannot be what "
          "replaces it; choose another class"),
         ("[1, random]", "[1,\n      2.5]", "x.yaml:13: parameters.override.choices.1: must be a whole number, text or "
          "a list, not 2.5"),
-        ("2e-4", "2", "x.yaml:17: search.first.0.generator_lr: must be from 3e-05 to 0.0006 as in "
+        ("2e-4", "2", "x.yaml:16: search.first.0.generator_lr: must be from 3e-05 to 0.0006 as in "
          "parameters.generator_lr, not 2"),
-        ("reference: 0", "reference: 2", "x.yaml:24: objectives.1.reference: must be from 0 to below 1, as "
+        ("reference: 0", "reference: 2", "x.yaml:25: objectives.1.reference: must be from 0 to below 1, as "
          "unlearning_accuracy is a share, not 2"),
-        ("max: 40", "max: forty", 'x.yaml:27: constraints.0.max: must be a number, not "forty"'),
+        ("max: 40", "max: forty", 'x.yaml:28: constraints.0.max: must be a number, not "forty"'),
         ("steps: 60", "steps: 0\n  seed: -1", "x.yaml:6: trial.steps: must be above 0, not 0 (and 1 more)"),
         ("steps: 60", "steps: 60\n  steps: 40", "x.yaml:7: trial.steps: is there already; remove one"),
         ("  forget: [0]", "\tforget: [0]", "x.yaml:4: not valid YAML: found character '\\t' that cannot start "
@@ -340,7 +347,7 @@ def test_a_mistake_that_an_override_makes_elsewhere_is_named_with_the_line_of_th
 @pytest.mark.parametrize("text", ["", "# nothing but a comment\n", "---\n"])
 def test_an_empty_file_is_refused(text: str) -> None:
     assert message_of(text) == (
-        "x.yaml: is empty; a search space needs at least name, task, trial, parameters, search, objectives"
+        "x.yaml: is empty; a search space needs at least name, task, trial, parameters, budget, objectives"
     )
 
 
@@ -350,7 +357,7 @@ def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
 
 
 def test_two_documents_in_a_file_are_refused() -> None:
-    assert message_of(TEXT + "---\nname: other\n").startswith("x.yaml:28: not valid YAML: but found another document")
+    assert message_of(TEXT + "---\nname: other\n").startswith("x.yaml:29: not valid YAML: but found another document")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
@@ -414,7 +421,7 @@ def test_any_search_space_survives_a_dump(parameters: dict[str, Any], teacher: s
             "task": {"teacher": teacher, "forget": [0]},
             "trial": {"steps": 60, "evaluate_every": 20},
             "parameters": parameters,
-            "search": {"trials": 1},
+            "budget": {"trials": 1},
             "objectives": [{"metric": "fd_classifier", "goal": "minimize", "reference": math.pi}],
             "tracking": {"uri": uri},
         }
@@ -435,8 +442,8 @@ def test_the_schema_accepts_the_example() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "path"),
     [
-        ("trials: 16", "trials: 16\n  sample: tpe", "$.search"),
-        ("trials: 16", "trials: 0", "$.search.trials"),
+        ("trials: 16", "trials: 16\n  sample: tpe", "$.budget"),
+        ("trials: 16", "trials: 0", "$.budget.trials"),
         ("low: 3e-5", "low: a", "$.parameters.generator_lr"),
         ("metric: override_distance", "metric: overide_distance", "$.constraints[0].metric"),
     ],

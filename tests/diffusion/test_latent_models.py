@@ -288,7 +288,7 @@ def test_a_pickle_file_that_is_more_or_less_than_tensors_is_refused_and_not_run(
         (
             "model_index.json",
             {"text_encoder_2": ["transformers", "T5EncoderModel"]},
-            "text-to-image model (DiTPipeline)",
+            "is a DiTPipeline, which is not supported",
         ),
         (
             "scheduler/scheduler_config.json",

@@ -107,7 +107,11 @@ def test_a_description_that_is_no_json_object_is_named(teacher, content):
         ("unet/config.json", {"_class_name": "DiTTransformer2DModel"}, "it is DiTTransformer2DModel"),
         ("unet/config.json", {"in_channels": 4, "out_channels": 4}, "4 channels, which are no image"),
         ("unet/config.json", {"out_channels": 3}, "out_channels must be in_channels (1), or twice that"),
-        ("model_index.json", {"unet": ["diffusers", "UNet2DConditionModel"]}, "text-to-image model (DDPMPipeline)"),
+        (
+            "model_index.json",
+            {"unet": ["diffusers", "UNet2DConditionModel"]},
+            "is a DDPMPipeline, which is not supported",
+        ),
         ("model_index.json", {"text_encoder": ["transformers", "CLIPTextModel"]}, "text-to-image"),
         ("model_index.json", {"vqvae": ["diffusers", "VQModel"]}, "components that are not known: vqvae"),
         ("model_index.json", {"unet": None}, "it names neither"),

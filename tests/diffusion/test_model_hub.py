@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from tiny_latent_models import save_dit
 from tiny_models import save_teacher, tiny_model
+from tiny_text_models import save_stable_diffusion
 
 from sfd_sweep import hub
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.diffusion.weights import OLD_WEIGHTS, WEIGHTS
+from sfd_sweep.errors import UserError
 
 
 @pytest.fixture(name="fetched")
@@ -36,12 +38,19 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("save", [save_dit, lambda folder: save_teacher(folder, tiny_model())])
+@pytest.mark.parametrize("save", [save_dit, lambda folder: save_teacher(folder, tiny_model()), save_stable_diffusion])
 def test_descriptions_and_whole_weights_are_fetched_and_nothing_else(tmp_path, fetched, save):
     repository = save(tmp_path / "repository")
     needed = files(repository)
-    network = next(repository.glob("[ut]*"))
-    for surplus in ("README.md", f"{network.name}/{OLD_WEIGHTS}", f"{network.name}/model.fp16.safetensors", "x.ckpt"):
+    network = next(path for name in ("unet", "transformer") if (path := repository / name).is_dir())
+    (repository / "safety_checker").mkdir()
+    for surplus in (
+        "README.md",
+        f"{network.name}/{OLD_WEIGHTS}",
+        f"{network.name}/model.fp16.safetensors",
+        "x.ckpt",
+        "safety_checker/model.safetensors",
+    ):
         (repository / surplus).write_bytes(b"large")
     assert ModelFolder.open("owner/name").parameter_count > 0
     assert files(fetched) == needed
@@ -53,3 +62,11 @@ def test_old_weights_are_fetched_where_there_are_no_others(tmp_path, fetched):
     (repository / "transformer" / OLD_WEIGHTS).write_bytes(b"not needed")
     ModelFolder.open("owner/name")
     assert files(fetched) == files(repository) - {f"transformer/{OLD_WEIGHTS}"}
+
+
+def test_of_a_pipeline_that_is_not_supported_no_weights_are_fetched(tmp_path, fetched):
+    index = save_stable_diffusion(tmp_path / "repository") / "model_index.json"
+    index.write_text(index.read_text().replace("CLIPTextModel", "T5EncoderModel"))
+    with pytest.raises(UserError, match="its text_encoder is T5EncoderModel"):
+        ModelFolder.open("owner/name")
+    assert files(fetched) == {"model_index.json"}

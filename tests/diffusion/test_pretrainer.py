@@ -10,11 +10,14 @@ from torch import nn
 
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.datasets.sources import load_images
-from sfd_sweep.diffusion.pretrainer import Pretrainer, check_images, new_teacher
+from sfd_sweep.diffusion.examples import LabeledExamples
+from sfd_sweep.diffusion.new_teacher import check_images, new_teacher
+from sfd_sweep.diffusion.pretrainer import Pretrainer
 from sfd_sweep.diffusion.pretraining_recipe import PRESETS, Pretraining
 from sfd_sweep.errors import UserError
 
 DIGITS = load_images("builtin:digits")
+EXAMPLES = LabeledExamples(DIGITS)
 TINY = Pretraining(channels=(8, 8), norm_groups=4, steps=20, batch_size=16)
 PHOTOGRAPHS = {
     "prediction_type": "epsilon",
@@ -76,13 +79,13 @@ def digits_losses_by_hand(steps: int) -> list[float]:
 
 
 def test_the_digits_preset_trains_as_it_is_written_out_by_hand():
-    pretrainer = Pretrainer(DIGITS, PRESETS["digits"])
+    pretrainer = Pretrainer(EXAMPLES, PRESETS["digits"])
     losses = [pretrainer.update().item() for _ in range(8)]
     assert losses == pytest.approx(digits_losses_by_hand(8), rel=1e-4)
 
 
 def test_the_average_is_exponential_from_the_first_step_on():
-    pretrainer = Pretrainer(DIGITS, TINY.with_changes({"ema_decay": 0.75}))
+    pretrainer = Pretrainer(EXAMPLES, TINY.with_changes({"ema_decay": 0.75}))
     bias = "network.conv_out.bias"
     seen = [after(1, pretrainer).model.state_dict()[bias].clone() for _ in range(3)]
     expected = 0.75 * (0.75 * seen[0] + 0.25 * seen[1]) + 0.25 * seen[2]
@@ -92,7 +95,7 @@ def test_the_average_is_exponential_from_the_first_step_on():
 @pytest.mark.parametrize("micro_batch_size", [1, 5, 16])
 def test_micro_batches_add_up_to_the_gradient_of_the_whole(micro_batch_size):
     def gradient(**changes) -> torch.Tensor:
-        pretrainer = Pretrainer(DIGITS, TINY.with_changes({"gradient_clip": 1e9, **changes}))
+        pretrainer = Pretrainer(EXAMPLES, TINY.with_changes({"gradient_clip": 1e9, **changes}))
         pretrainer.update()
         return torch.cat([weight.grad.flatten() for weight in pretrainer.model.parameters()])
 
@@ -105,9 +108,9 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole(micro_batch_size):
 @pytest.mark.parametrize("interrupted_at", [0, 1, 7])
 def test_a_run_that_goes_on_from_a_file_ends_as_one_without_interruption(changes, interrupted_at):
     recipe = TINY.with_changes(changes)
-    whole = after(20, Pretrainer(DIGITS, recipe))
-    first = after(interrupted_at, Pretrainer(DIGITS, recipe))
-    second = Pretrainer(DIGITS, recipe)
+    whole = after(20, Pretrainer(EXAMPLES, recipe))
+    first = after(interrupted_at, Pretrainer(EXAMPLES, recipe))
+    second = Pretrainer(EXAMPLES, recipe)
     second.load_state(load(save(first.state())))
     assert second.step == interrupted_at
     assert_equal(after(20 - interrupted_at, second).state(), whole.state())
@@ -116,7 +119,7 @@ def test_a_run_that_goes_on_from_a_file_ends_as_one_without_interruption(changes
 @pytest.mark.parametrize("of", ["epsilon", "v_prediction"])
 def test_the_loss_is_the_plain_error_of_what_is_predicted(of):
     """A network that puts out zeros errs by all of ε, or by all of v = a·ε - b·x_0."""
-    pretrainer = Pretrainer(DIGITS, TINY.with_changes({"prediction_type": of, "batch_size": 512}))
+    pretrainer = Pretrainer(EXAMPLES, TINY.with_changes({"prediction_type": of, "batch_size": 512}))
     for weight in pretrainer.model.network.conv_out.parameters():
         nn.init.zeros_(weight)
     random = torch.Generator().manual_seed(0)
@@ -140,7 +143,7 @@ def test_every_second_photograph_is_seen_mirrored():
             seen.append(batch.x_0)
             return super().backward(batch)
 
-    Watching(half, TINY.with_changes({"horizontal_flips": True, "batch_size": 400})).update()
+    Watching(LabeledExamples(half), TINY.with_changes({"horizontal_flips": True, "batch_size": 400})).update()
     as_it_is = (seen[0] == half.images[0]).flatten(1).all(1)
     mirrored = (seen[0] == half.images[0].flip(-1)).flatten(1).all(1)
     assert bool((as_it_is ^ mirrored).all())
@@ -149,7 +152,7 @@ def test_every_second_photograph_is_seen_mirrored():
 
 def test_the_learning_rate_warms_up_and_then_stays():
     recipe = TINY.with_changes({"lr_schedule": "constant", "warm_up_steps": 4, "lr": 0.4})
-    pretrainer = Pretrainer(DIGITS, recipe)
+    pretrainer = Pretrainer(EXAMPLES, recipe)
     rates = []
     for _ in range(6):
         rates.append(pretrainer.optimizer.param_groups[0]["lr"])
@@ -158,7 +161,7 @@ def test_the_learning_rate_warms_up_and_then_stays():
 
 
 def test_dropout_is_at_work_in_training_and_never_in_the_teacher():
-    pretrainer = Pretrainer(DIGITS, TINY.with_changes({"dropout": 0.5}))
+    pretrainer = Pretrainer(EXAMPLES, TINY.with_changes({"dropout": 0.5}))
     x_t, t, c = torch.zeros(2, 1, 8, 8), torch.tensor([5, 5]), torch.tensor([1, 1])
 
     def outputs(model):
@@ -178,7 +181,7 @@ def test_dropout_is_at_work_in_training_and_never_in_the_teacher():
 def test_global_random_numbers_neither_matter_nor_change(dropout):
     def run(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        loss = after(2, Pretrainer(DIGITS, TINY.with_changes({"dropout": dropout}))).update()
+        loss = after(2, Pretrainer(EXAMPLES, TINY.with_changes({"dropout": dropout}))).update()
         number = torch.rand(())
         torch.manual_seed(seed)
         assert torch.equal(number, torch.rand(()))
@@ -189,8 +192,8 @@ def test_global_random_numbers_neither_matter_nor_change(dropout):
 
 
 def test_bfloat16_is_for_products_alone():
-    pretrainer = Pretrainer(DIGITS, TINY.with_changes({"precision": "bfloat16"}))
-    exact = Pretrainer(DIGITS, TINY)
+    pretrainer = Pretrainer(EXAMPLES, TINY.with_changes({"precision": "bfloat16"}))
+    exact = Pretrainer(EXAMPLES, TINY)
     losses = [pretrainer.update() for _ in range(3)]
     expected = [exact.update() for _ in range(3)]
     assert torch.stack(losses) == pytest.approx(torch.stack(expected).numpy(), rel=0.02)
@@ -210,7 +213,7 @@ def photographs(size: int) -> LabeledImages:
 
 def published(preset: str) -> UNet2DModel:
     with torch.device("meta"):
-        return new_teacher(photographs(PRESETS[preset].image_size), PRESETS[preset]).network
+        return new_teacher(LabeledExamples(photographs(PRESETS[preset].image_size)), PRESETS[preset]).network
 
 
 def test_the_published_network_has_its_published_size():

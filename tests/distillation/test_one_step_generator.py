@@ -154,7 +154,7 @@ def test_the_pipeline_takes_noise_from_a_generator():
 
 def test_the_pipeline_refuses_what_it_cannot_do():
     pipeline = pipeline_of(generator())
-    with pytest.raises(ValueError, match="2 labels need 2 seeds, not 3"):
+    with pytest.raises(ValueError, match="2 images need 2 seeds, not 3"):
         pipeline(labels=[0, 1], seeds=[0, 1, 2])
     with pytest.raises(ValueError, match="none of pil, np, pt"):
         pipeline(labels=[0], output_type="jpeg")

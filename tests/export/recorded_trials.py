@@ -28,7 +28,7 @@ parameters:
   batch_size: 8
   forget_batch_size: 4
   ema_decay: 0.5
-search: {{trials: 4}}
+budget: {{trials: 4}}
 objectives:
   - {{metric: fd_classifier, goal: minimize, reference: 50}}
   - {{metric: unlearning_accuracy, goal: maximize, reference: 0}}

@@ -238,6 +238,15 @@ def test_a_trial_without_weights_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_trial_whose_generator_was_not_kept_says_why_and_what_to_do(sweep: Sweep, tmp_path: Path) -> None:
+    record = sweep.results.record
+    pruned = Results(replace(record, summary=replace(record.summary, storage=(tmp_path / "empty").as_uri())))
+    expected = "trial 1 of small is pruned and not on the front, so its generator was not kept: choose a member of the "
+    expected += r"front \([03, ]+\), or run a sweep with `keep_generators: all`"
+    with pytest.raises(UserError, match=expected):
+        export_trial(pruned, pruned.select(trial=PRUNED), tmp_path / "out", uri=sweep.uri)
+
+
 def test_a_target_in_no_folder_is_refused(sweep: Sweep, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no folder .*/nowhere to export into"):
         export_trial(sweep.results, sweep.results.select(trial=FRONT), tmp_path / "nowhere" / "out", uri=sweep.uri)

@@ -14,32 +14,42 @@ from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import parse_search_space
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.storage import Folder
-from sfd_sweep.trial.layout import GRID, REPORT, read_report, reported_steps, step_folder, trial_folder
+from sfd_sweep.trial.layout import (
+    GENERATOR,
+    GRID,
+    REPORT,
+    is_reported,
+    read_report,
+    reported_steps,
+    step_folder,
+    trial_folder,
+)
 from sfd_sweep.trial.report import Report
 
 NOTES = "notes.jsonl"
 
-
-def make_space(storage: Path, *overrides: str) -> SearchSpace:
-    """A small search space: 4 trials of 6 steps with an evaluation every 2, one slot."""
-    text = f"""
+SEARCH_SPACE = """
 name: stub
-task: {{teacher: builtin:digits, forget: [0]}}
-trial: {{steps: 6, evaluate_every: 2}}
+task: {teacher: builtin:digits, forget: [0]}
+trial: {steps: 6, evaluate_every: 2}
 parameters:
-  guidance_scale: {{type: float, low: 1, high: 2}}
-  generator_lr: {{type: float, low: 1.0e-5, high: 1.0e-3, log: true}}
-  override: {{type: categorical, choices: [1, random]}}
-search: {{sampler: random, trials: 4}}
+  guidance_scale: {type: float, low: 1, high: 2}
+  generator_lr: {type: float, low: 1.0e-5, high: 1.0e-3, log: true}
+  override: {type: categorical, choices: [1, random]}
+search: {sampler: random}
+budget: {trials: 4}
 objectives:
-  - {{metric: fd_classifier, goal: minimize, reference: 20}}
-  - {{metric: unlearning_accuracy, goal: maximize, reference: 0}}
-constraints: [{{metric: override_distance, max: 40}}]
-evaluation: {{samples: 100, forget_samples: 50}}
-resources: {{slots: 1, cpus_per_worker: 0.5}}
-storage: {storage}
+  - {metric: fd_classifier, goal: minimize, reference: 20}
+  - {metric: unlearning_accuracy, goal: maximize, reference: 0}
+constraints: [{metric: override_distance, max: 40}]
+evaluation: {samples: 100, forget_samples: 50}
+resources: {slots: 1, cpus_per_worker: 0.5}
 """
-    return parse_search_space(text, "stub.yaml", overrides)
+
+
+def make_space(storage: Path | str, *overrides: str) -> SearchSpace:
+    """A small search space: 4 trials of 6 steps with an evaluation every 2, one slot."""
+    return parse_search_space(SEARCH_SPACE, "stub.yaml", [f"storage={storage}", *overrides])
 
 
 def picture() -> bytes:
@@ -71,6 +81,7 @@ class StubBuild:
         crashes: how often the lab raises an error of its own at a trial's step 4, by number.
         broken: the user's mistake that keeps any lab from being built.
         defective: whether building raises an error that is nobody's mistake.
+        notes: local folder of the notes, if the sweep's own folder is not on a disk.
     """
 
     seconds: float = 0.0
@@ -78,6 +89,7 @@ class StubBuild:
     crashes: dict[int, int] = field(default_factory=dict)
     broken: str | None = None
     defective: bool = False
+    notes: Path | None = None
 
     def __call__(self, space: SearchSpace, sweep: Folder) -> "StubLab":
         if self.broken:
@@ -91,12 +103,13 @@ class StubLab:
     def __init__(self, build: StubBuild, space: SearchSpace, sweep: Folder) -> None:
         self.build = build
         self.sweep = sweep
+        self.notes = build.notes or Path(sweep.path)
         self.note("built", -1)
 
     def note(self, what: str, number: int, **more: Any) -> None:
         line = {"what": what, "number": number, "pid": os.getpid(), "time": time.time(), **more}
-        Path(self.sweep.path).mkdir(parents=True, exist_ok=True)
-        with (Path(self.sweep.path) / NOTES).open("a") as stream:
+        self.notes.mkdir(parents=True, exist_ok=True)
+        with (self.notes / NOTES).open("a") as stream:
             stream.write(json.dumps(line) + "\n")
 
     def start(self, number: int, settings: Settings) -> "StubTrial":
@@ -115,7 +128,7 @@ class StubTrial:
         self.folder = trial_folder(lab.sweep, number)
 
     def advance(self, to: int) -> Report:
-        if not step_folder(self.folder, to).has(REPORT):
+        if not is_reported(self.folder, to):
             self.train(to)
         return read_report(self.folder, to)
 
@@ -125,16 +138,17 @@ class StubTrial:
         time.sleep(self.lab.build.seconds)
         if self.number in self.lab.build.fails:
             raise TrialFailed(f"trial {self.number} diverged")
-        crashes = [note for note in notes(Path(self.lab.sweep.path)) if note["what"] == "crashing"]
+        crashes = [note for note in notes(self.lab.notes) if note["what"] == "crashing"]
         if to == 4 and len(crashes) < self.lab.build.crashes.get(self.number, 0):
             self.lab.note("crashing", self.number, before=before, to=to)
             raise ValueError("a defect\nwith details")
-        self.lab.note("trained", self.number, before=before, to=to)
         target = step_folder(self.folder, to)
         target.write(GRID, picture())
+        (target / GENERATOR).write("model_index.json", b"{}")
         seconds = {"training": 1.0, "evaluating": 0.25, "saving": 0.125}
         report = Report(to, figures(self.settings, to), {"retained": 100, "forgotten": 50}, {}, seconds)
         target.write(REPORT, report.to_json().encode())
+        self.lab.note("trained", self.number, before=before, to=to)
 
 
 class Notebook:

@@ -17,7 +17,7 @@ name: small
 task: {teacher: "builtin:digits", forget: [0]}
 trial: {steps: 20, evaluate_every: 10}
 parameters: {forget_weight: {type: float, low: 0.01, high: 1}, override: 1}
-search: {trials: 6}
+budget: {trials: 6}
 objectives:
   - {metric: fd_classifier, goal: minimize, reference: 10}
   - {metric: unlearning_accuracy, goal: maximize, reference: 0}

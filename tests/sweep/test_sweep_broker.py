@@ -242,3 +242,46 @@ async def test_a_trial_that_kills_one_slot_after_another_fails() -> None:
         await take(broker, slot=slot)
         await broker.lost(slot)
     assert await asked == Failed("its worker process died")
+
+
+@in_loop
+async def test_a_broker_that_is_to_finish_has_what_is_under_way_answered_and_nothing_else_begun() -> None:
+    broker = Broker(2)
+    running = await call(broker, advance(0))
+    order = await take(broker)
+    waiting = await call(broker, advance(1))  # its slot is not up yet
+    await broker.finish()
+    assert await waiting is None
+    assert await broker.call(advance(0, to=4)) is None
+    assert not running.done()
+    await broker.answer(0, order.ticket, done(2))
+    assert await running == done(2)
+
+
+@in_loop
+async def test_a_broker_that_was_started_again_goes_on_with_the_slots_that_still_ask() -> None:
+    before = Broker(2)
+    await call(before, advance(0))
+    ticket = (await take(before, slot=1)).ticket
+    broker = Broker(2)  # and slot 0 had been closed
+    asked = [await call(broker, advance(0)), await call(broker, advance(0))]  # one is Ray's repetition
+    await broker.answer(1, ticket, done(2))  # to an order that this broker has not given
+    order = await take(broker, slot=1, after=ticket)
+    assert order.command == advance(0)
+    await broker.answer(1, order.ticket, done(2))
+    assert await asyncio.gather(*asked) == [done(2), done(2)]
+    await broker.release(0, wanted=1)
+    await call(broker, advance(1))
+    assert (await take(broker, slot=1, after=order.ticket)).command == advance(1)
+
+
+@in_loop
+async def test_a_slot_that_gives_up_for_all_closes_all_and_says_why() -> None:
+    broker = Broker(2)
+    fault = SweepFailed("the disk is full")
+    asked = await call(broker, advance(0))
+    await take(broker)
+    await broker.give_up(0, fault)
+    assert [await broker.next_order(slot, 0) for slot in (0, 1)] == [Close(), Close()]
+    assert await broker.fault() is fault
+    assert not asked.done()  # the driver is to hear of the fault before any trial ends

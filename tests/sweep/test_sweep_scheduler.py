@@ -9,6 +9,7 @@ from stub_lab import make_space
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.objectives import combined_score
+from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.scheduler import PastTrial, make_scheduler, recall, why_stopped
 from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.sweep.trainable import standing
@@ -107,7 +108,7 @@ def test_schedulers_see_the_combined_score_at_the_step_and_the_report(tmp_path: 
 @pytest.mark.parametrize("scheduler", [ASHA, MO_ASHA])
 def test_a_resumed_sweep_decides_as_if_it_had_never_stopped(scheduler: str, tmp_path: Path) -> None:
     space = make_space(tmp_path, scheduler)
-    study, uninterrupted = SweepStudy(space, tmp_path), make_scheduler(space)
+    study, uninterrupted = SweepStudy(space, Folder.open(tmp_path)), make_scheduler(space)
     for distance in (1.0, 2.0, 3.0, 4.0):
         number = study.ask()
         study.report(number, report(2, distance), 0.0)

@@ -3,20 +3,26 @@
 from pathlib import Path
 
 import pytest
+from ray.tune.search import Searcher
 from stub_lab import figures, make_space
 
+from sfd_sweep.errors import Interrupted
+from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.search import StudySearch
+from sfd_sweep.sweep.spending import Spending
+from sfd_sweep.sweep.stopping import Stop
 from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.trial.report import Report, TrialState
 
 
-def searcher_of(study: SweepStudy, why_stopped: str | None = None) -> StudySearch:
-    return StudySearch(study, lambda _: why_stopped)
-
-
 @pytest.fixture
 def study(tmp_path: Path) -> SweepStudy:
-    return SweepStudy(make_space(tmp_path), tmp_path)
+    return SweepStudy(make_space(tmp_path), Folder.open(tmp_path))
+
+
+def searcher_of(study: SweepStudy, why_stopped: str | None = None, stop: Stop | None = None) -> StudySearch:
+    spending = Spending(make_space(Path()), study)
+    return StudySearch(study, spending, stop or Stop(), why_stopped=lambda _: why_stopped, say=pytest.fail)
 
 
 def report(study: SweepStudy, number: int, step: int) -> None:
@@ -31,11 +37,11 @@ def test_it_hands_out_number_and_settings(study: SweepStudy) -> None:
 
 def test_trials_that_an_earlier_driver_left_running_come_first(tmp_path: Path) -> None:
     space = make_space(tmp_path)
-    earlier = SweepStudy(space, tmp_path)
+    earlier = SweepStudy(space, Folder.open(tmp_path))
     for _ in range(3):
         earlier.ask()
     earlier.fail(1, "it diverged")
-    searcher = searcher_of(SweepStudy(space, tmp_path))
+    searcher = searcher_of(SweepStudy(space, Folder.open(tmp_path)))
     assert [searcher.suggest(tune_id)["number"] for tune_id in "abc"] == [0, 2, 3]
 
 
@@ -69,4 +75,14 @@ def test_a_failure_is_told_with_its_reason(study: SweepStudy) -> None:
 
 def test_a_trial_that_tune_says_nothing_of_stays_running(study: SweepStudy, tmp_path: Path) -> None:
     searcher_of(study).suggest("a")
-    assert SweepStudy(make_space(tmp_path), tmp_path).running() == [0]
+    assert SweepStudy(make_space(tmp_path), Folder.open(tmp_path)).running() == [0]
+
+
+def test_a_sweep_that_stops_begins_no_trial_and_leaves_those_that_stop_with_it_running(study: SweepStudy) -> None:
+    stop = Stop()
+    searcher = searcher_of(study, stop=stop)
+    searcher.suggest("a")
+    stop.request(Interrupted("Ctrl-C"), now=False)
+    assert searcher.suggest("b") == Searcher.FINISHED
+    searcher.on_trial_complete("a", {"stopped": True, "done": True})
+    assert study.running() == [0]

@@ -11,7 +11,9 @@ from optuna.storages.journal import JournalFileBackend
 from stub_lab import figures, make_space
 
 from sfd_sweep.config import SearchSpace
-from sfd_sweep.sweep.study import JOURNAL, SweepStudy
+from sfd_sweep.errors import SweepFailed
+from sfd_sweep.storage import Folder
+from sfd_sweep.sweep.study import STUDY, SweepStudy
 from sfd_sweep.trial.report import Report, TrialState
 
 SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "qmc", "random")
@@ -36,8 +38,10 @@ def searched(study: SweepStudy) -> list[dict[str, object]]:
 
 
 def optuna_study(folder: Path) -> optuna.Study:
-    """What Optuna itself reads from the journal."""
-    return optuna.load_study(study_name="stub", storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))))
+    """What Optuna's own journal reads from the segments, one after another."""
+    whole = folder / "whole.journal"
+    whole.write_bytes(b"".join(segment.read_bytes() for segment in sorted((folder / STUDY).iterdir())))
+    return optuna.load_study(study_name="stub", storage=JournalStorage(JournalFileBackend(str(whole))))
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def space(tmp_path: Path) -> SearchSpace:
 
 @pytest.fixture
 def study(space: SearchSpace, tmp_path: Path) -> SweepStudy:
-    return SweepStudy(space, tmp_path)
+    return SweepStudy(space, Folder.open(tmp_path))
 
 
 def test_a_trial_at_its_full_budget_is_complete_with_the_figures_of_its_last_report(
@@ -93,7 +97,7 @@ def test_a_trial_whose_figures_are_not_finite_has_failed(study: SweepStudy, metr
 
 def test_a_failed_trial_keeps_its_reason(study: SweepStudy, space: SearchSpace, tmp_path: Path) -> None:
     study.fail(study.ask(), "the loss diverged")
-    again = SweepStudy(space, tmp_path)
+    again = SweepStudy(space, Folder.open(tmp_path))
     assert (again.trial(0).state, again.trial(0).reason) == (TrialState.FAILED, "the loss diverged")
 
 
@@ -103,7 +107,7 @@ def test_another_driver_finds_running_trials_with_their_parameters_and_reports(
     run_trial(study)
     number = study.ask()
     study.report(number, report_at(study, number, 2), 0.25)
-    again = SweepStudy(space, tmp_path)
+    again = SweepStudy(space, Folder.open(tmp_path))
     assert again.running() == [number]
     assert again.ended() == 1
     assert again.trials() == study.trials()
@@ -127,17 +131,17 @@ def test_final_reports_are_kept_beside_those_of_the_search(
     number = run_trial(study)
     final = replace(report_at(study, number, 6), samples={"retained": 10_000})
     study.judge(number, final)
-    assert SweepStudy(space, tmp_path).finals() == {number: final}
+    assert SweepStudy(space, Folder.open(tmp_path)).finals() == {number: final}
 
 
 def test_the_first_settings_of_the_file_are_tried_first_and_completed_by_the_sampler(tmp_path: Path) -> None:
     space = make_space(tmp_path, "search.first=[{guidance_scale: 1.5, generator_lr: 1.0e-4}, {guidance_scale: 1.25}]")
-    study = SweepStudy(space, tmp_path)
+    study = SweepStudy(space, Folder.open(tmp_path))
     drawn = [study.trial(study.ask()).searched for _ in range(3)]
     assert (drawn[0]["guidance_scale"], drawn[0]["generator_lr"]) == (1.5, 1e-4)
     assert drawn[1]["guidance_scale"] == 1.25
     assert 1e-5 <= float(drawn[1]["generator_lr"]) <= 1e-3
-    again = SweepStudy(space, tmp_path)
+    again = SweepStudy(space, Folder.open(tmp_path))
     assert again.trial(again.ask()).searched["guidance_scale"] not in (1.5, 1.25)
 
 
@@ -148,20 +152,19 @@ def test_what_is_drawn_lies_in_the_distributions_and_keeps_its_type(tmp_path: Pa
         "parameters.guidance_scale={type: float, low: 1, high: 2, step: 0.25}",
         "parameters.batch_size={type: int, low: 2, high: 64, log: true}",
     )
-    study = SweepStudy(space, tmp_path)
+    study = SweepStudy(space, Folder.open(tmp_path))
     drawn = [study.trial(study.ask()).settings for _ in range(30)]
     assert {settings.override for settings in drawn} == {1, "random", "classifier"}
     assert {settings.guidance_scale for settings in drawn} == {1.0, 1.25, 1.5, 1.75, 2.0}
     assert all(type(settings.batch_size) is int and 2 <= settings.batch_size <= 64 for settings in drawn)
-    assert SweepStudy(space, tmp_path).trial(3).settings == drawn[3]
+    assert SweepStudy(space, Folder.open(tmp_path)).trial(3).settings == drawn[3]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.filterwarnings("error")
 class TestEverySampler:
-    def sweep(self, folder: Path, sampler: str, *more: str) -> tuple[SearchSpace, Path]:
-        folder.mkdir(exist_ok=True)
-        return make_space(folder, f"search.sampler={sampler}", "search.trials=20", *more), folder
+    def sweep(self, folder: Path, sampler: str, *more: str) -> tuple[SearchSpace, Folder]:
+        return make_space(folder, f"search.sampler={sampler}", "budget.trials=20", *more), Folder.open(folder)
 
     def test_draws_another_sequence_from_another_seed(self, sampler: str, tmp_path: Path) -> None:
         seeds = ("search.seed=0", "search.seed=1")
@@ -198,30 +201,28 @@ class TestEverySampler:
         assert states == {TrialState.RUNNING, TrialState.FAILED, TrialState.PRUNED, TrialState.COMPLETE}
 
 
-@pytest.mark.parametrize("lost", [1, 40])
-def test_a_journal_that_ends_in_the_middle_of_a_line_is_mended(
-    space: SearchSpace, study: SweepStudy, tmp_path: Path, lost: int
-) -> None:
-    run_trial(study)
-    number = study.ask()
-    journal = tmp_path / JOURNAL
-    journal.write_bytes(journal.read_bytes()[:-lost])
-    (tmp_path / f"{JOURNAL}.lock").symlink_to(journal)  # a killed writer's lock
-    again = SweepStudy(space, tmp_path)
-    assert again.trial(0) == study.trial(0)
-    assert run_trial(again) in (number, number + 1)
-    assert SweepStudy(space, tmp_path).trials() == again.trials()
-
-
-def test_a_trial_that_was_being_drawn_when_its_driver_died_is_drawn_to_the_end(
-    space: SearchSpace, tmp_path: Path
-) -> None:
-    study = SweepStudy(space, tmp_path)
+def test_a_trial_is_begun_with_all_of_its_parameters_or_not_at_all(space: SearchSpace, tmp_path: Path) -> None:
+    study = SweepStudy(space, Folder.open(tmp_path))
+    before = set((tmp_path / STUDY).iterdir())
     study.ask()
-    whole = study.trial(0)
-    journal = tmp_path / JOURNAL
-    lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join(lines[:-1]))  # the last parameter was not written yet
-    again = SweepStudy(space, tmp_path)
-    assert again.running() == [0]
-    assert again.trial(0).searched.keys() == whole.searched.keys()
+    (begun,) = set((tmp_path / STUDY).iterdir()) - before
+    begun.unlink()  # as if the driver had died before it was there
+    again = SweepStudy(space, Folder.open(tmp_path))
+    assert again.running() == []
+    assert again.ask() == 0
+    assert again.trial(0) == study.trial(0)
+
+
+def test_nothing_is_written_for_a_sweep_that_is_lost(space: SearchSpace, tmp_path: Path) -> None:
+    lost: list[SweepFailed] = []
+
+    def may_write() -> None:
+        if lost:
+            raise lost[0]
+
+    study = SweepStudy(space, Folder.open(tmp_path), may_write)
+    number = run_trial(study)
+    lost.append(SweepFailed("another driver has it"))
+    with pytest.raises(SweepFailed, match="another driver"):
+        study.judge(number, report_at(study, number, 6))
+    assert SweepStudy(space, Folder.open(tmp_path)).finals() == {}

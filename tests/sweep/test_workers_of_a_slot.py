@@ -20,7 +20,7 @@ def reports(tmp_path, workers, *overrides):
         [
             *(f"name=workers-{workers}", f"storage={tmp_path}", f"resources.workers_per_slot={workers}"),
             *("task.forget=[0, 1]", "parameters.override=[2, 3]", "search.first=[]", "constraints=[]"),
-            *("search.trials=2", "resources.slots=1", "trial.steps=2", "trial.evaluate_every=1"),
+            *("budget.trials=2", "resources.slots=1", "trial.steps=2", "trial.evaluate_every=1"),
             *("parameters.batch_size=9", "parameters.forget_batch_size=4"),
             *("evaluation.samples=400", "evaluation.forget_samples=200", "evaluation.final_samples=null"),
             *overrides,

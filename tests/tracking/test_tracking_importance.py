@@ -1,11 +1,14 @@
 """The importance of parameters."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from recorded import sweep, trial
+from tracked_sweep import search_space
 
 from sfd_sweep.config import Goal, Objective
-from sfd_sweep.tracking.importance import FEWEST_TRIALS, parameter_importance
+from sfd_sweep.tracking.importance import FEWEST_TRIALS, basis_of, parameter_importance
 from sfd_sweep.tracking.records import SweepRecord
 
 DISTANCE = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference=10)
@@ -42,3 +45,17 @@ def test_too_few_trials_or_equal_ones_have_none() -> None:
     equal = sweep(*(trial(number, 1.0, 0.5) for number in range(FEWEST_TRIALS)))
     assert parameter_importance(equal, DISTANCE) == {}
     assert parameter_importance(sweep(), DISTANCE) == {}
+
+
+def test_a_parameter_that_not_every_trial_has_drawn_is_left_out_and_named() -> None:
+    condition = "{type: float, low: 0.01, high: 1, when: {override: random}, otherwise: 0.5}"
+    space = search_space("sqlite:///unused.db", f"parameters.forget_weight={condition}")
+    whole = a_sweep_of(40)
+    trials = [replace(trial, searched=space.parameters.drawn(trial.settings)) for trial in whole.trials]
+    record = replace(whole, space=space, trials=tuple(trials))
+    assert [len(trial.searched) for trial in trials[:2]] == [2, 3]
+    assert set(parameter_importance(record, DISTANCE)) == {"generator_lr", "override"}
+    assert basis_of(record) == (
+        "importance of parameters by fANOVA on 40 complete trials: a hint at most; "
+        "not of forget_weight, which not all of them have drawn"
+    )

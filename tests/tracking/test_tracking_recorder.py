@@ -14,7 +14,7 @@ from tracked_sweep import grid, open_recorder, report, search_space, searched, s
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import SweepFailed, UserError
 from sfd_sweep.tracking.reader import list_sweeps, read_reports, read_sweep
-from sfd_sweep.tracking.records import SweepState
+from sfd_sweep.tracking.records import Spent, SweepState
 from sfd_sweep.trial.report import TrialState
 
 
@@ -76,9 +76,12 @@ def test_mlflow_shows_trials_below_their_sweep_with_matching_states(recorded: Se
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {sweep.info.run_id}
     assert [run.info.status for _, run in sorted(runs.items())] == ["FINISHED", "FINISHED", "FINISHED", "KILLED"]
     assert sweep.info.status == "FINISHED"
-    assert sweep.data.params["search.trials"] == "4"
+    assert sweep.data.params["budget.trials"] == "4"
     assert sweep.data.metrics["slot_hours"] == pytest.approx((3 * 18 + 9) / 3600)
-    assert sweep.data.metrics["gpu_hours"] == pytest.approx((3 * 18 + 9) / 3600)  # two workers with half a GPU each
+    assert sweep.data.metrics["seconds_per_trial"] == pytest.approx((3 * 18 + 9) / 4)
+    assert (sweep.data.metrics["hours"], sweep.data.metrics["gpu_hours"]) == (0.04, 0.02)  # as the driver told
+    assert sweep.data.metrics["hypervolume_per_gpu_hour"] == pytest.approx(8.82 / 0.02)
+    assert "hypervolume_per_slot_hour" not in sweep.data.metrics
     assert runs["trial 0"].data.params["batch_size"] == "32"
     assert runs["trial 0"].data.tags["sfd.score"] == f"{runs['trial 0'].data.metrics['score']:.6g}"
 
@@ -170,8 +173,8 @@ def test_tags_tell_the_front_while_the_sweep_runs(space: SearchSpace, tracking_u
     recorder = open_recorder(space, tmp_path)
     for number in (0, 1):
         tell_trial(recorder, space, number)
-    recorder.front_changed([0], 8.1, 1)
-    recorder.front_changed([1], 8.2, 2)
+    recorder.front_changed([0], 8.1, 1, Spent(0.1, 0.1))
+    recorder.front_changed([1], 8.2, 2, Spent(0.2, 0.2))
     recorder._thread.shutdown(wait=True)
     client, runs = runs_of(tracking_uri)
     assert [runs[name].data.tags["sfd.pareto"] for name in ("trial 0", "trial 1")] == ["false", "true"]
@@ -242,7 +245,7 @@ def test_a_refused_write_is_raised_when_the_sweep_is_closed(
         time.sleep(0.05)
     MlflowClient(tracking_uri).delete_run(read_sweep(tracking_uri, "small").trials[0].run_id)
     recorder.trial_reported(0, report(10, 1.0, 1.0), 0.0, grid())
-    recorder.front_changed([], 1.0, 1)
+    recorder.front_changed([], 1.0, 1, Spent(0.1, 0.1))
     with pytest.raises(
         SweepFailed, match=r"safe in file://.*/small; `sfd-sweep resume small` records it again"
     ) as failure:

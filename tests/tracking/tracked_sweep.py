@@ -10,6 +10,7 @@ from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.storage import Folder
 from sfd_sweep.tracking.recorder import Recorder
+from sfd_sweep.tracking.records import Spent
 from sfd_sweep.trial.report import Report, TrialState
 
 SEARCH_SPACE = """
@@ -21,7 +22,7 @@ parameters:
   forget_weight: {type: float, low: 0.01, high: 1}
   override: {type: categorical, choices: [1, random]}
   batch_size: 32
-search: {trials: 4}
+budget: {trials: 4}
 objectives:
   - {metric: fd_classifier, goal: minimize, reference: 10}
   - {metric: unlearning_accuracy, goal: maximize, reference: 0}
@@ -90,4 +91,6 @@ def tell_sweep(recorder: Recorder, space: SearchSpace) -> None:
     volumes = {0: 8.1, 1: 8.82, 2: 8.82, 3: 8.82}
     for number in TRIALS:
         tell_trial(recorder, space, number)
-        recorder.front_changed(fronts[number], volumes[number], number + 1)
+        recorder.front_changed(
+            fronts[number], volumes[number], number + 1, Spent(0.01 * (number + 1), 0.005 * (number + 1))
+        )

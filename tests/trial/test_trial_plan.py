@@ -5,6 +5,7 @@ import json
 import pytest
 from tiny_latent_models import save_dit, tiny_transformer, tiny_vae
 from tiny_models import save_teacher, tiny_model
+from tiny_text_models import save_stable_diffusion
 from trial_cases import digits_space
 
 from sfd_sweep.diffusion.loading import load_score_model
@@ -42,6 +43,10 @@ def test_memory_and_disk_are_counted_from_the_teachers_weights():
     weights = plan.teacher.parameter_count * 4
     assert plan.model_bytes == 10 * weights
     assert plan.checkpoint_bytes == 8 * weights
+    # Slots write a checkpoint while they still have the last, and each of the trials may end up on the front.
+    trials = plan.space.budget.trials
+    most = (3 * 2 * 8 + trials) * weights / 1e6
+    assert plan.weights_in_words(slots=3) == f"weights take at most {most:,.0f} MB, were all on the front"
 
 
 def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(tmp_path):
@@ -112,6 +117,11 @@ def test_guidance_is_refused_where_the_teacher_has_no_null_label(tmp_path, param
     make_plan(digits_space(*task))
     message = refusal(*task, f"parameters.{parameter}={value}")
     assert f"parameters.{parameter}: guidance needs a null label" in message
+
+
+def test_a_teacher_of_prompts_is_refused(tmp_path):
+    teacher = save_stable_diffusion(tmp_path / "teacher")
+    assert f"task.teacher: {teacher} makes images of prompts" in refusal(f"task.teacher={teacher}")
 
 
 def test_a_start_with_images_of_another_size_is_refused(tmp_path):

@@ -19,10 +19,21 @@ from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation.judge import Judge
 from sfd_sweep.storage import Folder
-from sfd_sweep.trial.layout import GENERATOR, GRID, REPORT, read_report, reported_steps, step_folder, trial_folder
+from sfd_sweep.trial.layout import (
+    GENERATOR,
+    GRID,
+    REPORT,
+    TRAINING_STATE,
+    drop_weights,
+    read_report,
+    reported_steps,
+    step_folder,
+    trial_folder,
+    trials_with_weights,
+)
 from sfd_sweep.trial.plan import make_plan
 from sfd_sweep.trial.report import Report
-from sfd_sweep.trial.trial import TRAINING_STATE, Trial, judge, load_generator
+from sfd_sweep.trial.trial import Trial, judge, load_generator
 from sfd_sweep.trial.workbench import Workbench
 
 SPACE = digits_space()
@@ -100,6 +111,22 @@ def test_reports_grids_and_the_last_generator_are_kept(finished):
 def test_an_unfinished_trial_keeps_what_it_goes_on_from(workbench, folder):
     Trial(workbench, SETTINGS, folder).advance(2)
     assert step_folder(folder, 2).names() == [GENERATOR, GRID, REPORT, TRAINING_STATE]
+
+
+@pytest.mark.parametrize("generators", [True, False])
+def test_the_weights_of_a_trial_are_dropped_and_all_else_stays(workbench, tmp_path, generators):
+    sweep = Folder.open(tmp_path)
+    trial = trial_folder(sweep, 3)
+    Trial(workbench, SETTINGS, trial).advance(2)
+    (step_folder(trial, 4) / GENERATOR).write("half.safetensors", b"what a killed worker left")
+    step_folder(trial, 4).write(TRAINING_STATE, b"likewise")
+    assert trials_with_weights(sweep) == {3}
+    for _ in range(2):  # the second time there is nothing left to do
+        drop_weights(trial, generators=generators)
+        assert step_folder(trial, 2).names() == [*([] if generators else [GENERATOR]), GRID, REPORT]
+        assert step_folder(trial, 4).names() == ([] if generators else [GENERATOR])
+    assert trials_with_weights(sweep) == (set() if generators else {3})
+    assert reported_steps(trial) == [2]
 
 
 def test_the_saved_generator_is_the_moving_average(workbench, folder):
@@ -206,6 +233,15 @@ def test_a_training_state_that_is_lost_fails_the_trial_and_is_named(workbench, f
         Trial(workbench, SETTINGS, folder).advance(4)
     assert "\n" not in str(raised.value)
     assert reported_steps(folder) == [2]
+
+
+@pytest.mark.parametrize("content", ["", '{"step": 4, "metr', '{"step": 4}'])
+def test_a_broken_report_counts_as_none(workbench, folder, content):
+    Trial(workbench, SETTINGS, folder).advance(2)
+    step_folder(folder, 4).write(REPORT, content.encode())
+    assert reported_steps(folder) == [2]
+    assert Trial(workbench, SETTINGS, folder).advance(4).step == 4
+    assert reported_steps(folder) == [2, 4]
 
 
 def test_a_trial_that_diverges_fails_and_reports_nothing_more(workbench, folder):

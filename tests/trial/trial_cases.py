@@ -14,7 +14,7 @@ parameters:
   forget_batch_size: 4
   fake_score_loss: velocity
   ema_decay: 0.9
-search: {trials: 2}
+budget: {trials: 2}
 objectives:
   - {metric: fd_classifier, goal: minimize, reference: 10}
   - {metric: unlearning_accuracy, goal: maximize, reference: 0}

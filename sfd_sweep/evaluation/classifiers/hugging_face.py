@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.pretrained import Pretrained
+from sfd_sweep.transformers_library import quiet_transformers, transformers_for
 
 PASSING = ("_name_or_path", "transformers_version", "dtype")
 """Entries of a config that have no part in the judgement."""
@@ -24,17 +23,12 @@ def hugging_face_parts(folder: Path) -> Pretrained:
     Raises:
         UserError: transformers is not installed, or the folder holds no whole image classifier that it knows.
     """
-    try:
-        from transformers import AutoImageProcessor, AutoModelForImageClassification
-    except ImportError as error:
-        raise UserError(
-            f"{folder} is a classifier of transformers, which is not installed: pip install 'sfd-sweep[transformers]'"
-        ) from error
+    transformers = transformers_for(f"{folder} is a classifier of transformers")
     here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with _quiet():
-            processor = AutoImageProcessor.from_pretrained(folder, **here)
-            model, loaded = AutoModelForImageClassification.from_pretrained(
+        with quiet_transformers():
+            processor = transformers.AutoImageProcessor.from_pretrained(folder, **here)
+            model, loaded = transformers.AutoModelForImageClassification.from_pretrained(
                 folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **here
             )
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
@@ -88,19 +82,3 @@ class _Preparation:
         prepared = self._processor(images=given, return_tensors="pt", input_data_format="channels_first")
         pixel_values: Tensor = prepared["pixel_values"]
         return pixel_values.to(images.device)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' bars and reports: what matters of them is an error here."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -1,0 +1,333 @@
+"""How far a search gets with its training steps: samplers and schedulers, replayed on recorded trials of digits.
+
+    python benchmarks/search.py [--seeds 24] [--budget 400] [--picture docs/search.png]
+
+Nothing is trained: `digits_trials.parquet`, which `record_digits.py` has made, holds the learning curves of real trials
+that lie densely in the search space of `search.yaml`. What a sampler proposes is moved to the nearest recorded point
+(in the unit cube, each parameter on its own scale) that its replay has not used yet, and the sampler takes that point
+for its own proposal; so a replay never sees a trial twice, and all strategies draw from the same trials.
+
+Samplers and schedulers are those of the product, and hear what they hear in a sweep. Four workers run trials at the
+same time and asynchronously; time is training steps, evaluations take none. The hypervolume is that of the product's
+front: of trials at their full budget that keep the constraint. The seed is the sampler's; the trials' own is always the
+same.
+"""
+
+import argparse
+import heapq
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+from record_digits import SPACE, TABLE, distributions, to_unit
+
+from sfd_sweep.config import SearchSpace
+from sfd_sweep.config.loading import load_search_space
+from sfd_sweep.objectives import front, hypervolume, to_losses, violation
+from sfd_sweep.sweep.samplers import make_sampler, suggest
+from sfd_sweep.sweep.scheduler import PastTrial, make_scheduler
+from sfd_sweep.sweep.trainable import standing
+from sfd_sweep.trial.report import Report
+
+WORKERS = 4
+ASHA = "search.scheduler={type: asha, grace_evaluations: 1, reduction_factor: 3}"
+MO_ASHA = "search.scheduler={type: mo_asha, grace_evaluations: 1, reduction_factor: 3}"
+WITHOUT_ERRORS = ("objectives.0.error=0", "objectives.1.error=0", "constraints.0.error=0")
+
+STRATEGIES: dict[str, tuple[str, ...]] = {
+    "random": ("search.sampler=random",),
+    "tpe": ("search.sampler=tpe",),
+    "nsga2": ("search.sampler=nsga2",),
+    "tpe with asha": ("search.sampler=tpe", ASHA),
+    "tpe with mo_asha": ("search.sampler=tpe", MO_ASHA),
+    "tpe with mo_asha, errors 0": ("search.sampler=tpe", MO_ASHA, *WITHOUT_ERRORS),
+}
+"""What each strategy changes in `search.yaml`."""
+
+NEARLY_ALL = 0.99
+LEAST_SHOWN = 0.85
+"""Parts of the whole table's hypervolume: what counts as having found it, and where the picture begins."""
+
+COLORS = ("#9aa0a6", "#1f77b4", "#2ca02c", "#ff7f0e", "#d62728", "#9467bd")
+
+
+def report_of(row: Mapping[Hashable, Any], metrics: Sequence[str]) -> Report:
+    """A row of the table as the report that it was."""
+    return Report(int(row["step"]), {name: float(row[name]) for name in metrics}, {}, {}, {})
+
+
+@dataclass(frozen=True)
+class Table:
+    """Recorded trials.
+
+    Attributes:
+        points: the searched parameters of each.
+        places: the same in the unit cube, shape (trials, parameters).
+        curves: the reports of each, the last at the full budget.
+    """
+
+    points: list[dict[str, float]]
+    places: NDArray[np.float64]
+    curves: list[list[Report]]
+
+    @classmethod
+    def load(cls, path: Path, space: SearchSpace) -> "Table":
+        """Those trials of a file that did not fail."""
+        searched = distributions(space)
+        metrics = [part.metric for part in space.objectives] + [part.metric for part in space.constraints]
+        trials = [rows for _, rows in pd.read_parquet(path).groupby("trial") if rows["step"].max() == space.trial.steps]
+        points = [{name: float(rows[name].iloc[0]) for name in searched} for rows in trials]
+        curves = [[report_of(row, metrics) for row in rows.to_dict("records")] for rows in trials]
+        return cls(points, np.array([to_unit(point, searched) for point in points]), curves)
+
+
+class FromTable(BaseSampler):
+    """Proposes, of the recorded trials that are left, the one nearest to what another sampler proposes.
+
+    Attributes:
+        chosen: the trial that it proposed last.
+    """
+
+    def __init__(self, sampler: BaseSampler, space: SearchSpace, table: Table, left: set[int]) -> None:
+        self._sampler = sampler
+        self._searched = distributions(space)
+        self._table = table
+        self._left = left
+        self.chosen = -1
+
+    def infer_relative_search_space(self, _study: optuna.Study, _trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Everything that is searched: a recorded trial fixes all of it."""
+        return {
+            name: optuna.distributions.FloatDistribution(part.low, part.high, log=part.log)
+            for name, part in self._searched.items()
+        }
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The recorded point."""
+        own = self._sampler.infer_relative_search_space(study, trial)
+        proposal = self._sampler.sample_relative(study, trial, own)
+        for name, distribution in search_space.items():
+            if name not in proposal:
+                proposal[name] = self._sampler.sample_independent(study, trial, name, distribution)
+        left = np.array(sorted(self._left))
+        distance = np.linalg.norm(self._table.places[left] - to_unit(proposal, self._searched), axis=1)
+        self.chosen = int(left[distance.argmin()])
+        self._left.remove(self.chosen)
+        return dict(self._table.points[self.chosen])
+
+    def sample_independent(
+        self, _study: optuna.Study, _trial: FrozenTrial, name: str, _distribution: BaseDistribution
+    ) -> Any:
+        """Never called, as all is sampled at once."""
+        raise NotImplementedError(name)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """The other sampler's."""
+        self._sampler.before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """The other sampler's."""
+        self._sampler.after_trial(study, trial, state, values)
+
+
+@dataclass(order=True)
+class Running:
+    """A trial on a worker; those that report first come first.
+
+    Attributes:
+        time: when it reports next, in steps of its worker.
+        number: of the trial; it makes the order definite where several report at the same time.
+        trial: as the study knows it.
+        curve: the reports that are to come.
+    """
+
+    time: int
+    number: int
+    trial: Trial = field(compare=False)
+    curve: list[Report] = field(compare=False)
+
+
+class Replay:
+    """One search on recorded trials."""
+
+    def __init__(self, space: SearchSpace, table: Table) -> None:
+        self._space = space
+        self._table = table
+        self._left = set(range(len(table.points)))
+        self._study = optuna.create_study(directions=[part.goal.value for part in space.objectives])
+        self._scheduler = make_scheduler(space)
+        self.begun = 0
+        self.complete: list[Mapping[str, float]] = []
+
+    def run(self, budget: int) -> Iterator[tuple[int, float]]:
+        """Search until so many steps are spent, or all recorded trials have ended.
+
+        Yields:
+            For each trial that was completed, the steps spent by all workers by then, and the hypervolume.
+        """
+        workers = [self._begin(0) for _ in range(WORKERS)]
+        heapq.heapify(workers)
+        while workers and workers[0].time * WORKERS <= budget:
+            running = workers[0]
+            report, *rest = running.curve
+            if self._goes_on(running.number, report):
+                heapq.heapreplace(workers, replace(running, time=running.time + rest[0].step - report.step, curve=rest))
+                continue
+            heapq.heappop(workers)
+            self._end(running.trial, report)
+            if report.step == self._space.trial.steps:
+                self.complete.append(report.metrics)
+                yield running.time * WORKERS, volume(self.complete, self._space)
+            if self._left:
+                heapq.heappush(workers, self._begin(running.time))
+
+    def _begin(self, time: int) -> Running:
+        """The next trial, from this time on."""
+        sampler = FromTable(make_sampler(self._space, self.begun), self._space, self._table, self._left)
+        self._study.sampler = sampler
+        trial = self._study.ask()
+        for name, distribution in self._space.parameters.searched().items():
+            suggest(trial, name, distribution)
+        self._scheduler.on_trial_add(None, PastTrial(str(trial.number)))
+        self.begun += 1
+        curve = self._table.curves[sampler.chosen]
+        return Running(time + curve[0].step, trial.number, trial, curve)
+
+    def _goes_on(self, number: int, report: Report) -> bool:
+        """What Tune does with a report."""
+        trial, seen = PastTrial(str(number)), standing(report, self._space)
+        complete = report.step == self._space.trial.steps
+        goes_on = not complete and self._scheduler.on_trial_result(None, trial, seen) == self._scheduler.CONTINUE
+        if not goes_on:
+            self._scheduler.on_trial_complete(None, trial, seen)
+        return goes_on
+
+    def _end(self, trial: Trial, report: Report) -> None:
+        """What the sweep's study does with the end of a trial."""
+        for constraint in self._space.constraints:
+            trial.set_constraint(constraint.metric, violation(report.metrics, [constraint]))
+        if report.step == self._space.trial.steps:
+            self._study.tell(trial, [report.metrics[part.metric] for part in self._space.objectives])
+        else:
+            self._study.tell(trial, state=TrialState.PRUNED)
+
+
+def volume(complete: Sequence[Mapping[str, float]], space: SearchSpace) -> float:
+    """The hypervolume of the front of complete trials."""
+    goals = [part.goal for part in space.objectives]
+    members = front(complete, space.objectives, space.constraints)
+    values = [[complete[index][part.metric] for part in space.objectives] for index in members]
+    (reference,) = to_losses([[part.reference for part in space.objectives]], goals)
+    return hypervolume(to_losses(values, goals), reference)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a strategy came to, over all seeds.
+
+    Attributes:
+        volumes: shape (seeds, budget + 1): the hypervolume after so many steps.
+        begun: trials begun, by seed.
+        complete: trials completed, by seed.
+    """
+
+    volumes: NDArray[np.float64]
+    begun: list[int]
+    complete: list[int]
+
+    def quartiles(self) -> NDArray[np.float64]:
+        """Lower quartile, median and upper quartile by steps; shape (3, budget + 1)."""
+        return np.quantile(self.volumes, [0.25, 0.5, 0.75], axis=0)
+
+
+def measure(strategy: str, table: Table, seeds: int, budget: int) -> Outcome:
+    """Replay a strategy with each seed."""
+    volumes, replays = np.zeros((seeds, budget + 1)), []
+    for seed in range(seeds):
+        trials = f"budget.trials={budget // load_search_space(SPACE).trial.steps}"  # sizes NSGA-II's population
+        replay = Replay(load_search_space(SPACE, [*STRATEGIES[strategy], f"search.seed={seed}", trials]), table)
+        for spent, reached in replay.run(budget):
+            volumes[seed, spent:] = reached
+        replays.append(replay)
+    return Outcome(volumes, [replay.begun for replay in replays], [len(replay.complete) for replay in replays])
+
+
+def row(strategy: str, outcome: Outcome, best: float) -> str:
+    """A row of the Markdown table: quartiles of the hypervolume at some steps, and when nearly all of it is there."""
+    low, median, high = outcome.quartiles()
+    cells = [f"{median[mark]:.2f} ({low[mark]:.2f} to {high[mark]:.2f})" for mark in marks(len(median) - 1)]
+    near = outcome.volumes >= NEARLY_ALL * best
+    reached = f"{near.any(axis=1).sum()} of {len(near)}"
+    trials = f"{np.median(outcome.begun):.0f} / {np.median(outcome.complete):.0f}"
+    return f"| {' | '.join([strategy, *cells, reached, trials])} |"
+
+
+def header(budget: int) -> str:
+    """The head of the table."""
+    steps = [f"{mark} steps" for mark in marks(budget)]
+    cells = ["strategy", *steps, f"seeds that reach {NEARLY_ALL:.0%} of the table's", "trials begun / complete"]
+    return f"| {' | '.join(cells)} |\n|{' --- |' * len(cells)}"
+
+
+def marks(budget: int) -> tuple[int, int, int]:
+    """The steps at which the table tells of the search."""
+    return 2 * budget // 5, 3 * budget // 5, budget
+
+
+def picture(outcomes: Mapping[str, Outcome], best: float, path: Path) -> None:
+    """The hypervolume over steps: medians over seeds as lines, quartiles as bands."""
+    figure = Figure(figsize=(7.4, 4.6), dpi=160, layout="constrained")
+    panel = figure.subplots()
+    for (strategy, outcome), color in zip(outcomes.items(), COLORS, strict=True):
+        low, median, high = outcome.quartiles()
+        steps = np.arange(len(median))
+        panel.step(steps, median, where="post", color=color, label=strategy)
+        panel.fill_between(steps, low, high, step="post", color=color, alpha=0.12, linewidth=0)
+    panel.axhline(best, color=COLORS[0], linestyle=":", linewidth=1)
+    panel.set(xlabel="training steps of all trials", ylabel="hypervolume of the front   better →")
+    panel.set_ylim(LEAST_SHOWN * best, best * 1.01)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(frameon=False, loc="lower right")
+    figure.savefig(path)
+
+
+def run(seeds: int, budget: int, path: Path) -> None:
+    """Replay all strategies, print the table and draw the picture."""
+    space = load_search_space(SPACE)
+    table = Table.load(TABLE, space)
+    best = volume([curve[-1].metrics for curve in table.curves], space)
+    print(f"{len(table.points)} recorded trials, of which the front has hypervolume {best:.3f}; {seeds} seeds")
+    print(header(budget))
+    outcomes = {}
+    for strategy in STRATEGIES:
+        outcomes[strategy] = measure(strategy, table, seeds, budget)
+        print(row(strategy, outcomes[strategy], best), flush=True)
+    picture(outcomes, best, path)
+
+
+def main() -> None:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=24)
+    parser.add_argument("--budget", type=int, default=400, help="training steps of all trials of a search together")
+    parser.add_argument("--picture", type=Path, default=Path("docs/search.png"))
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    run(arguments.seeds, arguments.budget, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()
