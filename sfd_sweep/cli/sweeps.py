@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from sfd_sweep.cli.options import Address, Name, Uri
 
 if TYPE_CHECKING:
+    from sfd_sweep.config import SearchSpace
     from sfd_sweep.sweep.observer import Observer, Outcome
 
 
@@ -35,6 +37,10 @@ def run(
 
         print_plan(make_plan(space))
         return
+    from sfd_sweep.sweep.cluster import is_outside
+
+    if is_outside(address):
+        _run_inside(space, address)
     from sfd_sweep.sweep.run import run as run_sweep
 
     _watch(lambda observer: run_sweep(space, address=address, observer=observer))
@@ -66,6 +72,16 @@ def schema() -> None:
     from sfd_sweep.config.loading import json_schema
 
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def _run_inside(space: SearchSpace, address: str) -> NoReturn:
+    """Hand the sweep over to the cluster, show what it says there, and leave with its exit code."""
+    from sfd_sweep.config.loading import dump_search_space
+    from sfd_sweep.sweep.remote import FILE, for_elsewhere, run_inside
+
+    file = dump_search_space(for_elsewhere(space)).encode()
+    say = functools.partial(print, end="", flush=True)
+    raise typer.Exit(run_inside(address, ["run", FILE], file, say))
 
 
 def _watch(work: Callable[[Observer], Outcome]) -> None:

@@ -6,6 +6,7 @@ It runs as one asynchronous Ray actor of the driver's job, so it dies with the d
 import asyncio
 import itertools
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 from sfd_sweep.errors import UserError
@@ -25,13 +26,11 @@ class _Work:
     Attributes:
         answer: what those who gave the command wait for; None in it if the slot was closed under them.
         delivered: whether the worker group that runs now, or ran last, has the order.
-        crashes: worker groups that died of it.
     """
 
     order: Order
     answer: "asyncio.Future[Answer | None]"
     delivered: bool = False
-    crashes: int = 0
 
 
 @dataclass
@@ -40,11 +39,13 @@ class _Slot:
 
     Attributes:
         lease: number of the trial that has the slot.
+        is_heard_of: whether its workers have come up since the broker has, and are not known to be lost.
         failed_starts: worker groups since the last with a lab.
         ready_after: seconds from the broker's start to the first lab.
     """
 
     is_open: bool = True
+    is_heard_of: bool = False
     lease: int | None = None
     work: _Work | None = None
     failed_starts: int = 0
@@ -64,6 +65,7 @@ class Broker:
         self._tickets = itertools.count(1)
         self._changed = asyncio.Condition()
         self._closed = False
+        self._crashes: Counter[int] = Counter()  # worker groups that died of a trial's command, by its number
         self._fault: UserError | None = None
         self._started = time.monotonic()
 
@@ -91,7 +93,7 @@ class Broker:
         for slot in self._slots:
             if slot.lease == number:
                 slot.lease = slot.work = None
-        for slot in self._slots:
+        for slot in sorted(self._slots, key=lambda slot: slot.is_heard_of):
             if slot.is_open and slot.lease is None and self._open_slots() > wanted:
                 self._close(slot)
         await self._announce()
@@ -100,7 +102,7 @@ class Broker:
 
     async def ready(self, index: int) -> None:
         """A worker group of the slot has its lab, for the first time or after the group before it died."""
-        slot = self._slots[index]
+        slot = await self._hear_of(index)
         slot.failed_starts = 0
         if slot.ready_after is None:
             slot.ready_after = time.monotonic() - self._started
@@ -109,7 +111,7 @@ class Broker:
 
     async def next_order(self, index: int, after: int) -> Order | Close | None:
         """The slot's next order beyond a ticket, as soon as there is one; None to ask again."""
-        slot = self._slots[index]
+        slot = await self._hear_of(index)
         try:
             async with asyncio.timeout(HEARTBEAT_SECONDS), self._changed:
                 await self._changed.wait_for(lambda: not slot.is_open or _is_due(slot.work, after))
@@ -131,6 +133,18 @@ class Broker:
         slot = self._slots[index]
         if slot.work and slot.work.order.ticket == ticket:
             self._count_crash(slot, slot.work, reason)
+
+    async def lost(self, index: int) -> None:
+        """The slot's worker group has died. Others may take years to come up, if their machine is gone: the trial goes
+        to the slot that is free first, which mostly is this one again."""
+        slot = self._slots[index]
+        slot.is_heard_of = False
+        slot.lease = None
+        if slot.work:
+            self._count_crash(slot, slot.work, "its worker process died")
+        if slot.work:
+            self._settle(slot, slot.work, None)
+        await self._announce()
 
     async def cannot_start(self, index: int, error: UserError, *, for_good: bool) -> bool:
         """The slot's workers, or their lab, did not come up.
@@ -169,6 +183,13 @@ class Broker:
             self._close(slot)
         await self._announce()
 
+    async def _hear_of(self, index: int) -> _Slot:
+        slot = self._slots[index]
+        if not slot.is_heard_of:
+            slot.is_heard_of = True
+            await self._announce()
+        return slot
+
     async def _lease(self, number: int) -> _Slot | None:
         async with self._changed:
             await self._changed.wait_for(lambda: self._closed or self._slot_for(number))
@@ -179,7 +200,7 @@ class Broker:
 
     def _slot_for(self, number: int) -> _Slot | None:
         """The slot that the trial has, or else a free one."""
-        usable = [slot for slot in self._slots if slot.is_open and slot.lease in (number, None)]
+        usable = [slot for slot in self._slots if slot.is_open and slot.is_heard_of and slot.lease in (number, None)]
         return max(usable, key=lambda slot: slot.lease is not None, default=None)
 
     def _open_slots(self) -> int:
@@ -195,12 +216,15 @@ class Broker:
         """Note that the worker group which has the order died of it, once for each group."""
         if work.delivered:
             work.delivered = False
-            work.crashes += 1
-            if work.crashes >= self._attempts:
+            number = work.order.command.number
+            self._crashes[number] += 1
+            if self._crashes[number] >= self._attempts:
                 self._settle(slot, work, Failed(reason))
 
     def _settle(self, slot: _Slot, work: _Work, answer: Answer | None) -> None:
         slot.work = None
+        if answer is not None:
+            del self._crashes[work.order.command.number]
         work.answer.set_result(answer)
 
     async def _announce(self) -> None:

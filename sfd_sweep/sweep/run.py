@@ -9,7 +9,7 @@ from sfd_sweep.config import SearchSpace
 from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.errors import UserError
 from sfd_sweep.storage import Folder
-from sfd_sweep.sweep.cluster import connected, nodes, slot_count
+from sfd_sweep.sweep.cluster import connected, is_shared, nodes, room_for, slot_count
 from sfd_sweep.sweep.driver import Driver, is_finished
 from sfd_sweep.sweep.lab import Build, build_trial_room
 from sfd_sweep.sweep.lock import LOCK, locked
@@ -47,7 +47,7 @@ def run(
         SweepFailed: it was started, but came to nothing.
         Interrupted: it was stopped by Ctrl-C.
     """
-    began = time.monotonic()
+    began, observer = time.monotonic(), observer or Observer()
     make_plan(space)
     sweep = Folder.open(space.storage) / space.name
     config = without_credentials(dump_search_space(space))
@@ -57,12 +57,11 @@ def run(
         stack.enter_context(locked(_local_path(sweep)))
         _check_is_new(space, sweep)
         with _nothing_left_of(sweep, storage_is_new):
-            stack.enter_context(connected(address))
-            slots = slot_count(space.resources, space.search.trials, nodes())
+            slots = _joined(stack, space, address, observer)
             sweep.write(CONFIG, config.encode())
             recorder = open_recorder(space, sweep, config, resume=False)
         study = SweepStudy(space, _local_path(sweep))
-        return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots, began)
+        return Driver(space, sweep, study, recorder, observer, build).run(slots, began)
 
 
 def resume(
@@ -83,7 +82,7 @@ def resume(
     Raises:
         UserError: there is no sweep, or another process runs it.
     """
-    began = time.monotonic()
+    began, observer = time.monotonic(), observer or Observer()
     sweep = Folder.open(location)
     if not sweep.has(CONFIG):
         raise UserError(f"{location}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows what there is")
@@ -95,10 +94,25 @@ def resume(
         study = SweepStudy(space, _local_path(sweep))
         slots = 0
         if not is_finished(space, study):
-            stack.enter_context(connected(address))
-            slots = slot_count(space.resources, space.search.trials, nodes())
+            slots = _joined(stack, space, address, observer)
         recorder = open_recorder(space, sweep, text, resume=True)
-        return Driver(space, sweep, study, recorder, observer or Observer(), build).run(slots, began)
+        return Driver(space, sweep, study, recorder, observer, build).run(slots, began)
+
+
+def _joined(stack: ExitStack, space: SearchSpace, address: str | None, observer: Observer) -> int:
+    """Join the cluster until the stack is closed.
+
+    Returns:
+        How many slots the sweep gets there.
+    """
+    if sent := stack.enter_context(connected(address)):
+        observer.note(sent)
+    cluster = nodes()
+    slots = slot_count(space.resources, space.search.trials, cluster, grows=is_shared(address))
+    room = room_for(space.resources, cluster)
+    if slots > room:
+        observer.note(f"the cluster has room for {room} of {slots} slots now; the others wait for machines to join it")
+    return slots
 
 
 def _local_path(sweep: Folder) -> Path:

@@ -7,12 +7,14 @@ import functools
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import UserError
@@ -41,7 +43,9 @@ class SlotPool:
     def __init__(
         self, space: SearchSpace, sweep: Folder, build: Build, slots: int, on_fault: Callable[[UserError], None]
     ) -> None:
-        self.broker = ray.remote(num_cpus=0)(Broker).remote(slots)
+        # Any other machine may be lost without loss to the sweep; with this one the driver would be gone too.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.broker = ray.remote(num_cpus=0, scheduling_strategy=here)(Broker).remote(slots)
         self._space = space
         self._sweep = sweep
         self._build = build
@@ -81,7 +85,7 @@ class SlotPool:
 
     def _trainer(self, slot: int) -> Any:
         resources = self._space.resources
-        post = Post(self.broker, slot, self._space, self._sweep, self._build)
+        post = Post(self.broker, slot, self._space, self._sweep, self._build, Path.cwd())
         return _trainer_class(resources.workers_per_slot)(
             functools.partial(work, post),
             scaling_config=ScalingConfig(
@@ -93,8 +97,26 @@ class SlotPool:
                 name=f"slot-{slot}",
                 storage_path=(self._sweep / "ray").path,
                 failure_config=FailureConfig(max_failures=-1),
+                callbacks=[TellOfLoss(self.broker, slot)],
             ),
         )
+
+
+class TellOfLoss(UserCallback):
+    """Tells the broker that a slot's workers have died; the run's controller calls it.
+
+    Args:
+        broker: handle of the broker's actor.
+        slot: index of the slot.
+    """
+
+    def __init__(self, broker: Any, slot: int) -> None:
+        self._broker = broker
+        self._slot = slot
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
+        """Workers have raised, or died, and the whole group will be started anew."""
+        ray.get(self._broker.lost.remote(self._slot))
 
 
 def _trainer_class(workers: int) -> Any:

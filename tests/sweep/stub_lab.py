@@ -1,11 +1,14 @@
 """A lab that trains nothing: its figures follow from the settings and the step, and it notes what was asked of it."""
 
+import io
 import json
 import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import parse_search_space
@@ -37,6 +40,13 @@ resources: {{slots: 1, cpus_per_worker: 0.5}}
 storage: {storage}
 """
     return parse_search_space(text, "stub.yaml", overrides)
+
+
+def picture() -> bytes:
+    """A grid of samples, so to speak."""
+    stream = io.BytesIO()
+    Image.new("L", (8, 8)).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def figures(settings: Settings, step: int) -> dict[str, float]:
@@ -121,7 +131,7 @@ class StubTrial:
             raise ValueError("a defect\nwith details")
         self.lab.note("trained", self.number, before=before, to=to)
         target = step_folder(self.folder, to)
-        target.write(GRID, b"a picture")
+        target.write(GRID, picture())
         seconds = {"training": 1.0, "evaluating": 0.25, "saving": 0.125}
         report = Report(to, figures(self.settings, to), {"retained": 100, "forgotten": 50}, {}, seconds)
         target.write(REPORT, report.to_json().encode())
