@@ -43,7 +43,7 @@ def for_elsewhere(space: SearchSpace) -> SearchSpace:
     uri = space.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None or uri.startswith(SQLITE):
         raise UserError(
-            "tracking.uri: a database in a file would be lost on a cluster that is reached from outside; name a server, "
+            "tracking.uri: a database in a file would be lost on a cluster reached from outside; name a server, "
             "here or in MLFLOW_TRACKING_URI"
         )
     tracking = space.tracking.model_copy(update={"uri": without_credentials(uri)})
