@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# A Ray head on this machine, to run sweeps on with `sfd-sweep run … --address auto`.
+# A Ray head on this machine, to run sweeps on with `sfd-sweep run … --address auto`. It asks for a token, which is made once
+# and kept in ~/.ray/auth_token; other machines that join must have the same file.
 #   cluster/local.sh start    start it (and print how to add more machines)
 #   cluster/local.sh stop     stop it
 set -euo pipefail
 ray="${RAY:-$(dirname "$0")/../.venv/bin/ray}"
 case "${1:-}" in
   start)
+    export RAY_AUTH_MODE=token
+    "$ray" get-auth-token --generate > /dev/null
     # The dashboard must run (Ray's placement groups are cleaned up through it); it stays on the loopback address.
     "$ray" start --head --dashboard-host=127.0.0.1 --disable-usage-stats
     ;;

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from sfd_sweep.cli import distilling, importing, models, pretraining, results, sweeps, training
+from sfd_sweep.cli import distilling, doctor, importing, models, pretraining, results, sweeps, training
 from sfd_sweep.errors import UserError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ def sfd_sweep(
 
 app.command()(sweeps.run)
 app.command()(sweeps.resume)
+app.command()(doctor.doctor)
 app.command()(sweeps.schema)
 app.command("list")(results.list_sweeps)
 app.command()(results.show)

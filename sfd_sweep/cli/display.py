@@ -61,6 +61,10 @@ class View(Observer):
         """Take down what is run."""
         self._plan = plan
 
+    def note(self, text: str) -> None:
+        """Say it."""
+        console.print(text)
+
     def phase(self, text: str) -> None:  # noqa: ARG002
         """Take down that the past is told."""
         self.in_retrospect = False

@@ -23,7 +23,8 @@ Uri = Annotated[
 Address = Annotated[
     str,
     typer.Option(
-        help="Ray cluster: local starts one, auto joins this machine's, HOST:PORT the one with that head.",
+        help="Ray cluster: local starts one, auto joins this machine's, HOST:PORT that head's; ray://HOST:PORT "
+        "has `run` hand the sweep over as a job.",
         metavar="ADDRESS",
     ),
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -37,6 +38,10 @@ def run(
         plan = make_plan(space)
         print_plan(plan, _earlier(space))
         return
+    from sfd_sweep.sweep.cluster import is_outside
+
+    if is_outside(address):
+        _run_inside(space, address)
     from sfd_sweep.sweep.run import run as run_sweep
 
     _watch(lambda observer: run_sweep(space, address=address, observer=observer))
@@ -77,6 +82,16 @@ def _earlier(space: SearchSpace) -> list[str]:
     from sfd_sweep.sweep.earlier import find_warm_start
 
     return find_warm_start(space).in_words()
+
+
+def _run_inside(space: SearchSpace, address: str) -> NoReturn:
+    """Hand the sweep over to the cluster, show what it says there, and leave with its exit code."""
+    from sfd_sweep.config.loading import dump_search_space
+    from sfd_sweep.sweep.remote import FILE, for_elsewhere, run_inside
+
+    file = dump_search_space(for_elsewhere(space)).encode()
+    say = functools.partial(print, end="", flush=True)
+    raise typer.Exit(run_inside(address, ["run", FILE], file, say))
 
 
 def _watch(work: Callable[[Observer], Outcome]) -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 from sfd_sweep.config import SearchSpace
 
 if TYPE_CHECKING:
+    from sfd_sweep.sweep.doctor import Finding
     from sfd_sweep.sweep.observer import Outcome
     from sfd_sweep.sweep.results import Choice
     from sfd_sweep.tracking.records import SweepRecord, SweepSummary, TrialRecord
@@ -24,6 +25,7 @@ STATE_STYLES = {
     **{"complete": "green", "running": "cyan", "failed": "red"},
     **{"pruned": "yellow", "stopped": "yellow", "abandoned": "yellow"},
 }
+VERDICT_STYLES = {"ok": "green", "warning": "yellow", "fault": "red"}
 HEADER_WIDTH = 12
 NOT_DRAWN = "-"  # a searched parameter whose condition does not hold in this trial
 FILE_WIDTH = 200  # of what is written into a file or a pipe, where no line need be cut
@@ -183,6 +185,18 @@ def print_outcome(outcome: Outcome, record: SweepRecord) -> None:
     if outcome.front:
         console.print(f"  sfd-sweep export {outcome.name} --knee --out {outcome.name}-knee")
     console.print("  sfd-sweep ui")
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """What the doctor has found, a line a finding."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("check", "where", "", "what"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        table.add_row(
+            finding.check, finding.place, Text(finding.verdict, VERDICT_STYLES[finding.verdict]), finding.text
+        )
+    console.print(table)
 
 
 def bounds(least: float | None, most: float | None) -> str:

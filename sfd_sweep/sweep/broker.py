@@ -6,6 +6,7 @@ It runs as one asynchronous Ray actor of the driver's job, so it dies with the d
 import asyncio
 import itertools
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 from sfd_sweep.errors import UserError
@@ -25,13 +26,11 @@ class _Work:
     Attributes:
         answer: what those who gave the command wait for; None in it if the slot was closed under them.
         delivered: whether the worker group that runs now, or ran last, has the order.
-        crashes: worker groups that died of it.
     """
 
     order: Order
     answer: "asyncio.Future[Answer | None]"
     delivered: bool = False
-    crashes: int = 0
 
 
 @dataclass
@@ -40,8 +39,8 @@ class _Slot:
 
     Attributes:
         lease: number of the trial that has the slot.
-        is_heard_of: whether its workers have come up since the broker has. A broker that was started again knows of no
-            slot that had been closed before.
+        is_heard_of: whether its workers have come up since the broker has, and are not known to be lost. A broker that
+            was started again knows of no slot that had been closed before.
         failed_starts: worker groups since the last with a lab.
         ready_after: seconds from the broker's start to the first lab.
     """
@@ -68,6 +67,7 @@ class Broker:
         self._tickets = itertools.count(time.time_ns())  # beyond those of a broker that died
         self._changed = asyncio.Condition()
         self._closed = False
+        self._crashes: Counter[int] = Counter()  # worker groups that died of a trial's command, by its number
         self._fault: UserError | None = None
         self._started = time.monotonic()
 
@@ -135,6 +135,18 @@ class Broker:
         slot = self._slots[index]
         if slot.work and slot.work.order.ticket == ticket:
             self._count_crash(slot, slot.work, reason)
+
+    async def lost(self, index: int) -> None:
+        """The slot's worker group has died. Others may take years to come up, if their machine is gone: the trial goes
+        to the slot that is free first, which mostly is this one again."""
+        slot = self._slots[index]
+        slot.is_heard_of = False
+        slot.lease = None
+        if slot.work:
+            self._count_crash(slot, slot.work, "its worker process died")
+        if slot.work:
+            self._settle(slot, slot.work, None)
+        await self._announce()
 
     async def cannot_start(self, index: int, error: UserError, *, for_good: bool) -> bool:
         """The slot's workers, or their lab, did not come up.
@@ -221,12 +233,15 @@ class Broker:
         """Note that the worker group which has the order died of it, once for each group."""
         if work.delivered:
             work.delivered = False
-            work.crashes += 1
-            if work.crashes >= self._attempts:
+            number = work.order.command.number
+            self._crashes[number] += 1
+            if self._crashes[number] >= self._attempts:
                 self._settle(slot, work, Failed(reason))
 
     def _settle(self, slot: _Slot, work: _Work, answer: Answer | None) -> None:
         slot.work = None
+        if answer is not None:
+            del self._crashes[work.order.command.number]
         work.answer.set_result(answer)
 
     async def _announce(self) -> None:

@@ -4,14 +4,18 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sfd_sweep.config import Resources
 from sfd_sweep.errors import UserError
+from sfd_sweep.sweep.package import PACKAGE, code_digest, code_probe, megabytes_to_send
 
 SWITCHES = {
     # How often Train looks at a slot's workers, so how soon it sees that they are up, dead or done; 2 s by default.
@@ -34,16 +38,23 @@ SWITCHES = {
 }
 """The driver's environment, read when a cluster, a Train run or a Tune run starts; what the user has set stays."""
 
+CLIENT = "ray://"
 ANSWER_SECONDS = 5.0
+PATIENCE_SECONDS = 120.0  # with a machine that is asked something
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None) -> Iterator[str | None]:
     """Ray for the block: the cluster that this process has joined already, or else another, which is left at the end.
+
+    Machines of another cluster that have other code of this package than this process, or none, are sent this.
 
     Args:
         address: None or "local" for a cluster of this machine's own, "auto" for the one that it is part of, or the
             head's `host:port`.
+
+    Yields:
+        What was sent, in words; None if nothing was.
 
     Raises:
         UserError: there is no cluster at the address, or it does not let this process in.
@@ -51,29 +62,92 @@ def connected(address: str | None) -> Iterator[None]:
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)
     if ray.is_initialized():
-        yield
+        yield None
         return
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    if address not in (None, "local", "auto"):
-        _check_answers(address)
+    if address and is_outside(address):
+        raise UserError(
+            f"address {address}: Ray Client is outside of the cluster, and this belongs inside; run it on a machine of "
+            "the cluster with the address auto, or hand it over as a job: `ray job submit --address http://HEAD:8265 "
+            "--working-dir . -- sfd-sweep … --address auto`"
+        )
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError) as error:
-        raise _no_cluster(address, error) from error
-    try:
-        yield
+        _join(address or "local")
+        yield _send_code(address) if address and is_shared(address) else None
     finally:
         ray.shutdown()
 
 
+@dataclass(frozen=True)
+class Outside:
+    """A connection by Ray Client.
+
+    Attributes:
+        dashboard: its `host:port`, as the head's machine sees it.
+        sent: what was sent to the cluster, in words; None if nothing was.
+    """
+
+    dashboard: str
+    sent: str | None
+
+
+@contextmanager
+def connected_from_outside(address: str) -> Iterator[Outside]:
+    """Ray Client for the block, so that tasks may be sent into the cluster; they have this package's code there.
+
+    Args:
+        address: `ray://host:port`.
+
+    Raises:
+        UserError: there is no cluster at the address, or it does not let this process in.
+    """
+    try:
+        context = _join(address)
+        yield Outside(str(context.dashboard_url), _send_code(address))
+    finally:
+        ray.shutdown()
+
+
+def is_outside(address: str) -> bool:
+    """Whether the address is one at which a cluster is reached from outside."""
+    return address.startswith(CLIENT)
+
+
+def is_shared(address: str | None) -> bool:
+    """Whether there is a cluster of others at the address: it may have other code, and machines may join it."""
+    return address not in (None, "local")
+
+
+def _join(address: str, **runtime_environment: object) -> Any:
+    """Join a cluster; Ray's context."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    if address not in ("local", "auto"):
+        _check_answers(address)
+    try:
+        return ray.init(
+            address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_environment or None
+        )
+    except (ConnectionError, ValueError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _send_code(address: str) -> str | None:
+    """Join the cluster once more, with this package, if it is not the same everywhere."""
+    digest, cluster = code_digest(), nodes()
+    others = sum(found != digest for found in on_every(cluster, code_probe()))
+    if not others:
+        return None
+    size = megabytes_to_send()
+    ray.shutdown()
+    _join(address, py_modules=[str(PACKAGE)])
+    return (
+        f"sent {PACKAGE} ({size:.1f} MB, code {digest}) to the cluster: {others} of its {len(cluster)} machines had "
+        "other code or none"
+    )
+
+
 def _check_answers(address: str) -> None:
     """Fail within seconds where Ray would try again for minutes."""
-    if address.startswith("ray://"):
-        raise UserError(
-            f"address {address}: through Ray Client, Tune would run somewhere in the cluster and not here; run this "
-            "command on a machine of the cluster with the address auto"
-        )
-    host, _, port = address.rpartition(":")
+    host, _, port = address.removeprefix(CLIENT).rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
     except (OSError, ValueError) as error:
@@ -89,10 +163,24 @@ def _no_cluster(address: str | None, error: Exception) -> UserError:
 
 @dataclass(frozen=True)
 class Node:
-    """What a machine of the cluster has in all, whether or not it is in use."""
+    """What a machine of the cluster has in all, whether or not it is in use.
+
+    Attributes:
+        id: Ray's, in hexadecimal digits.
+        address: of its raylet; several on one host share it.
+        is_head: whether the cluster's head runs there.
+    """
 
     cpus: float
     gpus: float
+    id: str = ""
+    address: str = ""
+    is_head: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called in words."""
+        return f"{self.address} ({'head' if self.is_head else self.id[:6]})"
 
     def room_for(self, resources: Resources) -> int:
         """How many of a sweep's workers it can hold."""
@@ -104,31 +192,93 @@ class Node:
 
 def nodes() -> list[Node]:
     """The machines of the cluster that are up."""
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0)) for resources in alive]
+    return [_node(found["Resources"], found) for found in ray.nodes() if found["Alive"]]
 
 
-def slot_count(resources: Resources, trials: int | None, cluster: Sequence[Node]) -> int:
+def _node(resources: dict[str, float], found: dict[str, Any]) -> Node:
+    return Node(
+        cpus=resources.get("CPU", 0.0),
+        gpus=resources.get("GPU", 0.0),
+        id=found["NodeID"],
+        address=found["NodeManagerAddress"],
+        is_head="node:__internal_head__" in resources,
+    )
+
+
+def on_every(cluster: Sequence[Node], task: Callable[..., Any], *arguments: object) -> list[Any]:
+    """Call a function once on each machine, on all at the same time, and on no CPU that Ray counts.
+
+    Args:
+        task: a nested function travels with its code; any other must be importable there.
+
+    Returns:
+        For each machine what the function returned, or the exception that it raised; a TimeoutError, if there was no
+        answer within `PATIENCE_SECONDS`.
+    """
+    remote = ray.remote(num_cpus=0, max_retries=0)(task)
+    asked = [remote.options(scheduling_strategy=only_on(node)).remote(*arguments) for node in cluster]
+    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=PATIENCE_SECONDS)
+    return [_outcome(reference) if reference in answered else _silent() for reference in asked]
+
+
+def only_on(node: Node) -> NodeAffinitySchedulingStrategy:
+    """Have something run on a machine, or not at all."""
+    return NodeAffinitySchedulingStrategy(node_id=node.id, soft=False)
+
+
+def _outcome(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        return error.cause
+    except RayError as error:
+        return error
+
+
+def _silent() -> TimeoutError:
+    return TimeoutError(f"no answer within {PATIENCE_SECONDS:g} s")
+
+
+def slot_count(resources: Resources, trials: int | None, cluster: Sequence[Node], *, grows: bool = False) -> int:
     """How many slots the sweep gets: no more than it may have trials, if that is limited.
+
+    Args:
+        cluster: its machines.
+        grows: whether machines may join it, as with an autoscaler: a number of slots in the file is then taken at its
+            word, and slots without room wait for it. `auto` is always what there is room for now.
 
     Raises:
         UserError: a worker fits on no machine, or the cluster has no room for the slots.
     """
-    room = sum(node.room_for(resources) for node in cluster)
-    if room == 0:
+    if grows and resources.slots != "auto":
+        return _at_most(trials, resources.slots)
+    workers = _workers_in(resources, cluster)
+    if workers == 0:
         raise UserError(_too_large(resources, cluster))
-    most = room // resources.workers_per_slot
+    most = room_for(resources, cluster)
     if most == 0:
         raise UserError(
             f"resources.workers_per_slot: a slot needs {resources.workers_per_slot} workers, but the cluster has room "
-            f"for {room}; lower it, or what a worker takes"
+            f"for {workers}; lower it, or what a worker takes"
         )
     if resources.slots != "auto" and resources.slots > most:
         raise UserError(
             f"resources.slots: {resources.slots} slots, but the cluster has room for {most}; write auto or lower it"
         )
-    slots = most if resources.slots == "auto" else resources.slots
+    return _at_most(trials, most if resources.slots == "auto" else resources.slots)
+
+
+def _at_most(trials: int | None, slots: int) -> int:
     return slots if trials is None else min(slots, trials)
+
+
+def room_for(resources: Resources, cluster: Sequence[Node]) -> int:
+    """How many slots the machines have room for."""
+    return _workers_in(resources, cluster) // resources.workers_per_slot
+
+
+def _workers_in(resources: Resources, cluster: Sequence[Node]) -> int:
+    return sum(node.room_for(resources) for node in cluster)
 
 
 def _too_large(resources: Resources, cluster: Sequence[Node]) -> str:

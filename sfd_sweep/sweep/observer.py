@@ -60,6 +60,9 @@ class Observer:
     def sweep_started(self, plan: SweepPlan) -> None:
         """All is checked; the slots are about to be started."""
 
+    def note(self, text: str) -> None:
+        """Something worth knowing before the sweep starts."""
+
     def phase(self, text: str) -> None:
         """What the sweep does from now on, in words."""
 

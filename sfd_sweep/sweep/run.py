@@ -9,7 +9,7 @@ from sfd_sweep.config import SearchSpace
 from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.errors import UserError
 from sfd_sweep.storage import Folder, reaching
-from sfd_sweep.sweep.cluster import connected, nodes, slot_count
+from sfd_sweep.sweep.cluster import connected, is_shared, nodes, room_for, slot_count
 from sfd_sweep.sweep.driver import Driver, is_finished
 from sfd_sweep.sweep.earlier import find_warm_start
 from sfd_sweep.sweep.lab import Build, build_trial_room
@@ -48,7 +48,7 @@ def run(
         SweepFailed: it was started, but came to nothing.
         Interrupted: it was stopped by Ctrl-C.
     """
-    began = time.monotonic()
+    began, observer = time.monotonic(), observer or Observer()
     plan = make_plan(space)
     sweep = Folder.open(space.storage) / space.name
     config = without_credentials(dump_search_space(space))
@@ -60,13 +60,12 @@ def run(
             may_write = stack.enter_context(one_driver(sweep))
             _check_is_new(space, sweep)
         with _nothing_left_of(sweep, storage_is_new):
-            stack.enter_context(connected(address))
-            slots = slot_count(space.resources, space.budget.trials, nodes())
+            slots = _joined(stack, space, address, observer)
             sweep.write(CONFIG, config.encode())
             begin_study(space, sweep, warm_start, may_write)
             recorder = open_recorder(space, sweep, config, resume=False)
         study = SweepStudy(space, sweep, may_write)
-        driver = Driver(space, sweep, study, recorder, observer or Observer(), build)
+        driver = Driver(space, sweep, study, recorder, observer, build)
         return driver.run(slots, began, plan.weights_in_words(slots))
 
 
@@ -88,7 +87,7 @@ def resume(
     Raises:
         UserError: there is no sweep, or another process runs it.
     """
-    began = time.monotonic()
+    began, observer = time.monotonic(), observer or Observer()
     sweep = Folder.open(location)
     with reaching(sweep):
         if not sweep.has(CONFIG):
@@ -102,11 +101,26 @@ def resume(
         study = _study_of(space, sweep, may_write)
         slots = 0
         if not is_finished(space, study):
-            stack.enter_context(connected(address))
-            slots = slot_count(space.resources, space.budget.trials, nodes())
+            slots = _joined(stack, space, address, observer)
         recorder = open_recorder(space, sweep, text, resume=True)
-        driver = Driver(space, sweep, study, recorder, observer or Observer(), build)
+        driver = Driver(space, sweep, study, recorder, observer, build)
         return driver.run(slots, began, plan.weights_in_words(slots))
+
+
+def _joined(stack: ExitStack, space: SearchSpace, address: str | None, observer: Observer) -> int:
+    """Join the cluster until the stack is closed.
+
+    Returns:
+        How many slots the sweep gets there.
+    """
+    if sent := stack.enter_context(connected(address)):
+        observer.note(sent)
+    cluster = nodes()
+    slots = slot_count(space.resources, space.budget.trials, cluster, grows=is_shared(address))
+    room = room_for(space.resources, cluster)
+    if slots > room:
+        observer.note(f"the cluster has room for {room} of {slots} slots now; the others wait for machines to join it")
+    return slots
 
 
 def _study_of(space: SearchSpace, sweep: Folder, may_write: Callable[[], None]) -> SweepStudy:

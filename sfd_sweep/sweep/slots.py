@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import list_actors
 
 from sfd_sweep.config import SearchSpace
@@ -47,8 +49,11 @@ class SlotPool:
     def __init__(
         self, space: SearchSpace, sweep: Folder, build: Build, slots: int, on_fault: Callable[[UserError], None]
     ) -> None:
-        # A broker that dies is started again, and the calls that it had not answered are made again.
-        self.broker = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Broker).remote(slots)
+        # A broker that dies is started again, and the calls that it had not answered are made again. It is on this
+        # machine, with which the driver would be gone too; any other may be lost without loss to the sweep.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        broker = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Broker)
+        self.broker = broker.remote(slots)
         self._space = space
         self._sweep = sweep
         self._build = build
@@ -102,7 +107,7 @@ class SlotPool:
 
     def _trainer(self, slot: int) -> Any:
         resources = self._space.resources
-        post = Post(self.broker, slot, self._space, self._sweep, self._build)
+        post = Post(self.broker, slot, self._space, self._sweep, self._build, Path.cwd())
         return _trainer_class(resources.workers_per_slot)(
             functools.partial(work, post),
             scaling_config=ScalingConfig(
@@ -115,8 +120,26 @@ class SlotPool:
                 storage_path=(self._sweep / "ray").path,
                 storage_filesystem=self._sweep.filesystem,
                 failure_config=FailureConfig(max_failures=-1),
+                callbacks=[TellOfLoss(self.broker, slot)],
             ),
         )
+
+
+class TellOfLoss(UserCallback):
+    """Tells the broker that a slot's workers have died; the run's controller calls it.
+
+    Args:
+        broker: handle of the broker's actor.
+        slot: index of the slot.
+    """
+
+    def __init__(self, broker: Any, slot: int) -> None:
+        self._broker = broker
+        self._slot = slot
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
+        """Workers have raised, or died, and the whole group will be started anew."""
+        ray.get(self._broker.lost.remote(self._slot))
 
 
 def _kill_controllers() -> None:

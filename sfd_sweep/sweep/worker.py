@@ -3,8 +3,10 @@
 Every rank does the same; rank 0 speaks with the broker, and the others hear from it through Train's own broadcast.
 """
 
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -30,6 +32,7 @@ class Post:
         slot: index of the slot.
         sweep: the sweep's folder.
         build: makes the lab.
+        working_folder: the driver's, which relative paths in the search-space file start from.
     """
 
     broker: Any
@@ -37,6 +40,7 @@ class Post:
     space: SearchSpace
     sweep: Folder
     build: Build
+    working_folder: Path
 
     def tell(self, method: str, *arguments: object, **options: object) -> Any:
         """Call the broker about this slot, and wait for what it says."""
@@ -45,6 +49,8 @@ class Post:
 
 def work(post: Post) -> None:
     """The Train loop of every rank; it ends when the slot is closed."""
+    if post.working_folder.is_dir():  # else what the file names must not be relative to it
+        os.chdir(post.working_folder)
     lab = _build(post)
     if lab is None:
         return

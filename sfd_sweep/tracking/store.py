@@ -61,6 +61,22 @@ def check_answers(uri: str | None) -> None:
         _check_reachable(uri, create=False)
 
 
+def answers_strangers(uri: str) -> bool:
+    """Whether a tracking server shows its experiments to whoever asks, without credentials.
+
+    Args:
+        uri: of a store that is reachable.
+    """
+    if not uri.startswith(("http://", "https://")):
+        return False
+    url = f"{without_credentials(uri).rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+    try:
+        urlopen(url, timeout=ANSWER_SECONDS).close()
+    except OSError:  # among them the refusal, an HTTPError
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Store:
     """An MLflow tracking store that has answered.

@@ -7,7 +7,7 @@ import time
 import pytest
 
 COMMANDS = [
-    *("run", "resume", "schema", "list", "show", "pareto", "ui"),
+    *("run", "resume", "doctor", "schema", "list", "show", "pareto", "ui"),
     *("export", "sample", "evaluate", "pretrain", "distill", "train-classifier", "import-checkpoint"),
 ]
 HEAVY = (

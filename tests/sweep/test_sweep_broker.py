@@ -200,6 +200,51 @@ async def test_the_broker_names_the_fault_when_its_last_slot_is_given_up() -> No
 
 
 @in_loop
+async def test_a_slot_that_has_not_come_up_is_given_no_trial() -> None:
+    broker = Broker(2)
+    await broker.ready(1)
+    asked = await call(broker, advance(0))
+    waiting = await call(broker, advance(1))
+    order = await take(broker, slot=1)
+    assert order.command == advance(0)
+    await broker.answer(1, order.ticket, done(2))
+    assert await asked == done(2)
+    await broker.release(0, wanted=1)
+    assert (await take(broker, slot=1, after=order.ticket)).command == advance(1)
+    assert not waiting.done()
+
+
+@in_loop
+async def test_the_trial_of_a_lost_slot_goes_to_the_one_that_is_free_first() -> None:
+    broker = Broker(2)
+    for slot in (0, 1):
+        await broker.ready(slot)
+    first, second = await call(broker, advance(0)), await call(broker, advance(1))
+    await take(broker, slot=0)
+    order = await take(broker, slot=1)
+    await broker.lost(0)
+    assert not first.done()
+    await broker.answer(1, order.ticket, done(2))
+    assert await second == done(2)
+    await broker.release(1, wanted=1)  # one slot is surplus: the lost one
+    again = await take(broker, slot=1, after=order.ticket)
+    assert again.command == advance(0)
+    await broker.answer(1, again.ticket, done(2))
+    assert await first == done(2)
+    assert await _is_closed(broker, 0)
+
+
+@in_loop
+async def test_a_trial_that_kills_one_slot_after_another_fails() -> None:
+    broker = Broker(ATTEMPTS)
+    asked = await call(broker, advance(0))
+    for slot in range(ATTEMPTS):
+        await take(broker, slot=slot)
+        await broker.lost(slot)
+    assert await asked == Failed("its worker process died")
+
+
+@in_loop
 async def test_a_broker_that_is_to_finish_has_what_is_under_way_answered_and_nothing_else_begun() -> None:
     broker = Broker(2)
     running = await call(broker, advance(0))

@@ -4,7 +4,7 @@ import pytest
 
 from sfd_sweep.config import Resources
 from sfd_sweep.errors import UserError
-from sfd_sweep.sweep.cluster import Node, connected, slot_count
+from sfd_sweep.sweep.cluster import Node, connected, is_shared, room_for, slot_count
 
 LAPTOP = [Node(2, 0)]
 GPUS = [Node(16, 0), Node(32, 4), Node(32, 4)]
@@ -57,6 +57,22 @@ def test_a_cluster_that_is_not_there_is_the_users_mistake(address: str) -> None:
         pass
 
 
-def test_ray_client_is_refused_with_the_way_that_works() -> None:
-    with pytest.raises(UserError, match="on a machine of the cluster with the address auto"), connected("ray://a:1"):
+def test_ray_client_is_refused_with_the_ways_that_work() -> None:
+    with (
+        pytest.raises(UserError, match=r"on a machine of the cluster with the address auto, or .*`ray job submit "),
+        connected("ray://a:1"),
+    ):
         pass
+
+
+def test_where_machines_may_join_a_number_of_slots_is_taken_at_its_word() -> None:
+    asked = Resources(slots=8, gpus_per_worker=1)
+    assert slot_count(asked, trials=100, cluster=LAPTOP, grows=True) == 8
+    assert slot_count(asked, trials=5, cluster=LAPTOP, grows=True) == 5
+    assert room_for(asked, LAPTOP) == 0
+    with pytest.raises(UserError, match="more than 0"):
+        slot_count(Resources(gpus_per_worker=1), trials=100, cluster=LAPTOP, grows=True)
+
+
+def test_a_cluster_of_others_may_grow_and_one_of_our_own_does_not() -> None:
+    assert [is_shared(address) for address in (None, "local", "auto", "10.0.0.1:6379")] == [False, False, True, True]

@@ -1,19 +1,12 @@
 """The same over HTTP, to a real MLflow server."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import mlflow
 import pandas as pd
 import pytest
+from mlflow_server import mlflow_server
 from test_tracking_models import put_generators
 from tracked_sweep import grid, open_recorder, report, search_space, searched, settings, tell_sweep
 
@@ -28,30 +21,8 @@ from sfd_sweep.trial.report import TrialState
 @pytest.fixture
 def server(tracking_uri: str, tmp_path: Path) -> Iterator[str]:
     """Its URI; with a password, which this server does not ask for."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", tracking_uri, "--artifacts-destination", str(tmp_path / "artifacts")]
-    with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/health", process)
-            yield f"http://me:hunter2@127.0.0.1:{port}"
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=20)
-
-
-def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(240):
-        assert process.poll() is None
-        try:
-            urlopen(url, timeout=5).close()
-        except (URLError, TimeoutError):  # not up yet, or up but busy starting
-            time.sleep(0.25)
-        else:
-            return
-    raise TimeoutError(url)
+    with mlflow_server(tracking_uri, tmp_path) as uri:
+        yield uri.replace("://", "://me:hunter2@")
 
 
 def test_a_sweep_is_recorded_resumed_and_read_through_a_server(

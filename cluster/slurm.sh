@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# A sweep on a Slurm cluster: Ray on all nodes of the job, the driver on the first, and on with it after the time limit.
+#   sbatch cluster/slurm.sh search_spaces/cifar10.yaml /shared/sweeps cifar10-forget-0
+# Storage must be a folder that all nodes mount. The environment with sfd-sweep must be active, or SFD_SWEEP_VENV name it.
+# CHANGE what follows to your site's partition, account and machines.
+#SBATCH --job-name=sfd-sweep
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=32
+#SBATCH --gpus-per-node=4
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -euo pipefail
+
+if [[ $# -ne 3 ]]; then
+  echo "usage: sbatch cluster/slurm.sh FILE STORAGE NAME" >&2
+  exit 2
+fi
+file=$1 storage=$2 name=$3
+: "${SLURM_JOB_ID:?is missing: start this with sbatch}" "${SLURM_JOB_NODELIST:?is missing: start this with sbatch}"
+here="${SFD_SWEEP_CLUSTER:-${SLURM_SUBMIT_DIR:-.}/cluster}" # Slurm runs a copy of this script from elsewhere
+if [[ -n ${SFD_SWEEP_VENV:-} ]]; then
+  export PATH="$SFD_SWEEP_VENV/bin:$PATH"
+fi
+
+# A token of this job's own, known to its processes alone: without it, whoever reaches a node could command Ray.
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+RAY_AUTH_TOKEN="$(python3 -c 'import secrets; print(secrets.token_hex(32))')"
+export RAY_AUTH_TOKEN
+
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head="${nodes[0]}"
+ip="$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')"
+port=$((20000 + SLURM_JOB_ID % 10000)) # jobs that share a node keep apart
+common=(--num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --disable-usage-stats --block)
+
+steps=()
+finish() { # the nodes are the next job's
+  kill "${steps[@]}" 2> /dev/null || true
+  wait "${steps[@]}" 2> /dev/null || true
+}
+trap finish EXIT
+
+srun --nodes=1 --ntasks=1 --overlap --nodelist="$head" \
+  ray start --head --node-ip-address="$ip" --port="$port" --dashboard-host=127.0.0.1 "${common[@]}" &
+steps+=($!)
+until ray health-check --address "$ip:$port" > /dev/null 2>&1; do
+  kill -0 "${steps[0]}" # ends the job if the head has died
+  sleep 2
+done
+for node in "${nodes[@]:1}"; do
+  srun --nodes=1 --ntasks=1 --overlap --nodelist="$node" ray start --address="$ip:$port" "${common[@]}" &
+  steps+=($!)
+done
+until [[ "$(python3 -c "import ray; ray.init('$ip:$port', logging_level=50); print(len(ray.nodes()))")" -ge ${#nodes[@]} ]]; do
+  sleep 2
+done
+
+sfd-sweep doctor "$file" --set "storage=$storage" --address "$ip:$port"
+
+# Five minutes before the time limit Slurm sends USR1: the sweep stops in order, and the job queues again to go on.
+"$here/go_on.sh" "$file" "$storage" "$name" "$ip:$port" &
+driver=$!
+limit() {
+  trap '' USR1
+  kill -TERM "$driver" 2> /dev/null || true
+  wait "$driver" || true
+  scontrol requeue "$SLURM_JOB_ID"
+  exit 0
+}
+trap limit USR1
+wait "$driver"
