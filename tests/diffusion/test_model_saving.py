@@ -34,7 +34,13 @@ def test_diffusers_reads_the_same_network(tmp_path):
     save_teacher(tmp_path / "teacher", model)
     network = UNet2DModel.from_pretrained(tmp_path / "teacher" / "unet", low_cpu_mem_usage=False)
     x_t, t, c = torch.ones(1, 1, 4, 4), torch.tensor([440]), torch.tensor([1])
-    assert torch.equal(network(x_t, t, class_labels=c).sample, model.network(x_t, t, class_labels=c).sample)
+    mine, theirs = model.network.state_dict(), network.state_dict()
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    # diffusers leaves the weights in the file's pages, where another alignment means other sums.
+    torch.testing.assert_close(
+        network(x_t, t, class_labels=c).sample, model.network(x_t, t, class_labels=c).sample, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_schedule_that_clips_is_loaded_without_clipping(tmp_path):
