@@ -89,6 +89,7 @@ def test_a_sweep_loses_a_machine_and_nothing_else(
     assert not any(PASSWORD.encode() in content for content in kept)
 
 
+@pytest.mark.slow
 def test_the_doctor_finds_nothing_wrong_where_everything_is_guarded(
     machines: Machines, server: str, tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ def test_the_doctor_finds_nothing_wrong_where_everything_is_guarded(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_sweep_is_handed_over_from_outside(
     machines: Machines, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
