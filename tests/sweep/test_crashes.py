@@ -127,6 +127,7 @@ def test_a_driver_may_be_killed_at_any_moment(sweep: Start, undisturbed: list[St
     assert timeless(disturbed.study()) == timeless(undisturbed)
 
 
+@pytest.mark.slow
 def test_ctrl_c_lets_running_evaluations_finish_and_a_second_one_does_not(sweep: Start) -> None:
     stopped = sweep("budget.trials=3", seconds=1.0)
     driver = stopped.run()
