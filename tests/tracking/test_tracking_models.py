@@ -9,19 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from pyarrow import fs
 from tiny_latent_models import tiny_latent_model
-from tracked_sweep import open_recorder, report, tell_sweep
+from tracked_sweep import open_recorder, tell_sweep
 
 from sfd_sweep.config import SearchSpace
-from sfd_sweep.config.loading import dump_search_space
 from sfd_sweep.diffusion.model_folder import find_model
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
 from sfd_sweep.storage import Folder
 from sfd_sweep.tracking.models import log_generator, register
 from sfd_sweep.tracking.reader import read_sweep
-from sfd_sweep.tracking.recorder import Recorder
 from sfd_sweep.tracking.records import SweepState
 from sfd_sweep.tracking.store import Store
 from sfd_sweep.trial.layout import GENERATOR, step_folder, trial_folder
@@ -139,20 +136,6 @@ def test_a_generator_that_was_not_kept_is_named(
     tell_sweep(recorder, space)
     recorder.close(SweepState.COMPLETE)
     assert "trial 1 is on the front, but" in caplog.text
-
-
-def test_generators_are_fetched_from_an_object_store(space: SearchSpace, tracking_uri: str, tmp_path: Path) -> None:
-    elsewhere = Folder(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "bucket/small")
-    (tmp_path / "bucket" / "small").mkdir(parents=True)
-    put_generators(elsewhere)
-    distant = space.model_copy(update={"storage": "s3://key:hunter2@bucket/?region=eu"})
-    recorder = Recorder.open(distant, elsewhere, dump_search_space(space))
-    tell_sweep(recorder, space)
-    recorder.judged(0, report(20, 1.0, 0.9))
-    recorder.close(SweepState.COMPLETE)
-    sweep = read_sweep(tracking_uri, "small")
-    assert sweep.trials[0].model_uri is not None
-    assert sweep.summary.storage == "s3://bucket/small?region=eu"
 
 
 def test_a_latent_generators_model_makes_images_of_the_size_that_it_says(
