@@ -30,7 +30,7 @@ def is_reported(trial: Folder, step: int) -> bool:
     """Whether the trial has a report at that step; a broken one counts as none."""
     try:
         read_report(trial, step)
-    except (FileNotFoundError, ValueError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return False
     return True
 

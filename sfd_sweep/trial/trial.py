@@ -180,6 +180,8 @@ def load_generator(folder: Folder, step: int, device: torch.device | str = "cpu"
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch).resolve()
         try:
+            if not saved.files():
+                raise FileNotFoundError(str(saved))
             saved.download(copy)
             return OneStepGenerator.load(copy, device)
         except FileNotFoundError as error:

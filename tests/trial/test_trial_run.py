@@ -326,8 +326,9 @@ def test_a_trials_folder_is_called_by_its_number(tmp_path):
 def test_a_step_without_a_report_does_not_count(tmp_path):
     trial = Folder.open(tmp_path)
     step_folder(trial, 20).write(GRID, b"")
-    step_folder(trial, 1000000).write(REPORT, b"{}")
-    step_folder(trial, 10).write(REPORT, b"{}")
+    for step in (1000000, 10):
+        report = Report(step=step, metrics={}, samples={}, losses={}, seconds={})
+        step_folder(trial, step).write(REPORT, report.to_json().encode())
     assert reported_steps(trial) == [10, 1000000]
 
 
