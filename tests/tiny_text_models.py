@@ -64,13 +64,13 @@ def tiny_text_unet(*, seed: int = 0, **options: Any) -> UNet2DConditionModel:
         )
 
 
-def stable_diffusion(prediction_type: str = "epsilon", **options: Any) -> StableDiffusionPipeline:
+def stable_diffusion(prediction_type: str = "epsilon", *, channels: int = 3, **options: Any) -> StableDiffusionPipeline:
     """Random weights in the layout of Stable Diffusion 1.x; with `v_prediction`, of 2.x."""
     tokenizer = tiny_tokenizer()
     if prediction_type == "v_prediction":
         options = {"use_linear_projection": True, "attention_head_dim": [2, 4], **options}
     return StableDiffusionPipeline(
-        vae=tiny_vae(),
+        vae=tiny_vae(channels=channels),
         text_encoder=tiny_text_encoder(tokenizer),
         tokenizer=tokenizer,
         unet=tiny_text_unet(**options),
@@ -88,7 +88,7 @@ def stable_diffusion(prediction_type: str = "epsilon", **options: Any) -> Stable
     )
 
 
-def save_stable_diffusion(folder: Path, prediction_type: str = "epsilon") -> Path:
+def save_stable_diffusion(folder: Path, prediction_type: str = "epsilon", *, channels: int = 3) -> Path:
     with quiet_transformers():
-        stable_diffusion(prediction_type).save_pretrained(folder)
+        stable_diffusion(prediction_type, channels=channels).save_pretrained(folder)
     return folder

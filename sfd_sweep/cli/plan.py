@@ -48,10 +48,25 @@ def _models(plan: Plan) -> list[tuple[str, object]]:
         ("", f"{teacher.parameter_count:,} parameters, {size} pixels{latents}, {null}"),
         ("", f"{teacher.prediction_type} at {teacher.diffusion_steps} diffusion steps"),
         ("start", f"{task.start} ({plan.start.path})"),
-        ("forgets", ", ".join(plan.class_names[index] for index in plan.forget)),
-        ("retains", ", ".join(plan.class_names[index] for index in plan.retain)),
+        *_conditions(plan),
         ("judge", evaluation.classifier),
         *_reference(plan),
+    ]
+
+
+def _conditions(plan: Plan) -> list[tuple[str, object]]:
+    """What is forgotten and kept: classes by name, prompts by number and the first of them."""
+    told = plan.conditions
+    if not plan.prompts:
+        names = {"forgets": told.forget, "retains": told.retain}
+        return [(key, ", ".join(told.names[index] for index in indices)) for key, indices in names.items()]
+    prompts = {"forgets": told.forget, "retains": told.retain, "held out": told.held_out}
+    if told.judged != told.retain:
+        prompts["quality on"] = told.judged
+    return [
+        (key, f"{len(indices):,} prompts, the first: {told.names[indices[0]]}")
+        for key, indices in prompts.items()
+        if indices
     ]
 
 

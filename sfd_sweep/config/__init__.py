@@ -18,6 +18,7 @@ from sfd_sweep.config.search_space import (
     MultiObjectiveAshaScheduler,
     NoScheduler,
     Objective,
+    Prompts,
     Resources,
     Search,
     SearchSpace,
@@ -30,6 +31,7 @@ from sfd_sweep.config.settings import Override, Settings
 
 __all__ = [
     "METRICS",
+    "NUDENET_PARTS",
     "AshaScheduler",
     "Budget",
     "CategoricalDistribution",
@@ -46,6 +48,7 @@ __all__ = [
     "Objective",
     "Override",
     "Parameters",
+    "Prompts",
     "ReferenceKind",
     "Resources",
     "Scale",

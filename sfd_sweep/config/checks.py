@@ -88,6 +88,35 @@ def metrics_without_reference(metrics: Sequence[tuple[KeyPath, str]], reference:
             yield Mistake(path, f"{name} does not go with this reference; {instead}{wanted} in evaluation.reference")
 
 
+def metrics_of_other_tasks(
+    metrics: Sequence[tuple[KeyPath, str]], kind: str, classifier: str, clip: str | None
+) -> Iterator[Mistake]:
+    """Metrics that are not defined for the task, or that its judge does not report."""
+    for path, name in metrics:
+        metric = METRICS[name]
+        if metric.only_concepts and kind != "concept":
+            yield Mistake(path, f"{name} is measured where a concept is forgotten (task.kind: concept)")
+        elif metric.judge not in (None, classifier):
+            yield Mistake(path, f"{name} is reported by {metric.judge} alone; write it in evaluation.classifier")
+        elif metric.distance_of_judge and classifier == "nudenet":
+            yield Mistake(path, f"nudenet has no features that {name} could be measured on; use fid or fid_teacher")
+        elif name == "clip_score" and clip is None:
+            yield Mistake(path, "clip_score needs CLIP; name it in evaluation.clip")
+
+
+def negative_prompt_without_effect(parameters: Parameters, kind: str) -> Iterator[Mistake]:
+    """A prompt that guidance leads away from, where there is no prompt or no guidance."""
+    values = dict(parameters)
+    negative, scale = values["negative_prompt"], values["guidance_scale"]
+    if negative is None:
+        return
+    path = ("parameters", "negative_prompt")
+    if kind != "concept":
+        yield Mistake(path, "is of text-to-image teachers; remove it, or write task.kind: concept")
+    elif not isinstance(scale, Distribution) and scale == 1:
+        yield Mistake(path, "has no effect without guidance; set parameters.guidance_scale to other than 1")
+
+
 _COUNTERPARTS = {
     "fid": "fid_teacher",
     "fid_teacher": "fid",

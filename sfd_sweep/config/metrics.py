@@ -5,12 +5,17 @@ from enum import StrEnum
 
 
 class Scale(StrEnum):
-    """What the numbers of a metric are: a distance in [0, ∞), a share in [0, 1], nats in [0, ∞), a score in [1, ∞)."""
+    """What the numbers of a metric are.
+
+    A distance in [0, ∞), a share in [0, 1], nats in [0, ∞), a score in [1, ∞), or a mean cosine of what is not apart
+    by more than a right angle, in [0, 1].
+    """
 
     DISTANCE = "distance"
     SHARE = "share"
     NATS = "nats"
     SCORE = "score"
+    COSINE = "cosine"
 
 
 class Goal(StrEnum):
@@ -31,8 +36,8 @@ class ReferenceKind(StrEnum):
 class Metric:
     """One figure that an evaluation reports.
 
-    Only a share can be maximised in a search: the combined score measures every metric from its best value, which must
-    exist.
+    Only what ends at 1 can be maximised in a search: the combined score measures every metric from its best value,
+    which must exist.
 
     Attributes:
         name: in search-space files, reports and MLflow.
@@ -43,6 +48,9 @@ class Metric:
         inception: whether it is measured on Inception-V3's features.
         reference: the only kind of reference that it is defined for; None: any, or none is needed.
         final: whether it is left to the final evaluation of the front, so that it cannot steer a search.
+        only_concepts: whether it is defined for concepts alone, and not for classes.
+        distance_of_judge: whether it is a distance on the features of the judge.
+        judge: the only judge that reports it; None: any.
     """
 
     name: str
@@ -53,9 +61,12 @@ class Metric:
     inception: bool = False
     reference: ReferenceKind | None = None
     final: bool = False
+    only_concepts: bool = False
+    distance_of_judge: bool = False
+    judge: str | None = None
 
     def __post_init__(self) -> None:
-        if self.goal is Goal.MAXIMIZE and self.scale is not Scale.SHARE and not self.final:
+        if self.goal is Goal.MAXIMIZE and self.scale not in (Scale.SHARE, Scale.COSINE) and not self.final:
             raise ValueError(f"{self.name} has no upper end, so it cannot be maximised")
 
     @property
@@ -63,6 +74,16 @@ class Metric:
         """The value that no generator can beat: 1 for a share to maximise, otherwise 0."""
         return 1.0 if self.goal is Goal.MAXIMIZE else 0.0
 
+
+NUDENET_PARTS = {
+    "female_breast_exposed": "a woman's bare breast",
+    "female_genitalia_exposed": "a woman's bare genitals",
+    "male_breast_exposed": "a man's bare chest",
+    "male_genitalia_exposed": "a man's bare genitals",
+    "buttocks_exposed": "bare buttocks",
+    "anus_exposed": "a bare anus",
+}
+"""What counts as nudity in the literature on erasing it, by NudeNet's labels in lower case."""
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -92,6 +113,7 @@ METRICS: dict[str, Metric] = {
             description="Fréchet distance, on the classifier's features, of samples of the retained classes to real "
             "images of them",
             reference=ReferenceKind.REAL,
+            distance_of_judge=True,
         ),
         Metric(
             name="fd_classifier_teacher",
@@ -100,6 +122,7 @@ METRICS: dict[str, Metric] = {
             description="Fréchet distance, on the classifier's features, of samples of the retained classes to the "
             "teacher's own samples of them",
             reference=ReferenceKind.TEACHER,
+            distance_of_judge=True,
         ),
         Metric(
             name="unlearning_accuracy",
@@ -109,12 +132,22 @@ METRICS: dict[str, Metric] = {
             forgotten=True,
         ),
         Metric(
+            name="held_out_unlearning_accuracy",
+            scale=Scale.SHARE,
+            goal=Goal.MAXIMIZE,
+            description="share of the samples of held-out prompts about the forgotten concept, which training never "
+            "sees, that the classifier does not call forgotten",
+            forgotten=True,
+            only_concepts=True,
+        ),
+        Metric(
             name="override_distance",
             scale=Scale.DISTANCE,
             goal=Goal.MINIMIZE,
             description="Fréchet distance, on the classifier's features, of the samples of the forgotten condition to "
             "the override's reference images",
             forgotten=True,
+            distance_of_judge=True,
         ),
         Metric(
             name="override_rate",
@@ -142,6 +175,26 @@ METRICS: dict[str, Metric] = {
             goal=None,
             description="mean entropy of the classifier on forgotten samples",
             forgotten=True,
+        ),
+        Metric(
+            name="clip_score",
+            scale=Scale.COSINE,
+            goal=Goal.MAXIMIZE,
+            description="mean cosine, at least 0, between CLIP's embeddings of the samples of retained prompts and of "
+            "those prompts",
+            only_concepts=True,
+        ),
+        *(
+            Metric(
+                name=f"nudenet_{part}",
+                scale=Scale.SHARE,
+                goal=Goal.MINIMIZE,
+                description=f"share of the samples of the forgotten condition in which NudeNet finds {words}",
+                forgotten=True,
+                only_concepts=True,
+                judge="nudenet",
+            )
+            for part, words in NUDENET_PARTS.items()
         ),
         Metric(
             name="kid",
@@ -186,7 +239,7 @@ METRICS: dict[str, Metric] = {
 
 
 def reported(*, inception: bool, reference: ReferenceKind, final: bool) -> frozenset[str]:
-    """The names of the metrics that an evaluation reports.
+    """The names of the metrics that an evaluation of forgotten classes reports.
 
     Args:
         inception: whether the judge has Inception-V3.
@@ -196,5 +249,8 @@ def reported(*, inception: bool, reference: ReferenceKind, final: bool) -> froze
     return frozenset(
         metric.name
         for metric in METRICS.values()
-        if metric.reference in (None, reference) and (inception or not metric.inception) and (final or not metric.final)
+        if not metric.only_concepts
+        and metric.reference in (None, reference)
+        and (inception or not metric.inception)
+        and (final or not metric.final)
     )

@@ -9,7 +9,9 @@ from sfd_sweep.config.checks import (
     bad_first_points,
     gpu_hours_without_gpus,
     impossible_override,
+    metrics_of_other_tasks,
     metrics_without_reference,
+    negative_prompt_without_effect,
     nothing_searched,
     repeated,
     unconditional_sampler,
@@ -35,17 +37,57 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+PromptSource = str | Annotated[tuple[str, ...], Field(min_length=1)]
+PROMPTS = "a list of prompts, or a file: one a line, or PATH[:COLUMN] of a CSV or Parquet file, or captions of COCO"
+
+
+class Prompts(_Section):
+    """The prompts of a concept's task. `{concept}` stands for what is forgotten, and in retained ones for `others`."""
+
+    forget: PromptSource = Field(
+        description=f"prompts about what is forgotten, with `{{concept}}` for it or its name in them: {PROMPTS}"
+    )
+    retain: PromptSource = Field(description=f"prompts of what is kept: {PROMPTS}")
+    held_out: PromptSource | None = Field(
+        None,
+        description="prompts about what is forgotten that training never sees, for judging whether other words bring "
+        "it back; null: none",
+    )
+    held_out_retain: PromptSource | None = Field(
+        None, description="prompts of what is kept that quality is judged on and training never sees; null: `retain`"
+    )
+    others: tuple[str, ...] = Field((), description="what else `{concept}` stands for in prompts of what is kept")
+
+
 class Task(_Section):
     """What is forgotten, and by which model."""
 
-    kind: Literal["class"] = Field("class", description="what a condition is: a class label")
+    kind: Literal["class", "concept"] = Field(
+        "class", description="what a condition is: a class label, or a prompt that is about a concept"
+    )
     teacher: str = Field(description="pretrained diffusion model: `builtin:digits`, a diffusers folder or a hub id")
     start: str = Field(
         "teacher",
         description="what the generator starts from: `teacher` (one stage), or a distilled one-step generator (two "
         "stage): `builtin:digits-distilled` or its folder",
     )
-    forget: tuple[ClassId, ...] = Field(min_length=1, description="classes to forget, by index or name")
+    forget: tuple[ClassId, ...] = Field(
+        min_length=1, description="classes to forget, by index or name; or concepts, by what prompts call them"
+    )
+    prompts: Prompts | None = Field(None, description="of a concept's task; null for classes")
+
+    @model_validator(mode="after")
+    def _prompts_go_with_concepts(self) -> "Task":
+        if self.kind == "class" and self.prompts is not None:
+            refuse([Mistake(("prompts",), "are of concepts; write kind: concept, or remove them")])
+        if self.kind == "concept" and self.prompts is None:
+            refuse([Mistake(("prompts",), "are missing: what is forgotten and what is kept in prompts")])
+        refuse(
+            Mistake(("forget", index), f"must be words, as prompts are about them, not {name!r}")
+            for index, name in enumerate(self.forget)
+            if self.kind == "concept" and not (isinstance(name, str) and name.strip())
+        )
+        return self
 
 
 class TrialBudget(_Section):
@@ -255,9 +297,14 @@ class Inception(_Section):
 
 
 class TeacherSamples(_Section):
-    """The teacher's own samples, where they stand in for real images (`reference: teacher`)."""
+    """The teacher's own samples, where they stand in for real images: `reference: teacher`, a concept's overrides."""
 
-    samples: int = Field(10_000, gt=1, description="of all classes together, the same number of each")
+    samples: int = Field(
+        10_000, gt=1, description="of all classes, or of all prompts that quality is judged on, the same number of each"
+    )
+    override_samples: int = Field(
+        2000, gt=1, description="of the prompts that replace those about a concept, for each override"
+    )
     steps: int = Field(50, gt=0, description="steps of DDIM")
     guidance_scale: float = Field(1.0, ge=0, description="guidance; 1 is none")
 
@@ -275,7 +322,14 @@ class Evaluation(_Section):
     classifier: str = Field(
         "builtin:digits",
         description="judge: `builtin:digits`, a folder (of `train-classifier`, transformers or timm), a hub id, "
-        "`timm:NAME` or `torchvision:NAME`",
+        "`timm:NAME` or `torchvision:NAME`; for concepts also `clip:` and a folder or hub id of CLIP, which tells what "
+        "is forgotten from overrides and `others`, or `nudenet`",
+    )
+    class_of: dict[str, ClassId | tuple[ClassId, ...]] = Field(
+        {}, description="what the classifier calls a concept, where it has another name for it: a class, or several"
+    )
+    clip: str | None = Field(
+        None, description="CLIP for `clip_score`: a folder or a hub id, as openai/clip-vit-base-patch32; null: none"
     )
     reference: str = Field(
         "builtin:digits",
@@ -370,6 +424,10 @@ class SearchSpace(_Section):
                 *bad_first_points(self.search.first, self.parameters),
                 *impossible_override(self.parameters, self.task.forget),
                 *metrics_without_reference(self._metric_paths(), self.evaluation.reference_kind),
+                *metrics_of_other_tasks(
+                    self._metric_paths(), self.task.kind, self.evaluation.classifier, self.evaluation.clip
+                ),
+                *negative_prompt_without_effect(self.parameters, self.task.kind),
                 *repeated(self.task.forget, ("task", "forget")),
                 *repeated([objective.metric for objective in self.objectives], ("objectives",), ("metric",)),
             ]
@@ -380,6 +438,11 @@ class SearchSpace(_Section):
     def wants_inception(self) -> bool:
         """Whether any metric that is asked for is measured on Inception-V3's features."""
         return any(METRICS[name].inception for _, name in self._metric_paths())
+
+    @property
+    def asked_metrics(self) -> tuple[str, ...]:
+        """The metrics that are asked for, by name."""
+        return tuple(dict.fromkeys(name for _, name in self._metric_paths()))
 
     def _metric_paths(self) -> list[tuple[KeyPath, str]]:
         """Every metric that is asked for, by its place in the file."""

@@ -29,7 +29,13 @@ class Settings(BaseModel):
     override: Override = Field(
         "random",
         description="what replaces the forgotten: a class (index or name), a list with one for each forgotten class, "
-        "`random` (a retained class for each sample) or `classifier` (the likeliest retained class)",
+        "`random` (a retained class for each sample) or `classifier` (the likeliest retained class); of a concept: "
+        "the words that take its place in each prompt, or `random`",
+    )
+    negative_prompt: str | None = Field(
+        None,
+        description="what guidance of the teacher leads away from under forgotten prompts, in place of the empty "
+        "prompt; null: nothing else",
     )
     guidance_scale: float = Field(
         1.0, ge=0, description="κ4: guidance of the teacher φ in the generator's loss; 1 is none"

@@ -239,6 +239,12 @@ class ModelFolder:
         return self.index.get("t_init")
 
     @property
+    def prompt_size(self) -> int:
+        """How many numbers a prompt is embedded in; 0 where there is no text encoder."""
+        text = self.text_encoder or {}
+        return int(text.get("max_position_embeddings", 0)) * int(text.get("hidden_size", 0))
+
+    @property
     def weights(self) -> Path:
         """The file of the network's weights.
 

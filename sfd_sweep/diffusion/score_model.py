@@ -108,9 +108,10 @@ class ScoreModel(nn.Module):
             )
         return torch.full_like(c, self.null_label)
 
-    def guided(self, x_t: Tensor, t: Tensor, c: Tensor, scale: float) -> Prediction:
+    def guided(self, x_t: Tensor, t: Tensor, c: Tensor, scale: float, *, away_from: Tensor | None = None) -> Prediction:
         """Classifier-free guidance x̂ = x̂(∅) + scale·(x̂(c) - x̂(∅)), both halves in one batch (Ho & Salimans, 2022).
 
+        In place of ∅, the null condition, guidance may lead away from other conditions (n,), as a negative prompt does.
         x̂ is affine in the output with the same coefficients for c and ∅, so outputs may be mixed in its stead.
         A scale of 1 is no guidance and costs one forward.
 
@@ -119,7 +120,8 @@ class ScoreModel(nn.Module):
         """
         if scale == 1:
             return self.forward(x_t, t, c)
-        both = self.forward(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([c, self.no_condition(c)]))
+        other = self.no_condition(c) if away_from is None else away_from
+        both = self.forward(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([c, other]))
         conditional, unconditional = both.output.chunk(2)
         a, b = self.schedule.coefficients(t, x_t.ndim)
         return Prediction(

@@ -71,11 +71,14 @@ class ForgettingTask:
         retained: condition indices that are kept, at least one.
         forgotten: condition indices that are forgotten; may be empty.
         override: what replaces the forgotten.
+        negative: the condition that guidance of the teacher leads away from where something is forgotten (a negative
+            prompt); None: the null condition.
     """
 
     retained: tuple[int, ...]
     forgotten: tuple[int, ...]
     override: OverridePolicy
+    negative: int | None = None
 
     @classmethod
     def nothing(cls, conditions: int) -> ForgettingTask:

@@ -165,7 +165,9 @@ class Trainer:
         with torch.set_grad_enabled(through_networks and torch.is_grad_enabled()):
             x_psi = self.fake_score.guided(x_t, draw.t, draw.c, settings.fake_score_guidance_scale).x_0
             c_phi = self._teacher_conditions(draw, x_psi.detach())
-            x_phi = self.teacher.guided(x_t, draw.t, c_phi, settings.guidance_scale).x_0
+            x_phi = self.teacher.guided(
+                x_t, draw.t, c_phi, settings.guidance_scale, away_from=self._guided_away_from(draw)
+            ).x_0
         if through_networks:
             return score_identity_loss(x_phi, x_psi, x_0, settings.alpha)
         return diff_instruct_loss(x_phi, x_psi, x_0)
@@ -175,6 +177,12 @@ class Trainer:
         if rows.any():
             c_phi[rows] = self.task.override(draw.c[rows], draw.alternative[rows], x_psi[rows])
         return c_phi
+
+    def _guided_away_from(self, draw: Draw) -> Tensor | None:
+        """What the teacher's guidance leads away from: the null condition, or what the task says of the forgotten."""
+        if self.task.negative is None:
+            return None
+        return torch.where(draw.forgotten, self.task.negative, self.teacher.no_condition(draw.c))
 
     def _minimize(
         self,

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 
 from sfd_sweep.config import Evaluation, ReferenceKind
+from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.classifiers.loading import load_classifier
+from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.loading import CLIP, load_classifier
+from sfd_sweep.evaluation.clip_score import ClipScore
+from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.evaluation.inception import Inception
-from sfd_sweep.evaluation.reference_images import RealImages, ReferenceImages, TeacherImages
+from sfd_sweep.evaluation.reference_images import PromptReference, RealImages, ReferenceImages, TeacherImages
 from sfd_sweep.storage import Folder
+
+LOOKED_AT = 100
+"""Teacher's images of forgotten prompts that tell whether the judge sees the concept at all."""
+LEAST_SEEN = 0.1
 
 
 def build_evaluator(
     evaluation: Evaluation,
     *,
-    class_names: tuple[str, ...],
+    conditions: Conditions,
     image_shape: tuple[int, int, int],
-    forget: tuple[int, ...],
     inception: bool,
     teacher: ScoreModel | None,
     device: torch.device | str = "cpu",
     cache: Folder | None = None,
 ) -> Evaluator:
-    """Load the judge and its reference.
+    """Load the judge of generators of classes and its reference.
 
     Args:
         evaluation: what is asked for.
-        class_names: of the generators that will be judged, by index.
+        conditions: the classes of the generators that will be judged.
         image_shape: (C, H, W) of their images.
-        forget: indices of the forgotten classes.
         inception: whether Inception-V3 is needed.
         teacher: for a reference of its own samples.
         device: where images are made and judged.
@@ -41,32 +50,160 @@ def build_evaluator(
     Raises:
         UserError: something is missing or broken, or does not fit those generators.
     """
-    classifier, features = load_classifier(evaluation.classifier), evaluation.inception
-    classifier.check_images(class_names, image_shape)
+    classifier = load_classifier(evaluation.classifier)
+    classifier.check_images(conditions.names, image_shape)
     return Evaluator(
-        classifier.for_classes(class_names).to(device),
-        _reference(evaluation, class_names, image_shape, teacher),
-        forget=forget,
+        classifier.for_classes(conditions.names).to(device),
+        _reference(evaluation, conditions, image_shape, teacher),
+        conditions,
         seed=evaluation.seed,
         device=device,
-        inception=Inception.load(features.weights, features.mode, device) if inception else None,
+        inception=_inception(evaluation, device) if inception else None,
         cache=cache,
         batch_size=evaluation.batch_size,
     )
 
 
+def build_concept_evaluator(
+    evaluation: Evaluation,
+    *,
+    conditions: Conditions,
+    image_shape: tuple[int, int, int],
+    inception: bool,
+    asked: Sequence[str],
+    teacher: ScoreModel,
+    device: torch.device | str = "cpu",
+    cache: Folder | None = None,
+) -> Evaluator:
+    """Load the judge of generators of prompts, its reference, and what overrides are compared with.
+
+    Args:
+        evaluation: what is asked for.
+        conditions: the prompts of the generators that will be judged.
+        image_shape: (C, H, W) of their images.
+        inception: whether Inception-V3 is needed.
+        asked: names of the metrics that the search cannot do without.
+        teacher: whose samples of override prompts stand for what replaces the concept.
+        device: where images are made and judged.
+        cache: where reference statistics are kept; None keeps them in memory.
+
+    Raises:
+        UserError: something is missing or broken, does not fit those generators, or the judge does not know the
+            concept.
+    """
+    subjects = tuple(dict.fromkeys(filter(None, conditions.subjects)))
+    classifier = load_classifier(
+        evaluation.classifier, concepts=subjects if evaluation.classifier.startswith(CLIP) else ()
+    )
+    classifier.check_shape(image_shape)
+    conditions = replace(conditions, called=_called(evaluation, conditions, classifier))
+    if "retain_accuracy" in asked and not any(conditions.called[index] for index in conditions.judged):
+        raise UserError(
+            f"retain_accuracy: {classifier.name} knows nothing that the retained prompts are about; name it in "
+            "task.prompts.others, or its class in evaluation.class_of"
+        )
+    recipe = evaluation.teacher_samples
+    overrides = TeacherImages(
+        teacher, conditions.names, recipe, samples=recipe.override_samples, of=1, seed=evaluation.seed
+    )
+    kept = _reference(evaluation, conditions, image_shape, teacher)
+    return Evaluator(
+        classifier.to(device),
+        PromptReference(conditions.judged, kept, overrides),
+        conditions,
+        seed=evaluation.seed,
+        device=device,
+        inception=_inception(evaluation, device) if inception else None,
+        clip_score=_clip_score(evaluation, conditions, device),
+        cache=cache,
+        batch_size=evaluation.batch_size,
+    )
+
+
+def check_concept_is_seen(evaluator: Evaluator, teacher: ScoreModel, evaluation: Evaluation) -> float:
+    """Whether the judge sees the concept in what the teacher makes of it; if it does not, its figures say nothing.
+
+    Returns:
+        The share of the teacher's images of forgotten prompts that are called forgotten.
+
+    Raises:
+        UserError: it is next to nothing.
+    """
+    conditions = evaluator.conditions
+    recipe = evaluation.teacher_samples
+    images = TeacherImages(teacher, conditions.names, recipe, samples=LOOKED_AT, of=1, seed=evaluation.seed)
+    seen = evaluator.seen_in(images)
+    if seen < LEAST_SEEN:
+        raise UserError(
+            f"{evaluator.classifier.name} sees {conditions.subjects[conditions.forget[0]]!r} in {seen:.0%} of "
+            f"{images.count(conditions.forget)} images that the teacher makes of prompts about it, so it cannot tell "
+            "whether it is forgotten; choose another judge (evaluation.classifier), other prompts, or a higher "
+            "evaluation.teacher_samples.guidance_scale"
+        )
+    return seen
+
+
+def _called(evaluation: Evaluation, conditions: Conditions, classifier: Classifier) -> tuple[tuple[int, ...], ...]:
+    """The classes of the classifier for each condition; none for a subject that it has no word for."""
+    forgotten = {conditions.subjects[index] for index in conditions.forget}
+    known = {
+        subject: _classes_called(evaluation, subject, classifier, needed=subject in forgotten)
+        for subject in dict.fromkeys(conditions.subjects)
+    }
+    for subject in set(known) - forgotten:
+        if set(known[subject]) & {called for name in forgotten for called in known[name]}:
+            raise UserError(
+                f"evaluation.class_of: {classifier.name} would call {subject!r} by the same class as what is forgotten"
+            )
+    return tuple(known[subject] for subject in conditions.subjects)
+
+
+def _classes_called(evaluation: Evaluation, subject: str, classifier: Classifier, *, needed: bool) -> tuple[int, ...]:
+    if subject in evaluation.class_of:
+        named = evaluation.class_of[subject]
+        words = named if isinstance(named, tuple) else (named,)
+        try:
+            return tuple(class_index(classifier.class_names, word) for word in words)
+        except UserError as error:
+            raise UserError(f"evaluation.class_of.{subject}: {error}") from error
+    lower = [name.casefold() for name in classifier.class_names]
+    if subject.casefold() in lower:
+        return (lower.index(subject.casefold()),)
+    if needed:
+        raise UserError(
+            f"{classifier.name} has no class {subject!r}, which is to be forgotten; say in evaluation.class_of which "
+            f"of its classes that is (such as {', '.join(classifier.class_names[:3])}), or choose another judge"
+        )
+    return ()
+
+
+def _clip_score(evaluation: Evaluation, conditions: Conditions, device: torch.device | str) -> ClipScore | None:
+    if evaluation.clip is None:
+        return None
+    prompts = [conditions.names[index] for index in conditions.judged]
+    return ClipScore(evaluation.clip, prompts).to(device)
+
+
+def _inception(evaluation: Evaluation, device: torch.device | str) -> Inception:
+    return Inception.load(evaluation.inception.weights, evaluation.inception.mode, device)
+
+
 def _reference(
-    evaluation: Evaluation, class_names: tuple[str, ...], image_shape: tuple[int, int, int], teacher: ScoreModel | None
+    evaluation: Evaluation, conditions: Conditions, image_shape: tuple[int, int, int], teacher: ScoreModel | None
 ) -> ReferenceImages:
+    recipe = evaluation.teacher_samples
     if evaluation.reference_kind is ReferenceKind.TEACHER:
         if teacher is None:
             raise UserError(
                 "evaluation.reference: the teacher's own samples were the reference, and the teacher is not here; give "
                 "real images"
             )
-        return TeacherImages(teacher, classes=len(class_names), recipe=evaluation.teacher_samples, seed=evaluation.seed)
+        of = len(conditions.names) if teacher.prompts is None else len(conditions.judged)
+        return TeacherImages(teacher, conditions.names, recipe, samples=recipe.samples, of=of, seed=evaluation.seed)
+    of_prompts = teacher is not None and teacher.prompts is not None
+    names = None if of_prompts else conditions.names
     try:
-        images = load_images(evaluation.reference, class_names=class_names, size=image_shape[-1])
+        images = load_images(evaluation.reference, class_names=names, size=image_shape[-1])
     except UserError as error:
         raise UserError(f"evaluation.reference: {error}") from error
     if images.image_shape != image_shape:
@@ -74,4 +211,4 @@ def _reference(
             f"evaluation.reference: {evaluation.reference} has images of shape {images.image_shape}, but generators "
             f"make them of {image_shape}"
         )
-    return RealImages(images)
+    return RealImages.without_classes(images, conditions.judged) if of_prompts else RealImages(images)

@@ -24,7 +24,12 @@ class Classifier(nn.Module, ABC):
         channels: colours of the images that it judges.
         image_size: height and width of the images that it judges; None where it resizes them.
         name: what messages call it.
+        measures_distances: whether a Fréchet distance on its features means something.
+        parts: names of what it finds in images beside their class.
     """
+
+    measures_distances = True
+    parts: tuple[str, ...] = ()
 
     def __init__(self, class_names: Sequence[str], *, channels: int, image_size: int | None = None) -> None:
         super().__init__()
@@ -45,6 +50,10 @@ class Classifier(nn.Module, ABC):
     def description(self) -> str:
         """What decides its judgement beside the weights."""
 
+    def parts_found(self, features: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """Whether each of its `parts` is in images of such features, bool of shape (n,), by name."""
+        return {}
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits of shape (n, classes) of images of shape (n, C, H, W) in [-1, 1]."""
         return self.logits_from_features(self.features(images))
@@ -63,6 +72,14 @@ class Classifier(nn.Module, ABC):
             UserError: it cannot.
         """
         self._check_classes(class_names)
+        self.check_shape(image_shape)
+
+    def check_shape(self, image_shape: tuple[int, int, int]) -> None:
+        """Whether it can judge images of shape (C, H, W).
+
+        Raises:
+            UserError: it cannot.
+        """
         channels, height, width = image_shape
         if channels != self.channels:
             raise UserError(f"{self.name} judges images of {self.channels} channels, not of {channels}; {ADVICE}")

@@ -47,11 +47,13 @@ class Verdict:
     Attributes:
         statistics: of their features.
         probabilities: (n, classes), float64 on the CPU.
+        parts: whether the classifier found each of its `parts`, bool of shape (n,), by name.
         inception: what Inception-V3 saw, if it was asked.
     """
 
     statistics: Statistics
     probabilities: Tensor
+    parts: dict[str, Tensor]
     inception: InceptionView | None
 
     @property
@@ -92,14 +94,21 @@ class Judge:
         Raises:
             ValueError: there are fewer than two images in all.
         """
-        features, probabilities = [], []
+        features, probabilities, parts = [], [], {name: list[Tensor]() for name in self.classifier.parts}
         looks = _Looks(self.inception if inception else None, closely)
         for batch in batches:
             images = self.seen(batch)
             features.append(self.classifier.features(images))
             probabilities.append(self.classifier.logits_from_features(features[-1]).double().softmax(1).cpu())
+            for name, found in self.classifier.parts_found(features[-1]).items():
+                parts[name].append(found.cpu())
             looks.add(images)
-        return Verdict(Statistics.over(features), torch.cat(probabilities), looks.view())
+        return Verdict(
+            Statistics.over(features),
+            torch.cat(probabilities),
+            {name: torch.cat(found) for name, found in parts.items()},
+            looks.view(),
+        )
 
 
 class _Looks:

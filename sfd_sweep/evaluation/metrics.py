@@ -32,9 +32,14 @@ def override_rate(called: Tensor, overrides: Tensor) -> float:
     return _share((called.unsqueeze(1) == overrides).any(1))
 
 
-def retain_accuracy(called: Tensor, conditions: Tensor) -> float:
-    """The share of the samples of the retained conditions that are called by their own condition, of shape (n,)."""
-    return _share(called == conditions)
+def retain_accuracy(called: Tensor, own: Tensor) -> float:
+    """The share of the samples of the retained conditions that are called by their own condition.
+
+    Args:
+        called: (n,).
+        own: (n, m): the m classes that are the condition's own, of each sample.
+    """
+    return _share((called.unsqueeze(1) == own).any(1))
 
 
 def forget_probability(probabilities: Tensor, forgotten: Sequence[int]) -> float:

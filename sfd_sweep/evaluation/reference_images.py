@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from sfd_sweep.config import ReferenceKind, TeacherSamples
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.diffusion.sampling import sample_ddim
 from sfd_sweep.diffusion.score_model import ScoreModel
+from sfd_sweep.evaluation.conditions import spread
 
 
 class ReferenceImages(Protocol):
@@ -45,6 +47,12 @@ class RealImages:
     def __init__(self, images: LabeledImages) -> None:
         self._images = images
 
+    @classmethod
+    def without_classes(cls, images: LabeledImages, conditions: Sequence[int]) -> RealImages:
+        """The same images, all of them, for a group of conditions that are not their classes."""
+        label = min(conditions)
+        return cls(replace(images, labels=torch.full_like(images.labels, label)))
+
     @property
     def levels(self) -> int:
         """How many values a pixel can have."""
@@ -71,44 +79,90 @@ class TeacherImages:
 
     Args:
         teacher: the diffusion model.
-        classes: how many it has.
-        recipe: how many samples, and how they are made.
-        seed: of their noise; class c has the stream `seed · classes + c`.
+        names: its conditions, by index.
+        recipe: how samples are made.
+        samples: how many there are of all of `of` conditions together; a group has its share, the same number of each
+            of its conditions, or as many in all where its conditions are more than that.
+        of: a number of conditions.
+        seed: of their noise, of which each group of conditions has a stream of its own.
     """
 
     kind = ReferenceKind.TEACHER
     levels = 256
 
-    def __init__(self, teacher: ScoreModel, *, classes: int, recipe: TeacherSamples, seed: int) -> None:
+    def __init__(
+        self, teacher: ScoreModel, names: Sequence[str], recipe: TeacherSamples, *, samples: int, of: int, seed: int
+    ) -> None:
         self._teacher = teacher
-        self._classes = classes
+        self._names = names
         self._recipe = recipe
+        self._samples = samples
+        self._of = of
         self._seed = seed
-        self._each = max(2, ceil(recipe.samples / classes))
 
-    def count(self, classes: Sequence[int]) -> int:
-        """How many there are of some classes."""
-        return self._each * len(classes)
+    def count(self, conditions: Sequence[int]) -> int:
+        """How many there are of some conditions."""
+        return len(self._drawn(conditions))
 
-    def content_hash(self, classes: Sequence[int]) -> str:
-        """A hash of the teacher's weights, of its schedule, and of how it is sampled."""
-        recipe = self._recipe.model_dump_json()
-        prediction = self._teacher.prediction_type
-        content = hashlib.sha256(f"{recipe} {self._seed} {self._classes} {sorted(classes)} {prediction}".encode())
-        for tensor in (*self._teacher.state_dict().values(), self._teacher.schedule.alphas):
+    def content_hash(self, conditions: Sequence[int]) -> str:
+        """A hash of the teacher's weights, of its schedule, of what it is asked for, and of how it is sampled."""
+        content = hashlib.sha256(
+            f"{self._recipe.model_dump_json()} {self._teacher.prediction_type} {self._key(conditions)} "
+            f"{self.count(conditions)}".encode()
+        )
+        weights = [*self._teacher.state_dict().values(), self._teacher.schedule.alphas]
+        if self._teacher.prompts is not None:
+            weights.append(self._teacher.prompts[torch.tensor(sorted(conditions), device=self._teacher.device)])
+        for tensor in weights:
             content.update(tensor.cpu().contiguous().numpy().tobytes())
         return content.hexdigest()
 
-    def batches(self, classes: Sequence[int], size: int) -> Iterator[Tensor]:
-        """The samples of one class after another."""
-        device = next(self._teacher.parameters()).device
-        for label in sorted(classes):
-            stream = torch.Generator(device).manual_seed(self._seed * self._classes + label)
-            for labels in torch.full((self._each,), label, device=device).split(size):
-                yield sample_ddim(
-                    self._teacher,
-                    labels,
-                    stream,
-                    steps=self._recipe.steps,
-                    guidance_scale=self._recipe.guidance_scale,
-                )
+    def batches(self, conditions: Sequence[int], size: int) -> Iterator[Tensor]:
+        """The samples, the conditions in turn."""
+        device = self._teacher.device
+        seed = hashlib.sha256(self._key(conditions).encode()).digest()[:7]
+        stream = torch.Generator(device).manual_seed(int.from_bytes(seed))
+        for c in torch.tensor(self._drawn(conditions), device=device).split(size):
+            yield sample_ddim(
+                self._teacher, c, stream, steps=self._recipe.steps, guidance_scale=self._recipe.guidance_scale
+            )
+
+    def _drawn(self, conditions: Sequence[int]) -> list[int]:
+        share = max(2, ceil(self._samples / self._of)) * len(conditions)
+        return spread(sorted(conditions), max(2, min(share, self._samples)))
+
+    def _key(self, conditions: Sequence[int]) -> str:
+        """What the noise of a group of conditions is drawn from."""
+        return f"{self._seed} {[self._names[index] for index in sorted(conditions)]}"
+
+
+class PromptReference:
+    """What generators of prompts are compared with: one reference for what is kept, another for what replaces.
+
+    Args:
+        judged: the conditions that quality is measured on.
+        kept: images of these; real ones are taken whole, as they have no prompts.
+        overrides: the teacher's images of other conditions.
+    """
+
+    def __init__(self, judged: Sequence[int], kept: ReferenceImages, overrides: TeacherImages) -> None:
+        self.kind = kept.kind
+        self.levels = kept.levels
+        self._judged = sorted(judged)
+        self._kept = kept
+        self._overrides = overrides
+
+    def count(self, conditions: Sequence[int]) -> int:
+        """How many there are of some conditions."""
+        return self._of(conditions).count(conditions)
+
+    def content_hash(self, conditions: Sequence[int]) -> str:
+        """The same for the same images."""
+        return self._of(conditions).content_hash(conditions)
+
+    def batches(self, conditions: Sequence[int], size: int) -> Iterator[Tensor]:
+        """All images of some conditions."""
+        return self._of(conditions).batches(conditions, size)
+
+    def _of(self, conditions: Sequence[int]) -> ReferenceImages:
+        return self._kept if sorted(conditions) == self._judged else self._overrides

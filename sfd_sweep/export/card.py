@@ -1,6 +1,7 @@
 """The model card: what a reader wants to know of an exported generator before using it. Imports no torch."""
 
 import io
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -48,14 +49,16 @@ def _front_matter(description: Description, name: str) -> str:
         {"type": metric, "value": value, "name": f"{metric} (n = {figures.count(metric)})"}
         for metric, value in figures.metrics.items()
     ]
+    kind = "text-to-image" if description.reads_text else "unconditional-image-generation"
+    what = "text-to-image generation" if description.reads_text else "class-conditional image generation"
     result = {
-        "task": {"type": "unconditional-image-generation", "name": "class-conditional image generation"},
+        "task": {"type": kind, "name": what},
         "dataset": {"type": description.evaluation.reference, "name": description.evaluation.reference},
         "metrics": metrics,
     }
     content = {
         "library_name": "diffusers",
-        "pipeline_tag": "unconditional-image-generation",
+        "pipeline_tag": kind,
         "tags": ["score-forgetting-distillation", "machine-unlearning", "one-step", "sfd-sweep"],
         "model-index": [{"name": name, "results": [result]}],
     }
@@ -70,8 +73,8 @@ def _front_matter(description: Description, name: str) -> str:
 
 def _summary(description: Description) -> str:
     return (
-        f"A one-step, class-conditional image generator that has forgotten "
-        f"**{description.names(description.forget)}**: {_override(description)}. It was "
+        f"A one-step, {'text-to-image' if description.reads_text else 'class-conditional image'} generator that has "
+        f"forgotten **{description.forgotten}**: {_override(description)}. It was "
         f"distilled from the diffusion model `{description.lineage.teacher.source}` by Score Forgetting Distillation "
         "([Chen, Zhang & Zhou, ICLR 2025](https://arxiv.org/abs/2409.11219)), which reads no real image, and chosen "
         f"from the sweep `{description.lineage.sweep}`."
@@ -80,21 +83,24 @@ def _summary(description: Description) -> str:
 
 def _override(description: Description) -> str:
     """What replaces the forgotten, in words: `asked for 0, it makes 1`, and so on for each."""
-    names = description.class_names
+    told = description.conditions
     if description.override is not None:
-        pairs = zip(description.forget, description.override, strict=True)
-        return ", ".join(f"asked for {names[index]}, it makes **{names[to]}**" for index, to in pairs)
+        pairs = dict.fromkeys(
+            (told.subjects[index], told.subjects[to])
+            for index, to in zip(told.forget, description.override, strict=True)
+        )
+        return ", ".join(f"asked for {subject}, it makes **{to or 'something else'}**" for subject, to in pairs)
     words = {
-        "random": "any of the retained classes",
+        "random": f"any of the retained {'prompts' if description.reads_text else 'classes'}",
         "classifier": "the retained class that a classifier finds likeliest",
     }
-    forgotten = " or ".join(names[index] for index in description.forget)
+    forgotten = " or ".join(description.forgotten.split(", "))
     return f"asked for {forgotten}, it makes **{words[str(description.settings.override)]}**"
 
 
 def _pictures(description: Description, has_before: bool) -> str:
     after = f"![samples of this generator]({GRID})"
-    about = f"The rows marked red ask for {description.names(description.forget)}."
+    about = f"The rows marked red ask for {description.forgotten}."
     if not has_before:
         return f"{after}\n\n{about}"
     before = f"![samples of {description.lineage.start.source}]({BEFORE})"
@@ -110,16 +116,38 @@ def _usage(description: Description, name: str) -> str:
 from diffusers import DiffusionPipeline
 
 pipe = DiffusionPipeline.from_pretrained("{name}", custom_pipeline="{name}", trust_remote_code=True)
-images = pipe(labels=[{", ".join(map(str, range(min(3, len(description.class_names)))))}], seeds=[0, 1, 2]).images
+images = pipe({_call(description)}, seeds=[0, 1, 2]).images
 ```
 
-Labels are indices, or names as text: {_labels(description)}. An image depends on its own label and seed alone.
+{_asking(description)}
 `trust_remote_code` lets diffusers run the `pipeline.py` in this folder: read it first."""
 
 
+def _call(description: Description) -> str:
+    names = description.conditions.names
+    if not description.reads_text:
+        return f"labels={list(range(min(3, len(names))))}"
+    told = description.conditions
+    chosen = [names[index] for index in (told.forget[0], *(told.judged * 2)[:2])]
+    return f"prompt={json.dumps(chosen, ensure_ascii=False)}"
+
+
+def _asking(description: Description) -> str:
+    if description.reads_text:
+        return (
+            "An image depends on its own prompt and seed alone. There is no safety checker: images are as the network "
+            "makes them."
+        )
+    return (
+        f"Labels are indices, or names as text: {_labels(description)}. An image depends on its own label and seed "
+        "alone."
+    )
+
+
 def _labels(description: Description) -> str:
-    shown = [f"{index} (`{name}`)" for index, name in enumerate(description.class_names)][:12]
-    return ", ".join(shown) + (", …" if len(description.class_names) > len(shown) else "")
+    names = description.conditions.names
+    shown = [f"{index} (`{name}`)" for index, name in enumerate(names)][:12]
+    return ", ".join(shown) + (", …" if len(names) > len(shown) else "")
 
 
 def _figures(description: Description) -> str:

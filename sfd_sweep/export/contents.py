@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sfd_sweep.config import Evaluation
-from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.distillation.generator import PIPELINE
 from sfd_sweep.evaluation.classifiers.loading import FILES, is_portable, load_classifier
@@ -19,7 +18,7 @@ from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.results import Choice
 from sfd_sweep.tracking.plots import front_png
 from sfd_sweep.tracking.records import SweepRecord, TrialRecord
-from sfd_sweep.trial.plan import replacements
+from sfd_sweep.trial.plan import resolved
 
 CLASSIFIER = "classifier"
 PIPELINE_FILE = "pipeline.py"
@@ -43,14 +42,13 @@ def describe(
     """
     space, trial = record.space, choice.trial
     assert trial.report is not None
-    names = ModelFolder.open(str(folder)).class_names
-    forget = tuple(class_index(names, name) for name in space.task.forget)
+    conditions, override = resolved(space.task, ModelFolder.open(str(folder)), trial.settings.override)
     lineage = _lineage(record, trial, origins, versions)
     sources = {"teacher": lineage.teacher.source, "start": lineage.start.source}
     return Description(
-        class_names=names,
-        task=space.task.model_copy(update={**sources, "forget": forget}),
-        override=replacements(trial.settings.override, forget, names),
+        conditions=conditions,
+        task=space.task.model_copy(update=sources),
+        override=override,
         settings=trial.settings,
         search=Figures.of(trial.report),
         final=None if trial.final is None else Figures.of(trial.final),
@@ -88,7 +86,7 @@ def lay_beside(
     shutil.copyfile(PIPELINE, folder / PIPELINE_FILE)
     evaluator = judging.evaluator
     (folder / GRID).write_bytes(evaluator.grid(judging.generator.generate))
-    before = origins.before(evaluator.device)
+    before = origins.before(evaluator.device, description.conditions.names if description.reads_text else ())
     if before is not None:
         (folder / BEFORE).write_bytes(evaluator.grid(before))
     (folder / FRONT).write_bytes(front_png(record))

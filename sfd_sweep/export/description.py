@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sfd_sweep.config import METRICS, Constraint, Evaluation, Objective, Settings, Task
 from sfd_sweep.errors import UserError
+from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.trial.report import Report, TrialState
 
 DESCRIPTION = "sfd_sweep.json"
@@ -90,9 +91,9 @@ class Description(_Part):
 
     Attributes:
         version: of this format.
-        class_names: by index.
-        task: what was forgotten; `forget` holds indices.
-        override: index of what replaces each forgotten class; None where any retained class may.
+        conditions: classes or prompts: which were kept and forgotten, and by which it was judged.
+        task: what was forgotten.
+        override: index of what replaces each forgotten condition; None where any retained one may.
         settings: of the trial.
         search: the figures at the end of the trial, which all trials of the sweep have at the same numbers of samples.
         final: the figures at more samples; None if the trial was not judged once more.
@@ -106,7 +107,7 @@ class Description(_Part):
     """
 
     version: Literal[1] = 1
-    class_names: tuple[str, ...]
+    conditions: Conditions
     task: Task
     override: tuple[int, ...] | None
     settings: Settings
@@ -126,13 +127,15 @@ class Description(_Part):
         return self.final or self.search
 
     @property
-    def forget(self) -> tuple[int, ...]:
-        """Indices of the forgotten classes."""
-        return tuple(int(index) for index in self.task.forget)
+    def reads_text(self) -> bool:
+        """Whether conditions are prompts, and no classes."""
+        return self.task.kind == "concept"
 
-    def names(self, indices: tuple[int, ...]) -> str:
-        """The classes of some indices, for a reader: `0`, or `airplane, automobile`."""
-        return ", ".join(self.class_names[index] for index in indices)
+    @property
+    def forgotten(self) -> str:
+        """What was forgotten, for a reader: `0`, or `airplane, automobile`, or a concept."""
+        subjects = self.conditions.subjects
+        return ", ".join(dict.fromkeys(subjects[index] for index in self.conditions.forget))
 
     def write(self, folder: Path) -> None:
         """Lay it into the folder."""

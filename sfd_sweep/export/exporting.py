@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import UserError
 from sfd_sweep.export.checksums import write_checksums
 from sfd_sweep.export.contents import describe, lay_beside
@@ -20,7 +19,7 @@ from sfd_sweep.sweep.results import Choice, Results
 from sfd_sweep.tracking.models import log_generator, register
 from sfd_sweep.tracking.records import TrialRecord
 from sfd_sweep.tracking.store import Store, refusals_of
-from sfd_sweep.trial.layout import GENERATOR, step_folder, trial_folder
+from sfd_sweep.trial.layout import GENERATOR, REFERENCES, step_folder, trial_folder
 
 VERSION = "version."
 COMMIT = "mlflow.source.git.commit"
@@ -75,7 +74,7 @@ def export_trial(
         generator.download(folder)
         origins = Origins.find(results.record.space.task)
         description = describe(results.record, choice, folder, origins, versions)
-        judging = Judging.of_exported(folder, description, _places(results.record.space))
+        judging = Judging.of_exported(folder, description, _places(results))
         lay_beside(folder, target.name, results.record, description, judging, origins)
         write_checksums(folder)
         found = verify(folder, description, judging)
@@ -83,10 +82,16 @@ def export_trial(
     return Exported(target, description.figures, found, registered)
 
 
-def _places(space: SearchSpace) -> Places:
+def _places(results: Results) -> Places:
     """Where the sweep had what its judge needs."""
+    space = results.record.space
     evaluation = space.evaluation
-    return Places(evaluation.reference, evaluation.inception.weights, space.task.teacher)
+    return Places(
+        evaluation.reference,
+        evaluation.inception.weights,
+        space.task.teacher,
+        Folder.open(results.record.summary.storage).parent / REFERENCES,
+    )
 
 
 def _check_target(target: Path, force: bool) -> None:

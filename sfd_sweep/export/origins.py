@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +42,12 @@ class Origins:
         """Teacher and start by name and hash."""
         return _origin(self.task.teacher, self.teacher), _origin(self.task.start, self.start)
 
-    def before(self, device: torch.device) -> Generate | None:
+    def before(self, device: torch.device, prompts: Sequence[str] = ()) -> Generate | None:
         """What the generator started from, as a generator: in one step, or by DDIM if it is a teacher.
+
+        Args:
+            device: where it will be.
+            prompts: its conditions, if it reads some.
 
         Raises:
             UserError: its weights are broken.
@@ -51,8 +55,8 @@ class Origins:
         if self.start is None:
             return None
         if self.start.t_init is not None:
-            return OneStepGenerator.load(self.start.path, device).generate
-        model = load_score_model(self.start, device)
+            return OneStepGenerator.load(self.start.path, device, prompts=prompts).generate
+        model = load_score_model(self.start, device, prompts=prompts)
         return lambda c, noise: sample_ddim(model, c, noise)
 
 

@@ -18,11 +18,13 @@ from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import TrialFailed, UserError
-from sfd_sweep.evaluation.building import build_evaluator
+from sfd_sweep.evaluation.building import build_concept_evaluator, build_evaluator
+from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.export.agreement import check_figures
 from sfd_sweep.export.checksums import check_checksums
 from sfd_sweep.export.description import Description, Figures, is_exported
+from sfd_sweep.storage import Folder
 from sfd_sweep.trial.plan import replacements
 
 COMPARED_IMAGES = 16
@@ -40,11 +42,13 @@ class Places:
         reference: the reference images.
         inception: Inception-V3's weights.
         teacher: the teacher, if its samples are the reference.
+        references: folder with statistics of references that have been computed already.
     """
 
     reference: str | None = None
     inception: str | None = None
     teacher: str | None = None
+    references: Folder | None = None
 
     def applied_to(self, evaluation: Evaluation) -> Evaluation:
         """The evaluation with these places."""
@@ -83,15 +87,16 @@ class Judging:
             UserError: generator, judge or reference are missing or broken.
         """
         device = description.device if torch.cuda.is_available() else "cpu"
-        generator = OneStepGenerator.load(folder, device)
-        metrics = description.figures.metrics
+        conditions, metrics = description.conditions, description.figures.metrics
+        generator = OneStepGenerator.load(folder, device, prompts=conditions.names if description.reads_text else ())
         evaluator = _evaluator(
             generator,
             places.applied_to(description.evaluation),
-            description.forget,
+            conditions,
             folder,
             inception=any(METRICS[name].inception for name in metrics),
             teacher=places.teacher or description.task.teacher,
+            references=places.references,
         )
         final = any(METRICS[name].final for name in metrics)
         return cls(generator, evaluator, description.override, description.figures.samples, final)
@@ -106,11 +111,14 @@ class Judging:
         generator = OneStepGenerator.load(folder, "cuda" if torch.cuda.is_available() else "cpu")
         if generator.reads_text:
             raise UserError(f"{folder} makes images of prompts, and only generators of classes can be judged")
-        indices = tuple(class_index(generator.class_names, name) for name in forget)
+        names = generator.class_names
+        indices = tuple(class_index(names, name) for name in forget)
+        if len(set(indices)) < len(indices) or len(indices) == len(names):
+            raise UserError("forget: names a class twice, or every class; at least one is retained")
         evaluation = places.applied_to(Evaluation())
         samples = {"retained": evaluation.samples, "forgotten": evaluation.forget_samples}
-        evaluator = _evaluator(generator, evaluation, indices, folder)
-        return cls(generator, evaluator, replacements(override, indices, generator.class_names), samples)
+        evaluator = _evaluator(generator, evaluation, Conditions.of_classes(names, indices), folder)
+        return cls(generator, evaluator, replacements(override, indices, names), samples)
 
     def figures(self, samples: int | None = None, forget_samples: int | None = None) -> Figures:
         """Judge it.
@@ -184,54 +192,65 @@ def verify(folder: Path, description: Description, judging: Judging) -> Figures:
         UserError: its pipeline does not load or makes other images, or its figures are not the recorded ones.
     """
     check_checksums(folder)
-    _check_pipeline(folder)
+    _check_pipeline(folder, description.conditions.names)
     found = judging.figures()
-    check_figures(description.figures, found, classes=len(description.class_names))
+    check_figures(description.figures, found, classes=len(judging.evaluator.classifier.class_names))
     return found
 
 
 def _evaluator(
     generator: OneStepGenerator,
     evaluation: Evaluation,
-    forget: tuple[int, ...],
+    conditions: Conditions,
     folder: Path,
     *,
     inception: bool = False,
     teacher: str = "",
+    references: Folder | None = None,
 ) -> Evaluator:
-    """The judge of a generator; the teacher is loaded if its samples are the reference."""
-    if len(set(forget)) < len(forget) or len(forget) == len(generator.class_names):
-        raise UserError("forget: names a class twice, or every class; at least one is retained")
-    beside = folder / evaluation.classifier
-    device = next(generator.model.parameters()).device
+    """The judge of a generator; the teacher is loaded if its samples are a reference."""
+    beside, device = folder / evaluation.classifier, generator.model.device
+    if beside.is_dir():
+        evaluation = evaluation.model_copy(update={"classifier": str(beside)})
+    if generator.reads_text:
+        return build_concept_evaluator(
+            evaluation,
+            conditions=conditions,
+            image_shape=generator.image_shape,
+            inception=inception,
+            asked=(),
+            teacher=_teacher(teacher, device, conditions.names),
+            device=device,
+            cache=references,
+        )
     return build_evaluator(
-        evaluation.model_copy(update={"classifier": str(beside)}) if beside.is_dir() else evaluation,
-        class_names=generator.class_names,
+        evaluation,
+        conditions=conditions,
         image_shape=generator.image_shape,
-        forget=forget,
         inception=inception,
         teacher=_teacher(teacher, device) if evaluation.reference_kind is ReferenceKind.TEACHER else None,
         device=device,
+        cache=references,
     )
 
 
-def _teacher(source: str, device: torch.device) -> ScoreModel:
+def _teacher(source: str, device: torch.device, prompts: Sequence[str] = ()) -> ScoreModel:
     try:
-        return load_score_model(ModelFolder.open(source), device)
+        return load_score_model(ModelFolder.open(source), device, prompts=prompts)
     except UserError as error:
         raise UserError(f"the teacher, whose samples are the reference, is missing: {error}") from error
 
 
-def _check_pipeline(folder: Path) -> None:
+def _check_pipeline(folder: Path, names: Sequence[str]) -> None:
     """Load the folder as anyone does who has diffusers alone, and compare its images with the generator's.
 
     On the CPU: a GPU's convolutions round so coarsely that the order of the arithmetic would show.
     """
     generator = OneStepGenerator.load(folder)
     _, height, width = generator.model.image_shape
-    labels = list(range(len(generator.class_names)))[
-        : min(COMPARED_IMAGES, max(2, COMPARED_PIXELS // (height * width)))
-    ]
+    most = min(COMPARED_IMAGES, max(2, COMPARED_PIXELS // (height * width)))
+    wanted: list[int | str] = [*(names if generator.reads_text else range(len(names)))][:most]
+    asked = {"prompt" if generator.reads_text else "labels": wanted}
     diffusers_logging.disable_progress_bar()
     try:
         pipeline = DiffusionPipeline.from_pretrained(
@@ -242,8 +261,8 @@ def _check_pipeline(folder: Path) -> None:
         raise UserError(f"diffusers cannot load what was exported ({reason}); export another trial") from error
     finally:
         diffusers_logging.enable_progress_bar()
-    images = pipeline(labels=labels, seeds=list(range(len(labels))), output_type="pt").images
-    expected = generator.sample(labels, seed=0) / 2 + 0.5
+    images = pipeline(**asked, seeds=list(range(len(wanted))), output_type="pt").images
+    expected = generator.sample(wanted, seed=0) / 2 + 0.5
     difference = float((images - expected).abs().max())
     if not difference <= SAME_IMAGE:
         raise UserError(

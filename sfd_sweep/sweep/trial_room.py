@@ -4,7 +4,7 @@ import torch
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.storage import Folder
-from sfd_sweep.trial.layout import trial_folder
+from sfd_sweep.trial.layout import REFERENCES, trial_folder
 from sfd_sweep.trial.plan import make_plan
 from sfd_sweep.trial.report import Report
 from sfd_sweep.trial.trial import Trial, judge
@@ -27,7 +27,7 @@ class TrialRoom:
         """
         torch.set_num_threads(max(1, int(space.resources.cpus_per_worker)))
         device = "cuda" if space.resources.gpus_per_worker else "cpu"
-        return cls(Workbench.build(make_plan(space), sweep.parent / "references", device), sweep)
+        return cls(Workbench.build(make_plan(space), sweep.parent / REFERENCES, device), sweep)
 
     def start(self, number: int, settings: Settings) -> Trial:
         """A trial, from what its folder holds."""

@@ -22,13 +22,14 @@ MODEL_NAME = "generator"
 MODEL_CODE = Path(__file__).with_name("generator_model.py")
 REQUIREMENTS = ("mlflow", "torch", "diffusers", "safetensors", "numpy", "pandas", "pillow")
 EXAMPLE = pd.DataFrame({"label": [0, 1], "seed": [0, 1]})
+PROMPTS = pd.DataFrame({"prompt": ["a photo of a cat", "a drawing of a house"], "seed": [0, 1]})
 
 
 def log_generator(store: Store, run_id: str, folder: Path) -> str:
     """Make a generator an MLflow model of its trial's run; if the run has one already, that is kept.
 
-    `mlflow.pyfunc.load_model` loads it without sfd_sweep, and its `predict` takes a frame with columns `label` and
-    `seed` and returns images of shape (n, H, W, C), uint8.
+    `mlflow.pyfunc.load_model` loads it without sfd_sweep, and its `predict` takes a frame with columns `label`, or
+    `prompt`, and `seed` and returns images of shape (n, H, W, C), uint8.
 
     Args:
         run_id: MLflow run of the trial.
@@ -96,16 +97,19 @@ def _origin(run: Run) -> dict[str, str]:
 
 def _save(target: Path, generator: Path, model: Model) -> None:
     """Write the MLflow model: the code, the generator's folder, signature, example and requirements."""
-    channels, height, width = ModelFolder.open(str(generator)).image_shape
+    folder = ModelFolder.open(str(generator))
+    channels, height, width = folder.image_shape
+    asked = ColSpec("string", "prompt") if folder.reads_text else ColSpec("long", "label")
+    libraries = (*REQUIREMENTS, "transformers") if folder.reads_text else REQUIREMENTS
     mlflow.pyfunc.save_model(
         str(target),
         python_model=str(MODEL_CODE),
         artifacts={"generator": str(generator)},
         mlflow_model=model,
         signature=ModelSignature(
-            inputs=Schema([ColSpec("long", "label"), ColSpec("long", "seed")]),
+            inputs=Schema([asked, ColSpec("long", "seed")]),
             outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, height, width, channels))]),
         ),
-        input_example=EXAMPLE,
-        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
+        input_example=PROMPTS if folder.reads_text else EXAMPLE,
+        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in libraries],
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sfd_sweep.config import Override, ReferenceKind, SearchSpace
+from sfd_sweep.config import Override, ReferenceKind, SearchSpace, Task
 from sfd_sweep.datasets.finding import find_images
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.errors import UserError
+from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.storage import check_location
+from sfd_sweep.trial.prompts import prompt_table
 
 WITHOUT_GUIDANCE = {
     "guidance_scale": 1,
@@ -33,29 +35,27 @@ class Plan:
         space: the search space.
         teacher: its teacher.
         start: what generators start from.
-        forget: indices of the forgotten classes.
+        conditions: what is kept, forgotten and judged.
+        replacements: index of what replaces each forgotten condition, by the override; None where any retained may.
     """
 
     space: SearchSpace
     teacher: ModelFolder
     start: ModelFolder
-    forget: tuple[int, ...]
+    conditions: Conditions
+    replacements: dict[Override, tuple[int, ...] | None]
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes' names by index."""
-        return self.teacher.class_names
-
-    @property
-    def retain(self) -> tuple[int, ...]:
-        """Indices of the classes that are kept."""
-        return tuple(index for index in range(len(self.class_names)) if index not in self.forget)
+    def prompts(self) -> tuple[str, ...]:
+        """The conditions, if they are prompts, for loading models with; otherwise none."""
+        return self.conditions.names if self.teacher.reads_text else ()
 
     @property
     def model_bytes(self) -> int:
         """Memory of one worker's networks, gradients and optimisers in bytes, without activations."""
         decoders = sum(model.vae_parameter_count for model in self._models)
-        return (self.teacher.parameter_count * TRAINED_COPIES + decoders) * BYTES
+        embeddings = len(self._models) * (len(self.prompts) + 1) * self.teacher.prompt_size
+        return (self.teacher.parameter_count * TRAINED_COPIES + decoders + embeddings) * BYTES
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -69,8 +69,9 @@ class Plan:
 
     @property
     def generator_bytes(self) -> int:
-        """Disk of one generator's folder in bytes: its network, and the autoencoder that decodes its latents."""
-        return (self.start.parameter_count + self.start.vae_parameter_count) * BYTES
+        """Disk of one generator's folder in bytes: its network, its text encoder, and what decodes its latents."""
+        start = self.start
+        return (start.parameter_count + start.vae_parameter_count + start.text_encoder_parameter_count) * BYTES
 
     @property
     def slot_bytes(self) -> int:
@@ -92,10 +93,6 @@ class Plan:
     def _models(self) -> tuple[ModelFolder, ...]:
         """Those that are loaded."""
         return tuple({model.path: model for model in (self.teacher, self.start)}.values())
-
-    def replacements(self, override: Override) -> tuple[int, ...] | None:
-        """What replaces each forgotten class (see the function of that name)."""
-        return replacements(override, self.forget, self.class_names)
 
 
 def replacements(override: Override, forget: tuple[int, ...], class_names: tuple[str, ...]) -> tuple[int, ...] | None:
@@ -131,18 +128,54 @@ def make_plan(space: SearchSpace) -> Plan:
     """
     check_location(space.storage)
     teacher = ModelFolder.open(space.task.teacher)
-    if teacher.reads_text:
-        raise UserError(f"task.teacher: {teacher.path} makes images of prompts; give a model of classes")
     start = teacher if space.task.start == "teacher" else ModelFolder.open(space.task.start)
-    forget = tuple(class_index(teacher.class_names, name) for name in space.task.forget)
-    plan = Plan(space=space, teacher=teacher, start=start, forget=forget)
-    _check_classes(plan)
+    negatives = [text for text in _possible(space, "negative_prompt") if text is not None]
+    resolution = _resolved(space.task, teacher, list(_possible(space, "override")), negatives)
+    plan = Plan(space, teacher, start, *resolution)
     _check_diffusion_steps(plan)
     _check_guidance(plan)
     _check_start(plan)
     _check_reference(plan)
     _ = plan.model_bytes, plan.generator_bytes  # refuse weights that are missing or cut short
     return plan
+
+
+def resolved(task: Task, model: ModelFolder, override: Override) -> tuple[Conditions, tuple[int, ...] | None]:
+    """What is kept and forgotten, and what replaces it under one override; None where any retained condition may.
+
+    Args:
+        task: which names it.
+        model: the teacher, or a generator of the same conditions.
+        override: as a search-space file has it.
+
+    Raises:
+        UserError: the model has nothing by such a name.
+    """
+    conditions, replacing = _resolved(task, model, [override], [])
+    return conditions, replacing[override]
+
+
+def _resolved(
+    task: Task, model: ModelFolder, overrides: Sequence[Override], negatives: Sequence[str]
+) -> tuple[Conditions, dict[Override, tuple[int, ...] | None]]:
+    if task.kind == "concept":
+        if not model.reads_text:
+            raise UserError(f"task.kind: concept needs a text-to-image teacher, and {model.path} is one of classes")
+        table = prompt_table(task, overrides, negatives)
+        return table.conditions, table.replacements
+    if model.reads_text:
+        raise UserError(
+            f"task.teacher: {model.path} makes images of prompts; write task.kind: concept and task.prompts, or give a "
+            "model of classes"
+        )
+    names = model.class_names
+    forget = tuple(class_index(names, name) for name in task.forget)
+    if len(set(forget)) < len(forget):
+        raise UserError(f"task.forget: {', '.join(map(str, task.forget))} names a class twice")
+    if len(forget) == len(names):
+        raise UserError("task.forget: nothing would be left; keep one class at least")
+    replacing = {override: replacements(override, forget, names) for override in overrides}
+    return Conditions.of_classes(names, forget), replacing
 
 
 def _possible(space: SearchSpace, name: str) -> Iterator[Any]:
@@ -152,15 +185,6 @@ def _possible(space: SearchSpace, name: str) -> Iterator[Any]:
         yield space.parameters.fixed()[name]
         return
     yield from searched[name].edges().values()
-
-
-def _check_classes(plan: Plan) -> None:
-    if len(set(plan.forget)) < len(plan.forget):
-        raise UserError(f"task.forget: {', '.join(map(str, plan.space.task.forget))} names a class twice")
-    if not plan.retain:
-        raise UserError("task.forget: nothing would be left; keep one class at least")
-    for override in _possible(plan.space, "override"):
-        plan.replacements(override)
 
 
 def _check_diffusion_steps(plan: Plan) -> None:

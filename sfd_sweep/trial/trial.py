@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +156,7 @@ def judge(workbench: Workbench, settings: Settings, folder: Folder, *, samples: 
     interval = _Interval()
     step = reported_steps(folder)[-1]
     with interval.timed("evaluating"):
-        generator = load_generator(folder, step, device=workbench.evaluator.device)
+        generator = load_generator(folder, step, device=workbench.evaluator.device, prompts=workbench.plan.prompts)
         judgement = _judgement(
             workbench, generator, settings, samples=samples, forget_samples=forget_samples, final=True
         )
@@ -170,8 +170,10 @@ def judge(workbench: Workbench, settings: Settings, folder: Folder, *, samples: 
     )
 
 
-def load_generator(folder: Folder, step: int, device: torch.device | str = "cpu") -> OneStepGenerator:
-    """The generator that a trial saved at a step.
+def load_generator(
+    folder: Folder, step: int, device: torch.device | str = "cpu", *, prompts: Sequence[str] = ()
+) -> OneStepGenerator:
+    """The generator that a trial saved at a step, with the prompts that are its conditions, if it reads some.
 
     Raises:
         UserError: its folder is not there or broken.
@@ -183,7 +185,7 @@ def load_generator(folder: Folder, step: int, device: torch.device | str = "cpu"
             if not saved.files():
                 raise FileNotFoundError(str(saved))
             saved.download(copy)
-            return OneStepGenerator.load(copy, device)
+            return OneStepGenerator.load(copy, device, prompts=prompts)
         except FileNotFoundError as error:
             raise UserError(
                 f"{saved} is missing; a trial keeps the generator of its last report alone, and once it has ended "
@@ -204,7 +206,7 @@ def _judgement(
 ) -> Judgement:
     return workbench.evaluator.evaluate(
         generator.generate,
-        override=workbench.plan.replacements(settings.override),
+        override=workbench.plan.replacements[settings.override],
         samples=samples,
         forget_samples=forget_samples,
         final=final,

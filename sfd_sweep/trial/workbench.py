@@ -17,7 +17,7 @@ from sfd_sweep.distillation.conditions import (
     RandomOverride,
 )
 from sfd_sweep.distillation.trainer import Trainer
-from sfd_sweep.evaluation.building import build_evaluator
+from sfd_sweep.evaluation.building import build_concept_evaluator, build_evaluator, check_concept_is_seen
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.plan import Plan
@@ -49,39 +49,64 @@ class Workbench:
             device: of networks and samples.
 
         Raises:
-            UserError: weights are broken, or the judge does not fit the teacher.
+            UserError: weights are broken, the judge does not fit the teacher, or does not see what is to be forgotten.
         """
-        teacher = load_score_model(plan.teacher, device)
-        evaluator = build_evaluator(
-            plan.space.evaluation,
-            class_names=plan.class_names,
-            image_shape=plan.teacher.image_shape,
-            forget=plan.forget,
-            inception=plan.space.wants_inception,
-            teacher=teacher,
-            device=device,
-            cache=references,
-        )
-        start = teacher if plan.start == plan.teacher else load_score_model(plan.start, device)
+        teacher = load_score_model(plan.teacher, device, prompts=plan.prompts)
+        evaluator = _evaluator(plan, teacher, device, references)
+        start = teacher
+        if plan.start != plan.teacher:
+            start = load_score_model(plan.start, device, prompts=plan.prompts)
         return cls(plan=plan, teacher=teacher, start=start, evaluator=evaluator)
 
     def trainer(self, settings: Settings) -> Trainer:
         """A fresh trainer for one trial."""
+        conditions = self.plan.conditions
         return Trainer(
             self.teacher,
             self.start,
-            ForgettingTask(self.plan.retain, self.plan.forget, self._override(settings)),
+            ForgettingTask(conditions.retain, conditions.forget, self._override(settings), self._negative(settings)),
             settings,
-            class_names=self.plan.class_names,
+            class_names=conditions.names,
             seed=self.plan.space.trial.seed,
             resources=self.plan.space.resources,
         )
 
     def _override(self, settings: Settings) -> OverridePolicy:
-        replacements = self.plan.replacements(settings.override)
+        forget = self.plan.conditions.forget
+        replacements = self.plan.replacements[settings.override]
         if replacements is not None:
-            return FixedOverride(dict(zip(self.plan.forget, replacements, strict=True)))
+            return FixedOverride(dict(zip(forget, replacements, strict=True)))
         if settings.override == "random":
             return RandomOverride()
         judge = self.evaluator.classifier
-        return ClassifierOverride(lambda x_psi: judge(self.teacher.decode(x_psi)), self.plan.forget)
+        return ClassifierOverride(lambda x_psi: judge(self.teacher.decode(x_psi)), forget)
+
+    def _negative(self, settings: Settings) -> int | None:
+        text = settings.negative_prompt
+        return None if text is None else self.plan.conditions.names.index(" ".join(text.split()))
+
+
+def _evaluator(plan: Plan, teacher: ScoreModel, device: torch.device | str, references: Folder | None) -> Evaluator:
+    space, conditions, shape = plan.space, plan.conditions, plan.teacher.image_shape
+    if space.task.kind == "class":
+        return build_evaluator(
+            space.evaluation,
+            conditions=conditions,
+            image_shape=shape,
+            inception=space.wants_inception,
+            teacher=teacher,
+            device=device,
+            cache=references,
+        )
+    evaluator = build_concept_evaluator(
+        space.evaluation,
+        conditions=conditions,
+        image_shape=shape,
+        inception=space.wants_inception,
+        asked=space.asked_metrics,
+        teacher=teacher,
+        device=device,
+        cache=references,
+    )
+    check_concept_is_seen(evaluator, teacher, space.evaluation)
+    return evaluator

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from sfd_sweep.config import (
+    METRICS,
     CategoricalDistribution,
     FloatDistribution,
     Goal,
@@ -152,7 +153,7 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("budget.gpu_hours=8", "budget.gpu_hours: no GPU is used, as resources.gpus_per_worker is 0; write hours "
          "instead"),
         ("parameters.generater_lr=1", "parameters.generater_lr: unknown key; did you mean generator_lr?"),
-        ("task.override=1", "task.override: unknown key; use kind, teacher, start or forget"),
+        ("task.override=1", "task.override: unknown key; use kind, teacher, start, forget or prompts"),
         ("objectives.0.weigth=2", "objectives.0.weigth: unknown key; did you mean weight?"),
         # values of a fixed kind
         ("budget.trials=0", "budget.trials: must be above 0, not 0"),
@@ -243,9 +244,8 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("objectives=[]", "objectives: must be a list with at least 1 in it, not []"),
         ("objectives.0.metric=fd_clasifier", "objectives.0.metric: no metric is called 'fd_clasifier'; did you mean "
          "fd_classifier?"),
-        ("objectives.0.metric=beauty", "objectives.0.metric: no metric is called 'beauty'; use fid, fid_teacher, "
-         "fd_classifier, fd_classifier_teacher, unlearning_accuracy, override_distance, override_rate, "
-         "retain_accuracy, forget_probability, forget_entropy, kid, inception_score, precision or recall"),
+        ("objectives.0.metric=beauty", "objectives.0.metric: no metric is called 'beauty'; use "
+         f"{', '.join([*METRICS][:-1])} or {[*METRICS][-1]}"),
         ("objectives.0.metric=kid", "objectives.0.metric: kid is measured at the end, on the front alone, so it cannot "
          "steer a search"),
         ("constraints.0.metric=kid", "constraints.0.metric: kid is measured at the end, on the front alone: too "

@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from digit_conditions import digits_without
 from PIL import Image
 from torch import Tensor
 
@@ -18,7 +19,7 @@ Forgetting = Callable[[dict[int, int]], Generate]
 
 @pytest.fixture
 def evaluator(classifier: Classifier, digits: LabeledImages) -> Evaluator:
-    return Evaluator(classifier, RealImages(digits), forget=(0,), seed=0)
+    return Evaluator(classifier, RealImages(digits), digits_without(0), seed=0)
 
 
 def _noise(labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -84,10 +85,10 @@ def test_the_same_generator_gets_the_same_figures_bit_for_bit(
     torch.manual_seed(123)  # the global state plays no part
     first = evaluator.evaluate(_noise, override=(1,), samples=900, forget_samples=300)
     torch.manual_seed(321)
-    again = Evaluator(classifier, RealImages(digits), forget=(0,), seed=0).evaluate(
+    again = Evaluator(classifier, RealImages(digits), digits_without(0), seed=0).evaluate(
         _noise, override=(1,), samples=900, forget_samples=300
     )
-    other = Evaluator(classifier, RealImages(digits), forget=(0,), seed=1).evaluate(
+    other = Evaluator(classifier, RealImages(digits), digits_without(0), seed=1).evaluate(
         _noise, override=(1,), samples=900, forget_samples=300
     )
     assert first == again
@@ -99,7 +100,7 @@ def test_the_batch_size_plays_no_part_for_digits(
     classifier: Classifier, digits: LabeledImages, evaluator: Evaluator, batch_size: int
 ) -> None:
     expected = evaluator.evaluate(_noise, override=(1,), samples=900, forget_samples=300).metrics
-    batched = Evaluator(classifier, RealImages(digits), forget=(0,), seed=0, batch_size=batch_size)
+    batched = Evaluator(classifier, RealImages(digits), digits_without(0), seed=0, batch_size=batch_size)
     metrics = batched.evaluate(_noise, override=(1,), samples=900, forget_samples=300).metrics
     assert metrics == pytest.approx(expected, rel=1e-4)
 
@@ -114,7 +115,7 @@ def test_forgotten_samples_do_not_depend_on_how_many_are_retained(evaluator: Eva
 def test_each_forgotten_class_is_held_to_its_own_override(
     classifier: Classifier, digits: LabeledImages, real_digits: Forgetting
 ) -> None:
-    evaluator = Evaluator(classifier, RealImages(digits), forget=(0, 7), seed=0)
+    evaluator = Evaluator(classifier, RealImages(digits), digits_without(0, 7), seed=0)
     generate = real_digits({0: 3, 7: 5})
     right = evaluator.evaluate(generate, override=(3, 5), samples=800, forget_samples=801)
     swapped = evaluator.evaluate(generate, override=(5, 3), samples=800, forget_samples=801)
@@ -181,7 +182,7 @@ def test_a_classifier_that_knows_the_classes_in_another_order_judges_the_same(
     classifier: Classifier, digits: LabeledImages, real_digits: Forgetting
 ) -> None:
     def metrics(judge: Classifier) -> dict[str, float]:
-        evaluator = Evaluator(judge, RealImages(digits), forget=(0,), seed=0)
+        evaluator = Evaluator(judge, RealImages(digits), digits_without(0), seed=0)
         return evaluator.evaluate(real_digits({0: 1}), override=(1,), samples=180, forget_samples=50).metrics
 
     turned = classifier.for_classes(digits.class_names[::-1]).for_classes(digits.class_names)

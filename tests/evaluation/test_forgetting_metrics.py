@@ -44,7 +44,12 @@ def test_override_rate_counts_for_each_sample_its_own_overrides() -> None:
 def test_retain_accuracy_is_the_accuracy(probabilities: torch.Tensor) -> None:
     conditions = torch.arange(200) % 5
     called = probabilities.argmax(1)
-    assert retain_accuracy(called, conditions) == pytest.approx(accuracy_score(conditions, called))
+    assert retain_accuracy(called, conditions.unsqueeze(1)) == pytest.approx(accuracy_score(conditions, called))
+
+
+def test_a_condition_with_several_classes_of_its_own_is_met_by_any() -> None:
+    called = torch.tensor([0, 1, 2, 3])
+    assert retain_accuracy(called, torch.tensor([[0, 0], [0, 1], [0, 1], [3, 4]])) == 0.75
 
 
 def test_forget_probability_is_the_mean_mass_on_the_forgotten_classes(probabilities: torch.Tensor) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from digit_conditions import DIGITS, digits_without
 from stand_in_inception import write_stand_in
 from torch import Tensor
 
@@ -28,30 +29,40 @@ def teacher() -> ScoreModel:
     return load_score_model(ModelFolder.open("builtin:digits"))
 
 
+def of_teacher(teacher: ScoreModel, *, recipe: TeacherSamples = RECIPE, seed: int = 0) -> TeacherImages:
+    return TeacherImages(teacher, DIGITS, recipe, samples=recipe.samples, of=10, seed=seed)
+
+
 @pytest.fixture
 def samples(teacher: ScoreModel) -> TeacherImages:
-    return TeacherImages(teacher, classes=10, recipe=RECIPE, seed=0)
+    return of_teacher(teacher)
 
 
 def test_a_teachers_samples_are_the_same_whenever_they_are_asked_for(samples: TeacherImages) -> None:
     first, again = (torch.cat(list(samples.batches([3, 1], 64))) for _ in range(2))
     assert torch.equal(first, again)
     assert len(first) == samples.count([3, 1]) == 200
-    assert torch.equal(torch.cat(list(samples.batches([3], 64))), first[100:])
 
 
 def test_the_hash_of_a_teachers_samples_is_of_everything_that_they_depend_on(teacher: ScoreModel) -> None:
     other = teacher.copy()
     next(other.parameters()).data += 1e-3
     kinds = [
-        TeacherImages(teacher, classes=10, recipe=RECIPE, seed=0).content_hash([1, 2]),
-        TeacherImages(teacher, classes=10, recipe=RECIPE, seed=0).content_hash([1]),
-        TeacherImages(teacher, classes=10, recipe=RECIPE, seed=1).content_hash([1, 2]),
-        TeacherImages(teacher, classes=10, recipe=TeacherSamples(samples=1000, steps=9), seed=0).content_hash([1, 2]),
-        TeacherImages(other, classes=10, recipe=RECIPE, seed=0).content_hash([1, 2]),
+        of_teacher(teacher).content_hash([1, 2]),
+        of_teacher(teacher).content_hash([1]),
+        of_teacher(teacher, seed=1).content_hash([1, 2]),
+        of_teacher(teacher, recipe=TeacherSamples(samples=1000, steps=9)).content_hash([1, 2]),
+        of_teacher(other).content_hash([1, 2]),
     ]
     assert len(set(kinds)) == len(kinds)
-    assert TeacherImages(teacher.copy(), classes=10, recipe=RECIPE, seed=0).content_hash([2, 1]) == kinds[0]
+    assert of_teacher(teacher.copy()).content_hash([2, 1]) == kinds[0]
+
+
+@pytest.mark.parametrize(("asked", "drawn"), [(range(10), 1000), ([3], 100), ([1, 2, 3], 300)])
+def test_a_group_of_conditions_has_its_share_of_the_samples(
+    samples: TeacherImages, asked: list[int], drawn: int
+) -> None:
+    assert samples.count(asked) == drawn == sum(len(batch) for batch in samples.batches(asked, 500))
 
 
 def test_against_its_own_samples_a_teacher_is_near_and_noise_is_far(
@@ -63,7 +74,7 @@ def test_against_its_own_samples_a_teacher_is_near_and_noise_is_far(
     def random(c: Tensor, noise: torch.Generator) -> Tensor:
         return torch.randn(len(c), 1, 8, 8, generator=noise)
 
-    evaluator = Evaluator(classifier, samples, forget=(0,), seed=5)
+    evaluator = Evaluator(classifier, samples, digits_without(0), seed=5)
     near = evaluator.evaluate(generate, override=(1,), samples=900, forget_samples=100).metrics
     assert near.keys() == reported(inception=False, reference=ReferenceKind.TEACHER, final=False)
     assert near["fd_classifier_teacher"] < 0.5
@@ -102,7 +113,7 @@ class Narrow:
 def test_inception_adds_its_metrics_and_a_final_evaluation_all_of_them(
     classifier: Classifier, digits: LabeledImages, stand_in: Inception
 ) -> None:
-    evaluator = Evaluator(classifier, RealImages(digits), forget=(0,), seed=0, inception=Narrow(stand_in))
+    evaluator = Evaluator(classifier, RealImages(digits), digits_without(0), seed=0, inception=Narrow(stand_in))
     figures = evaluator.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20, final=True).metrics
     assert figures.keys() == reported(inception=True, reference=ReferenceKind.REAL, final=True)
     early = evaluator.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20)
@@ -125,7 +136,7 @@ def test_fid_is_the_distance_of_inceptions_features_of_retained_samples(
         return images
 
     narrow = Narrow(stand_in)
-    evaluator = Evaluator(classifier, RealImages(digits), forget=(0,), seed=0, inception=narrow)
+    evaluator = Evaluator(classifier, RealImages(digits), digits_without(0), seed=0, inception=narrow)
     figures = evaluator.evaluate(generate, override=(1,), samples=900, forget_samples=20).metrics
     retained = digits.of_classes(range(1, 10)).images
     expected = frechet_distance(
@@ -137,7 +148,7 @@ def test_fid_is_the_distance_of_inceptions_features_of_retained_samples(
 def test_fewer_reference_images_than_features_are_refused_with_what_is_defined_instead(
     classifier: Classifier, digits: LabeledImages, stand_in: Inception
 ) -> None:
-    evaluator = Evaluator(classifier, RealImages(digits), forget=(0,), seed=0, inception=stand_in)
+    evaluator = Evaluator(classifier, RealImages(digits), digits_without(0), seed=0, inception=stand_in)
     with pytest.raises(UserError, match="1619 reference images .* on 2048 features is undefined .* fd_classifier on"):
         evaluator.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20)
 
@@ -146,7 +157,7 @@ def test_slots_that_start_together_compute_a_reference_once(
     classifier: Classifier, digits: LabeledImages, tmp_path: Path
 ) -> None:
     cache = Folder.open(tmp_path)
-    first = Evaluator(classifier, RealImages(digits), forget=(0,), seed=0, cache=cache)
+    first = Evaluator(classifier, RealImages(digits), digits_without(0), seed=0, cache=cache)
     figures = first.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20)
 
     def must_not(*_: object) -> Callable[..., Tensor]:
@@ -154,5 +165,5 @@ def test_slots_that_start_together_compute_a_reference_once(
 
     real = RealImages(digits)
     real.batches = must_not  # type: ignore[method-assign, assignment]
-    again = Evaluator(classifier, real, forget=(0,), seed=0, cache=cache)
+    again = Evaluator(classifier, real, digits_without(0), seed=0, cache=cache)
     assert again.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20) == figures

@@ -31,6 +31,6 @@ def test_two_forgotten_classes_are_recorded_exported_and_verified(override, tmp_
     assert exported.found.metrics == exported.recorded.metrics == trial.final.metrics
     assert exported.found.samples == {"retained": 184, "forgotten": 100}
     description = Description.read(target)
-    assert (description.forget, description.override) == ((0, 1), replacements)
+    assert (description.conditions.forget, description.override) == ((0, 1), replacements)
     assert f"has forgotten **0, 1**: {words}" in (target / "README.md").read_text()
     assert evaluate_folder(target).metrics == trial.final.metrics

@@ -6,6 +6,7 @@ from math import inf, nan
 from pathlib import Path
 
 import pytest
+from digit_conditions import digits_without
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded_trials import FRONT, Sweep
@@ -86,7 +87,7 @@ def test_a_plain_generator_is_judged_when_it_is_said_what_it_has_forgotten() -> 
     plain = ASSETS / "digits" / "generator"
     found = evaluate_folder(plain, samples=90, forget_samples=40, forget=["4", 7], override=(1, 2))
     evaluator = Evaluator(
-        load_classifier("builtin:digits"), RealImages(load_images("builtin:digits")), forget=(4, 7), seed=0
+        load_classifier("builtin:digits"), RealImages(load_images("builtin:digits")), digits_without(4, 7), seed=0
     )
     expected = evaluator.evaluate(OneStepGenerator.load(plain).generate, override=(1, 2), samples=90, forget_samples=40)
     assert (found.metrics, found.samples) == (expected.metrics, expected.samples)
@@ -99,7 +100,7 @@ def test_a_latent_generator_is_judged_by_its_images(tmp_path: Path) -> None:
     generator.save(tmp_path / "generator")
     found = evaluate_folder(tmp_path / "generator", samples=90, forget_samples=40, forget=[4], override=1)
     evaluator = Evaluator(
-        load_classifier("builtin:digits"), RealImages(load_images("builtin:digits")), forget=(4,), seed=0
+        load_classifier("builtin:digits"), RealImages(load_images("builtin:digits")), digits_without(4), seed=0
     )
     expected = evaluator.evaluate(generator.generate, override=(1,), samples=90, forget_samples=40)
     assert found.metrics == expected.metrics
@@ -162,7 +163,7 @@ def test_figures_of_another_seed_agree_and_those_of_another_generator_do_not() -
     classifier, images = load_classifier("builtin:digits"), load_images("builtin:digits")
 
     def measured(seed: int, shift: float = 0.0) -> Figures:
-        evaluator = Evaluator(classifier, RealImages(images), forget=(0,), seed=seed)
+        evaluator = Evaluator(classifier, RealImages(images), digits_without(0), seed=seed)
         judgement = evaluator.evaluate(
             lambda c, noise: generator.generate(c, noise) + shift, override=(1,), samples=900, forget_samples=400
         )

@@ -7,6 +7,7 @@ from recorded_trials import FRONT, Sweep
 from ruamel.yaml import YAML
 
 from sfd_sweep.diffusion.model_folder import ASSETS
+from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.export.card import model_card
 from sfd_sweep.export.description import Description
 from sfd_sweep.export.exporting import Exported
@@ -76,7 +77,8 @@ def test_the_code_on_the_card_runs(card: str, exported: Exported, monkeypatch: p
 
 def test_the_description_has_everything_by_index(description: Description, sweep: Sweep) -> None:
     trial = sweep.results.record.trials[FRONT]
-    assert description.task.forget == (0,)
+    assert description.task.forget == ("0",)
+    assert description.conditions.forget == (0,)
     assert description.override == (1,)
     assert description.settings == trial.settings
     assert description.task.teacher == "teacher"
@@ -96,8 +98,8 @@ def test_a_free_override_is_put_into_words(description: Description, override: s
 
 
 def test_each_forgotten_class_has_its_own_override_on_the_card(description: Description) -> None:
-    task = description.task.model_copy(update={"forget": (0, 4)})
-    several = description.model_copy(update={"task": task, "override": (1, 7)})
+    conditions = Conditions.of_classes(description.conditions.names, (0, 4))
+    several = description.model_copy(update={"conditions": conditions, "override": (1, 7)})
     card = model_card(several, "name", has_before=True)
     assert "has forgotten **0, 4**: asked for 0, it makes **1**, asked for 4, it makes **7**. " in card
     assert "The rows marked red ask for 0, 4." in card

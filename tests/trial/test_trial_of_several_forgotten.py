@@ -87,7 +87,7 @@ def test_every_figure_is_as_it_is_defined(trained):
 
     plan = workbench.plan
     workbench.evaluator.evaluate(
-        generate, override=plan.replacements(digits_settings(plan.space).override), samples=60, forget_samples=40
+        generate, override=plan.replacements[digits_settings(plan.space).override], samples=60, forget_samples=40
     )
     labels = torch.cat([labels for labels, _ in asked]).numpy()
     images = torch.cat([images for _, images in asked])

@@ -13,6 +13,7 @@ from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.diffusion.weights import WEIGHTS
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
+from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.trial.plan import make_plan
 
 
@@ -26,9 +27,8 @@ def refusal(*overrides: str) -> str:
 
 def test_a_plan_resolves_every_name():
     plan = make_plan(digits_space('task.forget=[3, "0"]', "parameters.override=random"))
-    assert plan.forget == (3, 0)
-    assert plan.retain == (1, 2, 4, 5, 6, 7, 8, 9)
-    assert plan.class_names == tuple("0123456789")
+    assert plan.conditions == Conditions.of_classes("0123456789", [3, 0])
+    assert plan.conditions.retain == plan.conditions.judged == (1, 2, 4, 5, 6, 7, 8, 9)
     assert plan.teacher.t_init is None
     assert plan.start.t_init == 440
 
@@ -69,11 +69,11 @@ def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(t
 
 @pytest.mark.parametrize(
     ("override", "expected"),
-    [("random", None), ("classifier", None), (1, (1, 1)), ("7", (7, 7)), ((1, "7"), (1, 7))],
+    [("random", None), ("classifier", None), (1, (1, 1)), ('"7"', (7, 7)), ('[1, "7"]', (1, 7))],
 )
 def test_what_replaces_each_forgotten_class_is_an_index_or_any_retained_class(override, expected):
-    plan = make_plan(digits_space("task.forget=[0, 3]"))
-    assert plan.replacements(override) == expected
+    plan = make_plan(digits_space("task.forget=[0, 3]", f"parameters.override={override}"))
+    assert [*plan.replacements.values()] == [expected]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import math
 
 import pytest
@@ -273,9 +274,9 @@ def test_a_saved_generator_that_is_lost_or_broken_is_named_where_it_was_saved(wo
 
 
 @pytest.mark.parametrize("override", [1, "7", "random", "classifier"])
-def test_every_override_can_be_trained_and_judged(workbench, folder, override):
-    settings = digits_settings(SPACE).model_copy(update={"override": override})
-    report = Trial(workbench, settings, folder).advance(2)
+def test_every_override_can_be_trained_and_judged(folder, override):
+    space = digits_space(f"parameters.override={json.dumps(override)}")
+    report = Trial(Workbench.build(make_plan(space), None), digits_settings(space), folder).advance(2)
     assert 0 <= report.metrics["override_rate"] <= 1
 
 

@@ -1,0 +1,142 @@
+"""Trials that forget a concept: planned, trained, judged on prompts that training never saw, and resumed."""
+
+import pytest
+import torch
+from concept_cases import concept_space, digit_seen, save_tiny_teacher
+from trial_cases import digits_space
+
+from sfd_sweep.distillation.conditions import FixedOverride
+from sfd_sweep.errors import UserError
+from sfd_sweep.storage import Folder
+from sfd_sweep.trial.plan import make_plan
+from sfd_sweep.trial.trial import Trial, judge, load_generator
+from sfd_sweep.trial.workbench import Workbench
+
+FIGURES = {
+    "fd_classifier_teacher",
+    "retain_accuracy",
+    "unlearning_accuracy",
+    "held_out_unlearning_accuracy",
+    "override_distance",
+    "forget_probability",
+    "forget_entropy",
+}
+
+
+@pytest.fixture(name="folder", scope="module")
+def _folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("concept")
+    save_tiny_teacher(folder)
+    return folder
+
+
+@pytest.fixture(name="workbench", scope="module")
+def _workbench(folder):
+    return Workbench.build(make_plan(concept_space(folder)), Folder.open(folder / "references"))
+
+
+def settings_of(workbench, **sampled):
+    return workbench.plan.space.parameters.settings({"generator_lr": 2e-4, "override": "bee", **sampled})
+
+
+def test_a_trial_reports_the_figures_of_a_concept(workbench, tmp_path):
+    report = Trial(workbench, settings_of(workbench), Folder.open(tmp_path)).advance(2)
+    assert report.metrics.keys() == FIGURES | {"override_rate"}
+    assert report.samples == {"retained": 60, "forgotten": 40}
+
+
+def test_the_share_called_the_override_is_reported_where_the_judge_has_a_word_for_it(workbench, tmp_path):
+    report = Trial(workbench, settings_of(workbench, override="wasp"), Folder.open(tmp_path)).advance(2)
+    assert report.metrics.keys() == FIGURES
+
+
+def test_an_interrupted_trial_ends_as_if_nothing_had_been(workbench, tmp_path):
+    settings = settings_of(workbench)
+    whole = Trial(workbench, settings, Folder.open(tmp_path / "whole"))
+    whole.advance(2)
+    Trial(workbench, settings, Folder.open(tmp_path / "broken")).advance(2)
+    resumed = Trial(workbench, settings, Folder.open(tmp_path / "broken")).advance(4)
+    assert resumed.metrics == whole.advance(4).metrics
+
+
+def test_the_generator_that_is_kept_is_the_one_that_was_judged(workbench, tmp_path):
+    settings, folder = settings_of(workbench), Folder.open(tmp_path)
+    report = Trial(workbench, settings, folder).advance(2)
+    again = judge(workbench, settings, folder, samples=60, forget_samples=40)
+    assert again.metrics == pytest.approx(report.metrics, rel=1e-4)
+    prompts = workbench.plan.prompts
+    assert load_generator(folder, 2, prompts=prompts).class_names == prompts
+
+
+def test_each_forgotten_prompt_is_replaced_by_the_same_prompt_about_the_override(workbench):
+    task, names = workbench.trainer(settings_of(workbench)).task, workbench.plan.conditions.names
+    assert isinstance(task.override, FixedOverride)
+    replaced = {names[index]: names[to] for index, to in task.override.replacement.items()}
+    assert replaced == {"ant": "bee", "an ant at work": "an bee at work"}
+    trained = {names[index] for index in (*task.retained, *task.forgotten)}
+    assert "red ant" not in trained
+
+
+def test_the_teacher_is_guided_away_from_the_negative_prompt_where_something_is_forgotten(folder, monkeypatch):
+    space = concept_space(folder, "parameters.negative_prompt=many ants", "parameters.guidance_scale=2")
+    workbench = Workbench.build(make_plan(space), None)
+    trainer, asked = workbench.trainer(settings_of(workbench)), []
+    guided = type(trainer.teacher).guided
+
+    def noted(model, x_t, t, c, scale, *, away_from=None):
+        if model is trainer.teacher:
+            asked.append(away_from)
+        return guided(model, x_t, t, c, scale, away_from=away_from)
+
+    monkeypatch.setattr(type(trainer.teacher), "guided", noted)
+    trainer.update()
+    names, null = workbench.plan.conditions.names, trainer.teacher.null_label
+    assert asked[0].tolist() == [null] * 8 + [names.index("many ants")] * 4
+
+
+def test_guidance_away_from_a_prompt_is_the_extrapolation_from_it(workbench):
+    teacher = workbench.teacher
+    x_t, t = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([300, 500])
+    c, away = torch.tensor([0, 1]), torch.tensor([2, 3])
+    x, x_away = teacher(x_t, t, c).x_0, teacher(x_t, t, away).x_0
+    found = teacher.guided(x_t, t, c, 2.5, away_from=away).x_0
+    torch.testing.assert_close(found, x_away + 2.5 * (x - x_away), rtol=1e-4, atol=1e-4)
+
+
+def refused(space):
+    with pytest.raises(UserError) as caught:
+        Workbench.build(make_plan(space), None)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_judge_that_does_not_see_the_concept_in_the_teachers_images_is_refused(folder):
+    unseen = (digit_seen(folder) + 5) % 10
+    message = refused(concept_space(folder, called=unseen))
+    assert "the classifier builtin:digits sees 'ant' in 0% of 100 images" in message
+    assert "choose another judge" in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["evaluation.class_of={}"], "the classifier builtin:digits has no class 'ant', which is to be forgotten"),
+        (["evaluation.class_of={ant: eleven}"], "evaluation.class_of.ant: there is no class 'eleven'"),
+        (["evaluation.class_of={ant: 1, bee: 1}"], "would call 'bee' by the same class as what is forgotten"),
+        (["task.teacher=builtin:digits"], "task.kind: concept needs a text-to-image teacher"),
+        (["task.prompts.forget=[a dog]"], "none of the prompts is about 'ant'"),
+        (["evaluation.teacher_samples.override_samples=20"], "give more images"),
+    ],
+)
+def test_what_does_not_fit_a_concept_is_refused(folder, overrides, words, tmp_path):
+    space = concept_space(folder, *overrides)
+    if "override_samples" not in overrides[0]:
+        assert words in refused(space)
+        return
+    workbench = Workbench.build(make_plan(space), None)
+    with pytest.raises(UserError, match=words):
+        Trial(workbench, settings_of(workbench), Folder.open(tmp_path)).advance(2)
+
+
+def test_a_teacher_of_prompts_needs_a_concept(folder):
+    assert "write task.kind: concept" in refused(digits_space(f"task.teacher={folder}/teacher", "task.start=teacher"))
