@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 from sfd_sweep.config import Resources, Settings
 from sfd_sweep.diffusion.precision import autocast, float32_products
+from sfd_sweep.diffusion.randomness import seeded
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.diffusion.training_state import below, load_moments, moments_of, named
 from sfd_sweep.diffusion.workers import rank_and_size, sum_gradients, sum_over_workers
 from sfd_sweep.distillation.conditions import Draw, ForgettingTask, draw_update
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.losses import diff_instruct_loss, fake_score_loss, score_identity_loss
+from sfd_sweep.distillation.trained_model import TrainedModel
 from sfd_sweep.errors import TrialFailed
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 DEFAULT_RESOURCES = Resources()
 
@@ -45,6 +43,10 @@ class Trainer:
     Whatever networks compute in, all that is made of their outputs is float32, and so are weights, gradients, moments
     and the moving average.
 
+    With `lora_rank`, adapters of θ and ψ are all that is trained, averaged and in the state: θ, its average, ψ and φ
+    have one set of weights beneath them, frozen; in two stages θ and its average have the start's beneath them, which
+    is a second. Nobody else sees adapters, as they are merged into the weights of what is judged and kept.
+
     Args:
         teacher: φ, frozen here.
         start: what θ starts from; ψ starts from φ.
@@ -53,6 +55,9 @@ class Trainer:
         class_names: the conditions' names by index.
         seed: of every random draw.
         resources: precision, micro-batches and checkpoints.
+
+    Raises:
+        UserError: `lora_rank` is set and peft not installed, or the network has no layer for an adapter.
     """
 
     def __init__(
@@ -71,23 +76,29 @@ class Trainer:
         self.settings = settings
         self.resources = resources
         self.teacher = teacher.requires_grad_(False)
-        self.fake_score = teacher.copy()
-        generator = start.copy().requires_grad_(True)
-        self.generator = OneStepGenerator(generator, settings.t_init, class_names)
+        with seeded(seed, teacher.device):
+            self._fake_score = TrainedModel.of(teacher, settings.lora_rank)
+            self._generator = TrainedModel.of(start, settings.lora_rank)
+        self._fake_score.requires_grad_(False)
+        self._generator.requires_grad_(True)
+        self.fake_score = self._fake_score.model
+        self.generator = OneStepGenerator(self._generator.model, settings.t_init, class_names)
         if resources.activation_checkpointing:
-            for model in (self.teacher, self.fake_score, generator):
+            for model in (self.teacher, self.fake_score, self.generator.model):
                 model.network.enable_gradient_checkpointing(_RECOMPUTE)
-        self._average = AveragedModel(generator, multi_avg_fn=_exponential_average(settings.ema_decay))
-        self.generator_optimizer = _adam(generator, settings.generator_lr, settings)
+        self._average = self._generator.copy()
+        self.generator_optimizer = _adam(self._generator, settings.generator_lr, settings)
         fake_score_lr = settings.generator_lr * settings.fake_score_lr_ratio
-        self.fake_score_optimizer = _adam(self.fake_score, fake_score_lr, settings)
+        self.fake_score_optimizer = _adam(self._fake_score, fake_score_lr, settings)
         self.random = torch.Generator(device=next(teacher.parameters()).device).manual_seed(seed)
 
     @property
     def ema_generator(self) -> OneStepGenerator:
-        """The generator with averaged weights: the one that is judged and kept."""
-        average = cast(ScoreModel, self._average.module)
-        return OneStepGenerator(average, self.generator.t_init, self.generator.class_names)
+        """The generator with averaged weights: the one that is judged and kept.
+
+        Adapters are merged into a copy of its weights, made at every access.
+        """
+        return OneStepGenerator(self._average.plain(), self.generator.t_init, self.generator.class_names)
 
     def update(self) -> UpdateLosses:
         """Do one step: the fake score's update, then the generator's.
@@ -100,29 +111,30 @@ class Trainer:
 
     def _update(self) -> UpdateLosses:
         settings = self.settings
+        self._fake_score.requires_grad_(True)
         fake_score = self._minimize(
             self.fake_score_losses,
-            self.fake_score.requires_grad_(True),
+            self._fake_score,
             self.fake_score_optimizer,
             forget_weight=settings.fake_score_forget_weight,
         )
-        self.fake_score.requires_grad_(False)
+        self._fake_score.requires_grad_(False)
         generator = self._minimize(
             self.generator_losses,
-            self.generator.model,
+            self._generator,
             self.generator_optimizer,
             forget_weight=settings.forget_weight,
         )
-        self._average.update_parameters(self.generator.model)
+        self._average.approach(self._generator, 1 - _decay(settings.ema_decay, self.step))
         self.step += 1
         return UpdateLosses(fake_score[0], generator[0], fake_score[1] + generator[1])
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by name, for `load_state`; the trainer's own tensors, no copies."""
         return {
-            **named("generator", self.generator.model.state_dict()),
-            **named("average", self._average.state_dict()),
-            **named("fake_score", self.fake_score.state_dict()),
+            **named("generator", self._generator.state()),
+            **named("average", self._average.state()),
+            **named("fake_score", self._fake_score.state()),
             **named("generator_optimizer", moments_of(self.generator_optimizer)),
             **named("fake_score_optimizer", moments_of(self.fake_score_optimizer)),
             "random": self.random.get_state(),
@@ -138,9 +150,9 @@ class Trainer:
         """
         self.step = int(tensors["step"])
         self.random.set_state(tensors["random"].cpu())
-        self.generator.model.load_state_dict(below("generator", tensors))
-        self._average.load_state_dict(below("average", tensors))
-        self.fake_score.load_state_dict(below("fake_score", tensors))
+        self._generator.load_state(below("generator", tensors))
+        self._average.load_state(below("average", tensors))
+        self._fake_score.load_state(below("fake_score", tensors))
         load_moments(self.generator_optimizer, below("generator_optimizer", tensors))
         load_moments(self.fake_score_optimizer, below("fake_score_optimizer", tensors))
 
@@ -179,7 +191,7 @@ class Trainer:
     def _minimize(
         self,
         losses_of: Callable[[Draw], Tensor],
-        model: ScoreModel,
+        trained: TrainedModel,
         optimizer: torch.optim.Optimizer,
         *,
         forget_weight: float,
@@ -210,7 +222,7 @@ class Trainer:
                 raise TrialFailed(f"diverged at step {self.step + 1}: no sample has a finite loss")
             draw = draw[finite]
             counts = sum_over_workers(_counts(draw))
-        parameters = list(model.parameters())
+        parameters = list(trained.parameters.values())
         sum_gradients(parameters)
         nn.utils.clip_grad_value_(parameters, settings.gradient_clip)
         optimizer.step()
@@ -250,16 +262,13 @@ def _counts(draw: Draw) -> Tensor:
     return torch.stack([(~draw.forgotten).sum(), draw.forgotten.sum()])
 
 
-def _adam(model: nn.Module, lr: float, settings: Settings) -> torch.optim.Adam:
-    return torch.optim.Adam(model.parameters(), lr=lr, betas=(settings.beta1, settings.beta2), fused=True)
+def _adam(trained: TrainedModel, lr: float, settings: Settings) -> torch.optim.Adam:
+    return torch.optim.Adam(trained.parameters.values(), lr=lr, betas=(settings.beta1, settings.beta2), fused=True)
 
 
-def _exponential_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """θ_ema ← d·θ_ema + (1 - d)·θ with d = min(decay, (1 + k)/(10 + k)) at step k: a short run is not all start."""
+def _decay(most: float, step: int) -> float:
+    """d of θ_ema ← d·θ_ema + (1 - d)·θ at step k: 0 at first, then min(most, (1 + k)/(10 + k)).
 
-    @torch.no_grad()
-    def update(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
-        k = int(steps)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + k) / (10 + k)))
-
-    return update
+    So a short run's average is not all start.
+    """
+    return min(most, (1 + step) / (10 + step)) if step else 0.0
