@@ -131,8 +131,7 @@ def _merged(model: ScoreModel, base: ScoreModel) -> ScoreModel:
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLayer):
             (adapter,) = layer.active_adapters
-            weight = merged.get_parameter(f"{name}.weight")
-            weight += layer.get_delta_weight(adapter)
+            merged.get_parameter(f"{name}.weight").add_(layer.get_delta_weight(adapter))
     return merged
 
 

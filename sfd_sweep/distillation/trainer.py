@@ -18,6 +18,7 @@ from sfd_sweep.diffusion.training_state import below, load_moments, moments_of, 
 from sfd_sweep.diffusion.workers import rank_and_size, sum_gradients, sum_over_workers
 from sfd_sweep.distillation.conditions import Draw, ForgettingTask, draw_update
 from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.distillation.loss_scale import LossScale
 from sfd_sweep.distillation.losses import diff_instruct_loss, fake_score_loss, score_identity_loss
 from sfd_sweep.distillation.trained_model import TrainedModel
 from sfd_sweep.errors import TrialFailed
@@ -90,6 +91,9 @@ class Trainer:
         self.generator_optimizer = _adam(self._generator, settings.generator_lr, settings)
         fake_score_lr = settings.generator_lr * settings.fake_score_lr_ratio
         self.fake_score_optimizer = _adam(self._fake_score, fake_score_lr, settings)
+        self.generator_loss_scale, self.fake_score_loss_scale = (
+            LossScale(adapts=resources.precision == "float16") for _ in range(2)
+        )
         self.random = torch.Generator(device=next(teacher.parameters()).device).manual_seed(seed)
 
     @property
@@ -116,6 +120,7 @@ class Trainer:
             self.fake_score_losses,
             self._fake_score,
             self.fake_score_optimizer,
+            self.fake_score_loss_scale,
             forget_weight=settings.fake_score_forget_weight,
         )
         self._fake_score.requires_grad_(False)
@@ -123,6 +128,7 @@ class Trainer:
             self.generator_losses,
             self._generator,
             self.generator_optimizer,
+            self.generator_loss_scale,
             forget_weight=settings.forget_weight,
         )
         self._average.approach(self._generator, 1 - _decay(settings.ema_decay, self.step))
@@ -137,6 +143,8 @@ class Trainer:
             **named("fake_score", self._fake_score.state()),
             **named("generator_optimizer", moments_of(self.generator_optimizer)),
             **named("fake_score_optimizer", moments_of(self.fake_score_optimizer)),
+            **named("generator_loss_scale", self.generator_loss_scale.state()),
+            **named("fake_score_loss_scale", self.fake_score_loss_scale.state()),
             "random": self.random.get_state(),
             "step": torch.tensor(self.step),
         }
@@ -155,6 +163,8 @@ class Trainer:
         self._fake_score.load_state(below("fake_score", tensors))
         load_moments(self.generator_optimizer, below("generator_optimizer", tensors))
         load_moments(self.fake_score_optimizer, below("fake_score_optimizer", tensors))
+        self.generator_loss_scale.load_state(below("generator_loss_scale", tensors))
+        self.fake_score_loss_scale.load_state(below("fake_score_loss_scale", tensors))
 
     def fake_score_losses(self, draw: Draw) -> Tensor:
         """ψ's denoising loss on G(z, c), which gets no gradient; one value a sample, (n,)."""
@@ -193,10 +203,14 @@ class Trainer:
         losses_of: Callable[[Draw], Tensor],
         trained: TrainedModel,
         optimizer: torch.optim.Optimizer,
+        scale: LossScale,
         *,
         forget_weight: float,
     ) -> tuple[Tensor, int]:
-        """One optimiser step on Σ_kept λ_r/n_r·loss + Σ_forgotten λ_f/n_f·loss; the loss, and how many were dropped."""
+        """One optimiser step on Σ_kept λ_r/n_r·loss + Σ_forgotten λ_f/n_f·loss; the loss, and how many were dropped.
+
+        Gradients that overflow are computed again of the same draw, with the loss scaled less, on every worker.
+        """
         settings = self.settings
         whole = draw_update(
             self.task,
@@ -207,11 +221,36 @@ class Trainer:
             generator=self.random,
             condition_dropout=settings.condition_dropout,
         )
+        parameters = list(trained.parameters.values())
+        loss, dropped = self._gradients(losses_of, whole, parameters, scale, forget_weight)
+        while not scale.unscale(parameters):
+            if not scale.overflowed():
+                raise TrialFailed(f"diverged at step {self.step + 1}: gradients overflow, however the loss is scaled")
+            loss, dropped = self._gradients(losses_of, whole, parameters, scale, forget_weight)
+        scale.updated()
+        nn.utils.clip_grad_value_(parameters, settings.gradient_clip)
+        optimizer.step()
+        return loss, dropped
+
+    def _gradients(
+        self,
+        losses_of: Callable[[Draw], Tensor],
+        whole: Draw,
+        parameters: Sequence[nn.Parameter],
+        scale: LossScale,
+        forget_weight: float,
+    ) -> tuple[Tensor, int]:
+        """Set gradients of a whole draw's scaled loss, over all workers; the loss, and how many samples were dropped.
+
+        Raises:
+            TrialFailed: not one sample has a finite loss.
+        """
         rank, size = rank_and_size()
         draw, counts, left = whole[rank::size], _counts(whole), len(whole)
         while True:
-            optimizer.zero_grad()
-            loss, finite = self._accumulate(losses_of, draw, counts, forget_weight)
+            for parameter in parameters:
+                parameter.grad = None
+            loss, finite = self._accumulate(losses_of, draw, counts, scale.value, forget_weight)
             loss, broken = sum_over_workers(torch.stack([loss, (~finite).sum()]))
             if not broken:
                 break
@@ -222,21 +261,21 @@ class Trainer:
                 raise TrialFailed(f"diverged at step {self.step + 1}: no sample has a finite loss")
             draw = draw[finite]
             counts = sum_over_workers(_counts(draw))
-        parameters = list(trained.parameters.values())
         sum_gradients(parameters)
-        nn.utils.clip_grad_value_(parameters, settings.gradient_clip)
-        optimizer.step()
         return loss, len(whole) - left
 
     def _accumulate(
-        self, losses_of: Callable[[Draw], Tensor], draw: Draw, counts: Tensor, forget_weight: float
+        self, losses_of: Callable[[Draw], Tensor], draw: Draw, counts: Tensor, scale: float, forget_weight: float
     ) -> tuple[Tensor, Tensor]:
         """Accumulate gradients of a share, one micro-batch after another; its loss, and which samples' is finite, (n,).
+
+        Gradients are of the loss times the scale, the loss is not.
 
         Args:
             losses_of: one loss a sample.
             draw: the worker's share; may be empty.
             counts: how many samples are kept and how many forgotten, over all workers.
+            scale: of the loss.
             forget_weight: λ_f or μ_f.
         """
         kept, forgotten = counts.clamp_min(1)
@@ -247,7 +286,7 @@ class Trainer:
             with autocast(self.resources.precision, draw.z.device):
                 losses = losses_of(draw[rows])
             part = (weights[rows] * losses).sum()
-            part.backward()
+            (scale * part).backward()
             loss += part.detach()
             finite[rows] = losses.detach().isfinite()
         return loss, finite
