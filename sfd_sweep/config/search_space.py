@@ -357,10 +357,10 @@ class Resources(_Section):
     workers_per_slot: int = Field(1, gt=0, description="data-parallel workers of a trial")
     cpus_per_worker: float = Field(1, gt=0, description="CPU cores of a worker")
     gpus_per_worker: float = Field(0, ge=0, description="GPUs of a worker; a part of one is allowed")
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
         "float32",
-        description="of the networks' products in training: float32, TensorFloat-32 (on GPUs) or autocast to bfloat16; "
-        "weights stay float32, and generators are judged in float32",
+        description="of the networks' products in training: float32, TensorFloat-32 (on GPUs), or autocast to bfloat16 "
+        "or (on GPUs, with the loss scaled) to float16; weights stay float32, and generators are judged in float32",
     )
     micro_batch_size: int | None = Field(
         None,
@@ -374,8 +374,9 @@ class Resources(_Section):
 
     @model_validator(mode="after")
     def _suit_one_another(self) -> "Resources":
-        if self.precision == "tf32" and not self.gpus_per_worker:
-            refuse([Mistake(("precision",), "tf32 needs a GPU: set gpus_per_worker, or write float32 or bfloat16")])
+        if self.precision in ("tf32", "float16") and not self.gpus_per_worker:
+            remedy = "set gpus_per_worker, or write float32 or bfloat16"
+            refuse([Mistake(("precision",), f"{self.precision} needs a GPU: {remedy}")])
         return self
 
 

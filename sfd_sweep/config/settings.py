@@ -70,6 +70,13 @@ class Settings(BaseModel):
     gradient_clip: float = Field(1.0, gt=0, description="largest absolute value of a gradient's component")
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the moving average of θ that is judged and kept")
 
+    lora_rank: int = Field(
+        0,
+        ge=0,
+        description="rank of the adapters that are trained in place of the weights of θ and ψ (LoRA, Hu et al., 2021), "
+        "in attention, or throughout a network that has none; 0 trains all weights",
+    )
+
     @model_validator(mode="after")
     def _diffusion_steps_are_ordered(self) -> "Settings":
         if self.t_min >= self.t_max:

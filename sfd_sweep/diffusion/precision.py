@@ -10,16 +10,21 @@ import torch
 
 
 class Precision(StrEnum):
-    """How a network multiplies: exactly in float32, on a GPU's TensorFloat-32 units, or in bfloat16 by autocast."""
+    """How a network multiplies: exactly in float32, on a GPU's TensorFloat-32 units, or in 16 bits by autocast."""
 
     FLOAT32 = "float32"
     TF32 = "tf32"
     BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+_SHORT = {Precision.BFLOAT16: torch.bfloat16, Precision.FLOAT16: torch.float16}
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Around a network's forward: in bfloat16 if that is the precision. Casts of weights are not kept between calls."""
-    return torch.autocast(device.type, torch.bfloat16, precision == Precision.BFLOAT16, cache_enabled=False)
+    """Around a network's forward: in 16 bits if that is the precision. Casts of weights are not kept between calls."""
+    dtype = _SHORT.get(Precision(precision))
+    return torch.autocast(device.type, dtype or torch.bfloat16, dtype is not None, cache_enabled=False)
 
 
 @contextmanager

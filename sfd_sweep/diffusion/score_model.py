@@ -93,7 +93,7 @@ class ScoreModel(nn.Module):
         a, b = self.schedule.coefficients(t, x_t.ndim)
         condition = {"class_labels": c} if self.prompts is None else {"encoder_hidden_states": self.prompts[c]}
         output = self.network(x_t, t, **condition).sample[:, : x_t.shape[1]]
-        output = output.to(x_t.dtype)  # autocast may have made it bfloat16
+        output = output.to(x_t.dtype)  # autocast may have made it shorter
         return Prediction(x_t=x_t, a=a, b=b, output=output, type=self.prediction_type)
 
     def no_condition(self, c: Tensor) -> Tensor:

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 from sfd_sweep.config import Resources, Settings
 from sfd_sweep.diffusion.precision import autocast, float32_products
+from sfd_sweep.diffusion.randomness import seeded
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.diffusion.training_state import below, load_moments, moments_of, named
 from sfd_sweep.diffusion.workers import rank_and_size, sum_gradients, sum_over_workers
 from sfd_sweep.distillation.conditions import Draw, ForgettingTask, draw_update
 from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.distillation.loss_scale import LossScale
 from sfd_sweep.distillation.losses import diff_instruct_loss, fake_score_loss, score_identity_loss
+from sfd_sweep.distillation.trained_model import TrainedModel
 from sfd_sweep.errors import TrialFailed
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 DEFAULT_RESOURCES = Resources()
 
@@ -45,6 +44,10 @@ class Trainer:
     Whatever networks compute in, all that is made of their outputs is float32, and so are weights, gradients, moments
     and the moving average.
 
+    With `lora_rank`, adapters of θ and ψ are all that is trained, averaged and in the state: θ, its average, ψ and φ
+    have one set of weights beneath them, frozen; in two stages θ and its average have the start's beneath them, which
+    is a second. Nobody else sees adapters, as they are merged into the weights of what is judged and kept.
+
     Args:
         teacher: φ, frozen here.
         start: what θ starts from; ψ starts from φ.
@@ -53,6 +56,9 @@ class Trainer:
         class_names: the conditions' names by index.
         seed: of every random draw.
         resources: precision, micro-batches and checkpoints.
+
+    Raises:
+        UserError: `lora_rank` is set and peft not installed, or the network has no layer for an adapter.
     """
 
     def __init__(
@@ -71,23 +77,32 @@ class Trainer:
         self.settings = settings
         self.resources = resources
         self.teacher = teacher.requires_grad_(False)
-        self.fake_score = teacher.copy()
-        generator = start.copy().requires_grad_(True)
-        self.generator = OneStepGenerator(generator, settings.t_init, class_names)
+        with seeded(seed, teacher.device):
+            self._fake_score = TrainedModel.of(teacher, settings.lora_rank)
+            self._generator = TrainedModel.of(start, settings.lora_rank)
+        self._fake_score.requires_grad_(False)
+        self._generator.requires_grad_(True)
+        self.fake_score = self._fake_score.model
+        self.generator = OneStepGenerator(self._generator.model, settings.t_init, class_names)
         if resources.activation_checkpointing:
-            for model in (self.teacher, self.fake_score, generator):
+            for model in (self.teacher, self.fake_score, self.generator.model):
                 model.network.enable_gradient_checkpointing(_RECOMPUTE)
-        self._average = AveragedModel(generator, multi_avg_fn=_exponential_average(settings.ema_decay))
-        self.generator_optimizer = _adam(generator, settings.generator_lr, settings)
+        self._average = self._generator.copy()
+        self.generator_optimizer = _adam(self._generator, settings.generator_lr, settings)
         fake_score_lr = settings.generator_lr * settings.fake_score_lr_ratio
-        self.fake_score_optimizer = _adam(self.fake_score, fake_score_lr, settings)
+        self.fake_score_optimizer = _adam(self._fake_score, fake_score_lr, settings)
+        self.generator_loss_scale, self.fake_score_loss_scale = (
+            LossScale(adapts=resources.precision == "float16") for _ in range(2)
+        )
         self.random = torch.Generator(device=next(teacher.parameters()).device).manual_seed(seed)
 
     @property
     def ema_generator(self) -> OneStepGenerator:
-        """The generator with averaged weights: the one that is judged and kept."""
-        average = cast(ScoreModel, self._average.module)
-        return OneStepGenerator(average, self.generator.t_init, self.generator.class_names)
+        """The generator with averaged weights: the one that is judged and kept.
+
+        Adapters are merged into a copy of its weights, made at every access.
+        """
+        return OneStepGenerator(self._average.plain(), self.generator.t_init, self.generator.class_names)
 
     def update(self) -> UpdateLosses:
         """Do one step: the fake score's update, then the generator's.
@@ -100,31 +115,36 @@ class Trainer:
 
     def _update(self) -> UpdateLosses:
         settings = self.settings
+        self._fake_score.requires_grad_(True)
         fake_score = self._minimize(
             self.fake_score_losses,
-            self.fake_score.requires_grad_(True),
+            self._fake_score,
             self.fake_score_optimizer,
+            self.fake_score_loss_scale,
             forget_weight=settings.fake_score_forget_weight,
         )
-        self.fake_score.requires_grad_(False)
+        self._fake_score.requires_grad_(False)
         generator = self._minimize(
             self.generator_losses,
-            self.generator.model,
+            self._generator,
             self.generator_optimizer,
+            self.generator_loss_scale,
             forget_weight=settings.forget_weight,
         )
-        self._average.update_parameters(self.generator.model)
+        self._average.approach(self._generator, 1 - _decay(settings.ema_decay, self.step))
         self.step += 1
         return UpdateLosses(fake_score[0], generator[0], fake_score[1] + generator[1])
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by name, for `load_state`; the trainer's own tensors, no copies."""
         return {
-            **named("generator", self.generator.model.state_dict()),
-            **named("average", self._average.state_dict()),
-            **named("fake_score", self.fake_score.state_dict()),
+            **named("generator", self._generator.state()),
+            **named("average", self._average.state()),
+            **named("fake_score", self._fake_score.state()),
             **named("generator_optimizer", moments_of(self.generator_optimizer)),
             **named("fake_score_optimizer", moments_of(self.fake_score_optimizer)),
+            **named("generator_loss_scale", self.generator_loss_scale.state()),
+            **named("fake_score_loss_scale", self.fake_score_loss_scale.state()),
             "random": self.random.get_state(),
             "step": torch.tensor(self.step),
         }
@@ -138,11 +158,13 @@ class Trainer:
         """
         self.step = int(tensors["step"])
         self.random.set_state(tensors["random"].cpu())
-        self.generator.model.load_state_dict(below("generator", tensors))
-        self._average.load_state_dict(below("average", tensors))
-        self.fake_score.load_state_dict(below("fake_score", tensors))
+        self._generator.load_state(below("generator", tensors))
+        self._average.load_state(below("average", tensors))
+        self._fake_score.load_state(below("fake_score", tensors))
         load_moments(self.generator_optimizer, below("generator_optimizer", tensors))
         load_moments(self.fake_score_optimizer, below("fake_score_optimizer", tensors))
+        self.generator_loss_scale.load_state(below("generator_loss_scale", tensors))
+        self.fake_score_loss_scale.load_state(below("fake_score_loss_scale", tensors))
 
     def fake_score_losses(self, draw: Draw) -> Tensor:
         """ψ's denoising loss on G(z, c), which gets no gradient; one value a sample, (n,)."""
@@ -187,12 +209,16 @@ class Trainer:
     def _minimize(
         self,
         losses_of: Callable[[Draw], Tensor],
-        model: ScoreModel,
+        trained: TrainedModel,
         optimizer: torch.optim.Optimizer,
+        scale: LossScale,
         *,
         forget_weight: float,
     ) -> tuple[Tensor, int]:
-        """One optimiser step on Σ_kept λ_r/n_r·loss + Σ_forgotten λ_f/n_f·loss; the loss, and how many were dropped."""
+        """One optimiser step on Σ_kept λ_r/n_r·loss + Σ_forgotten λ_f/n_f·loss; the loss, and how many were dropped.
+
+        Gradients that overflow are computed again of the same draw, with the loss scaled less, on every worker.
+        """
         settings = self.settings
         whole = draw_update(
             self.task,
@@ -203,11 +229,36 @@ class Trainer:
             generator=self.random,
             condition_dropout=settings.condition_dropout,
         )
+        parameters = list(trained.parameters.values())
+        loss, dropped = self._gradients(losses_of, whole, parameters, scale, forget_weight)
+        while not scale.unscale(parameters):
+            if not scale.overflowed():
+                raise TrialFailed(f"diverged at step {self.step + 1}: gradients overflow, however the loss is scaled")
+            loss, dropped = self._gradients(losses_of, whole, parameters, scale, forget_weight)
+        scale.updated()
+        nn.utils.clip_grad_value_(parameters, settings.gradient_clip)
+        optimizer.step()
+        return loss, dropped
+
+    def _gradients(
+        self,
+        losses_of: Callable[[Draw], Tensor],
+        whole: Draw,
+        parameters: Sequence[nn.Parameter],
+        scale: LossScale,
+        forget_weight: float,
+    ) -> tuple[Tensor, int]:
+        """Set gradients of a whole draw's scaled loss, over all workers; the loss, and how many samples were dropped.
+
+        Raises:
+            TrialFailed: not one sample has a finite loss.
+        """
         rank, size = rank_and_size()
         draw, counts, left = whole[rank::size], _counts(whole), len(whole)
         while True:
-            optimizer.zero_grad()
-            loss, finite = self._accumulate(losses_of, draw, counts, forget_weight)
+            for parameter in parameters:
+                parameter.grad = None
+            loss, finite = self._accumulate(losses_of, draw, counts, scale.value, forget_weight)
             loss, broken = sum_over_workers(torch.stack([loss, (~finite).sum()]))
             if not broken:
                 break
@@ -218,21 +269,21 @@ class Trainer:
                 raise TrialFailed(f"diverged at step {self.step + 1}: no sample has a finite loss")
             draw = draw[finite]
             counts = sum_over_workers(_counts(draw))
-        parameters = list(model.parameters())
         sum_gradients(parameters)
-        nn.utils.clip_grad_value_(parameters, settings.gradient_clip)
-        optimizer.step()
         return loss, len(whole) - left
 
     def _accumulate(
-        self, losses_of: Callable[[Draw], Tensor], draw: Draw, counts: Tensor, forget_weight: float
+        self, losses_of: Callable[[Draw], Tensor], draw: Draw, counts: Tensor, scale: float, forget_weight: float
     ) -> tuple[Tensor, Tensor]:
         """Accumulate gradients of a share, one micro-batch after another; its loss, and which samples' is finite, (n,).
+
+        Gradients are of the loss times the scale, the loss is not.
 
         Args:
             losses_of: one loss a sample.
             draw: the worker's share; may be empty.
             counts: how many samples are kept and how many forgotten, over all workers.
+            scale: of the loss.
             forget_weight: λ_f or μ_f.
         """
         kept, forgotten = counts.clamp_min(1)
@@ -243,7 +294,7 @@ class Trainer:
             with autocast(self.resources.precision, draw.z.device):
                 losses = losses_of(draw[rows])
             part = (weights[rows] * losses).sum()
-            part.backward()
+            (scale * part).backward()
             loss += part.detach()
             finite[rows] = losses.detach().isfinite()
         return loss, finite
@@ -258,16 +309,13 @@ def _counts(draw: Draw) -> Tensor:
     return torch.stack([(~draw.forgotten).sum(), draw.forgotten.sum()])
 
 
-def _adam(model: nn.Module, lr: float, settings: Settings) -> torch.optim.Adam:
-    return torch.optim.Adam(model.parameters(), lr=lr, betas=(settings.beta1, settings.beta2), fused=True)
+def _adam(trained: TrainedModel, lr: float, settings: Settings) -> torch.optim.Adam:
+    return torch.optim.Adam(trained.parameters.values(), lr=lr, betas=(settings.beta1, settings.beta2), fused=True)
 
 
-def _exponential_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """θ_ema ← d·θ_ema + (1 - d)·θ with d = min(decay, (1 + k)/(10 + k)) at step k: a short run is not all start."""
+def _decay(most: float, step: int) -> float:
+    """d of θ_ema ← d·θ_ema + (1 - d)·θ at step k: 0 at first, then min(most, (1 + k)/(10 + k)).
 
-    @torch.no_grad()
-    def update(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
-        k = int(steps)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + k) / (10 + k)))
-
-    return update
+    So a short run's average is not all start.
+    """
+    return min(most, (1 + step) / (10 + step)) if step else 0.0

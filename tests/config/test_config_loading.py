@@ -180,8 +180,10 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
          'not "../up"'),
         ("resources.slots=0", "resources.slots: must be auto or above 0, not 0"),
         ("resources.slots=al", 'resources.slots: must be auto or a whole number, not "al"'),
-        ("resources.precision=float16", "resources.precision: must be float32, tf32 or bfloat16, not \"float16\"; "
-         "did you mean bfloat16?"),
+        ("resources.precision=float8", "resources.precision: must be float32, tf32, bfloat16 or float16, not "
+         '"float8"; did you mean float32?'),
+        ("resources.precision=float16", "resources.precision: float16 needs a GPU: set gpus_per_worker, or write "
+         "float32 or bfloat16"),
         ("resources.precision=tf32", "resources.precision: tf32 needs a GPU: set gpus_per_worker, or write float32 or "
          "bfloat16"),
         ("resources.micro_batch_size=0", "resources.micro_batch_size: must be above 0, not 0"),

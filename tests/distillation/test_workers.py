@@ -12,6 +12,7 @@ from update_cases import FORGET, broken_for, gradients, trainer
 
 from sfd_sweep.config import Resources
 from sfd_sweep.diffusion.workers import on_first_worker
+from sfd_sweep.distillation.loss_scale import LossScale
 from sfd_sweep.errors import TrialFailed
 
 UNEVEN = {"batch_size": 5, "forget_batch_size": 2, "guidance_scale": 1.5}
@@ -54,6 +55,23 @@ def train_in_micro_batches_that_are_not_all_finite():
     return {**train(one), "dropped": torch.tensor(one.update().dropped_samples)}
 
 
+def train_adapters():
+    return train(trainer(tiny_model(attention=True), **UNEVEN, lora_rank=2))
+
+
+def train_while_gradients_overflow_on_the_first():
+    """At the first scale of the generator's loss; the others must halve it too."""
+    one = trainer(**UNEVEN)
+    one.generator_loss_scale = scale = LossScale(adapts=True)
+
+    def overflow(gradient):
+        first = not dist.is_initialized() or dist.get_rank() == 0
+        return torch.full_like(gradient, torch.inf) if first and scale.value == LossScale.FIRST else gradient
+
+    next(one.generator.model.parameters()).register_hook(overflow)
+    return train(one)
+
+
 def update_in_bfloat16():
     """Adam's first step is of one size whatever the gradient's, so weights would show its sign alone."""
     one = trainer(**UNEVEN, resources=Resources(precision="bfloat16"))
@@ -84,6 +102,8 @@ RUNS = {
     "empty": train_while_one_worker_has_nothing_to_do,
     "broken": train_while_one_worker_has_nothing_finite,
     "broken micro": train_in_micro_batches_that_are_not_all_finite,
+    "adapters": train_adapters,
+    "overflow": train_while_gradients_overflow_on_the_first,
 }
 
 
@@ -134,3 +154,12 @@ def test_what_is_not_finite_on_any_worker_is_counted_on_all(results):
 
 def test_a_failure_on_the_first_worker_fails_the_trial_on_all(results):
     assert all(results[f"failure-{rank}"]["failed"] for rank in range(2))
+
+
+def test_an_overflow_on_any_worker_halves_the_scale_on_all(results):
+    found = [float(results[f"overflow-{rank}"]["generator_loss_scale.value"]) for rank in range(2)]
+    assert found == [LossScale.FIRST / 2] * 2
+
+
+def test_workers_exchange_adapters_alone(results):
+    assert not [name for name in results["adapters-0"] if "base_layer" in name]

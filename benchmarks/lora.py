@@ -1,0 +1,175 @@
+"""Memory of training all weights against that of training adapters, in one run.
+
+    python benchmarks/lora.py [--rank 16]
+
+The first table is of trainers on a small text-to-image U-Net after an update: the bytes of their tensors, each of which
+counts once however many networks are on it, and what an update keeps for its backward passes (as in
+benchmarks/precision.py). The second is of Stable Diffusion 1.5's U-Net, whose tensors are made without memory ("meta")
+and counted by the same code; on the small one that must find what the trainers have. Activations, the casts of weights
+in 16 bits, autoencoder and text encoder are not in the second table. While a generator is judged there is, with
+adapters, one more set of weights, those with the adapters merged.
+"""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from precision import memory_of
+from torch import Tensor
+
+from sfd_sweep.config import Resources, Settings
+from sfd_sweep.diffusion.prompts import Prompts, TextEncoder
+from sfd_sweep.diffusion.score_model import ScoreModel
+from sfd_sweep.diffusion.training_state import below
+from sfd_sweep.distillation.conditions import FixedOverride, ForgettingTask
+from sfd_sweep.distillation.trained_model import TrainedModel
+from sfd_sweep.distillation.trainer import Trainer
+
+STABLE_DIFFUSION_15: dict[str, Any] = {
+    "sample_size": 64,
+    "cross_attention_dim": 768,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "layers_per_block": 2,
+    "attention_head_dim": 8,
+}
+"""The U-Net's public description; what is not here is diffusers' default."""
+PARAMETERS = 859_520_964
+SMALL: dict[str, Any] = {
+    "sample_size": 8,
+    "cross_attention_dim": 64,
+    "block_out_channels": [64, 128],
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    "layers_per_block": 1,
+    "attention_head_dim": 8,
+}
+PROMPTS, TOKENS = ("a zero", "a one", "a two"), 8
+TASK = ForgettingTask((1, 2), (0,), FixedOverride({0: 1}))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of what lasts between updates.
+
+    Attributes:
+        weights: of teacher, fake score and generator.
+        averages: of what is averaged of the generator.
+        gradients: of both.
+        moments: of both.
+    """
+
+    weights: int
+    averages: int
+    gradients: int
+    moments: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.averages + self.gradients + self.moments
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """A tensor that comes up several times counts once."""
+    return sum(tensor.nbytes for tensor in {id(each): each for each in tensors}.values())
+
+
+def weights_of(*models: ScoreModel) -> int:
+    """The bytes of several models' weights."""
+    return bytes_of(parameter for model in models for parameter in model.parameters())
+
+
+def measured(trainer: Trainer) -> Memory:
+    """What a trainer has after an update."""
+    models, state = (trainer.teacher, trainer.fake_score, trainer.generator.model), trainer.state()
+    trained = [parameter for model in models for parameter in model.parameters() if parameter.grad is not None]
+    moments = {
+        **below("generator_optimizer", state),
+        **{f"ψ{k}": v for k, v in below("fake_score_optimizer", state).items()},
+    }
+    return Memory(
+        weights=weights_of(*models),
+        averages=bytes_of(below("average", state).values()),
+        gradients=bytes_of(parameter.grad for parameter in trained if parameter.grad is not None),
+        moments=bytes_of(moment for name, moment in moments.items() if not name.endswith("step")),
+    )
+
+
+def computed(teacher: ScoreModel, rank: int) -> Memory:
+    """What a trainer on such a teacher has: a gradient and Adam's two moments of each parameter that is trained."""
+    fake_score, generator = (TrainedModel.of(teacher, rank) for _ in range(2))
+    trained = [*fake_score.parameters.values(), *generator.parameters.values()]
+    return Memory(
+        weights=weights_of(teacher, fake_score.model, generator.model),
+        averages=bytes_of(generator.copy().parameters.values()),
+        gradients=bytes_of(trained),
+        moments=2 * bytes_of(trained),
+    )
+
+
+def text_model(config: dict[str, Any], device: str) -> ScoreModel:
+    """A random network with random prompts."""
+    with torch.device(device):
+        network = UNet2DConditionModel(**config)
+        embeddings = torch.randn(len(PROMPTS) + 1, TOKENS, config["cross_attention_dim"])
+    prompts = Prompts(cast(TextEncoder, None), PROMPTS, embeddings)  # which are embedded already
+    return ScoreModel(network, DDPMScheduler(), len(prompts), prompts=prompts)
+
+
+def trainer_of(rank: int, resources: Resources) -> Trainer:
+    """A trainer on the small network."""
+    teacher = text_model(SMALL, "cpu")
+    settings = Settings(lora_rank=rank, batch_size=8, forget_batch_size=4)
+    return Trainer(teacher, teacher, TASK, settings, class_names=PROMPTS, seed=0, resources=resources)
+
+
+def print_memory(title: str, whole: Memory, adapted: Memory) -> None:
+    """A table of both, and their ratios."""
+    print(f"{title:<46}{'all weights':>16}{'adapters':>16}")
+    for name in ("weights", "averages", "gradients", "moments", "total"):
+        one, other = getattr(whole, name), getattr(adapted, name)
+        print(f"  {name:<44}{one / 1e6:13,.2f} MB{other / 1e6:13,.2f} MB{other / one:8.4f}×")
+
+
+def print_activations(rank: int) -> None:
+    """What an update keeps for its backward passes, on the small network; float16 is as long as bfloat16."""
+    savings: dict[str, object] = {"activation_checkpointing": True, "micro_batch_size": 4}
+    ways = {"float32": Resources(), "bfloat16": Resources(precision="bfloat16")}
+    ways |= {f"{name}, checkpoints, micro-batches of 4": each.model_copy(update=savings) for name, each in ways.items()}
+    print(f"{'kept for backward passes, the small network':<46}{'all weights':>16}{'adapters':>16}")
+    for name, resources in ways.items():
+        kept = []
+        for each in (0, rank):
+            one = trainer_of(each, resources)
+            one.update()
+            kept.append(memory_of(one, torch.device("cpu")))
+        print(f"  {name:<44}{kept[0] / 1e6:13,.2f} MB{kept[1] / 1e6:13,.2f} MB{kept[1] / kept[0]:8.4f}×")
+
+
+def main() -> None:
+    """Measure the small network, check the computation by it, and compute the large one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    found = []
+    for rank in (0, arguments.rank):
+        one = trainer_of(rank, Resources())
+        one.update()
+        found.append(measured(one))
+        assert found[-1] == computed(text_model(SMALL, "meta"), rank)
+    print_memory("a small U-Net's trainer, measured", *found)
+    print_activations(arguments.rank)
+    teacher = text_model(STABLE_DIFFUSION_15, "meta")
+    assert sum(parameter.numel() for parameter in teacher.parameters()) == PARAMETERS
+    whole, adapted = (computed(teacher, rank) for rank in (0, arguments.rank))
+    print_memory("Stable Diffusion 1.5's U-Net, computed", whole, adapted)
+    print(f"  {'while it is judged, beyond that':<44}{0:13,.2f} MB{PARAMETERS * 4 / 1e6:13,.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
