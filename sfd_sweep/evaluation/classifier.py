@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sfd_sweep.errors import UserError
 
+GREY, RGB = 1, 3
 ADVICE = "train one on the teacher's classes: sfd-sweep train-classifier"
 
 
@@ -21,12 +22,12 @@ class Classifier(nn.Module, ABC):
 
     Attributes:
         class_names: by index.
-        channels: colours of the images that it judges.
+        channels: colours of the images that it judges; None where it judges grey and RGB ones.
         image_size: height and width of the images that it judges; None where it resizes them.
         name: what messages call it.
     """
 
-    def __init__(self, class_names: Sequence[str], *, channels: int, image_size: int | None = None) -> None:
+    def __init__(self, class_names: Sequence[str], *, channels: int | None, image_size: int | None = None) -> None:
         super().__init__()
         self.class_names = tuple(class_names)
         self.channels = channels
@@ -64,8 +65,10 @@ class Classifier(nn.Module, ABC):
         """
         self._check_classes(class_names)
         channels, height, width = image_shape
-        if channels != self.channels:
-            raise UserError(f"{self.name} judges images of {self.channels} channels, not of {channels}; {ADVICE}")
+        known = (GREY, RGB) if self.channels is None else (self.channels,)
+        if channels not in known:
+            wanted = " or ".join(map(str, known))
+            raise UserError(f"{self.name} judges images of {wanted} channels, not of {channels}; {ADVICE}")
         if self.image_size is not None and (height, width) != (self.image_size, self.image_size):
             raise UserError(
                 f"{self.name} judges images of {self.image_size}×{self.image_size} pixels, not of {height}×{width}; "
