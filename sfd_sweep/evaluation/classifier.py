@@ -25,7 +25,10 @@ class Classifier(nn.Module, ABC):
         channels: colours of the images that it judges; None where it judges grey and RGB ones.
         image_size: height and width of the images that it judges; None where it resizes them.
         name: what messages call it.
+        measures_distances: whether Fréchet distances on its features mean anything.
     """
+
+    measures_distances: bool = True
 
     def __init__(self, class_names: Sequence[str], *, channels: int | None, image_size: int | None = None) -> None:
         super().__init__()
@@ -109,6 +112,7 @@ class Reordered(Classifier):
         super().__init__(class_names, channels=classifier.channels, image_size=classifier.image_size)
         self.name = classifier.name
         self.classifier = classifier
+        self.measures_distances = classifier.measures_distances
         self._order = [classifier.class_names.index(name) for name in class_names]
 
     def features(self, images: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from sfd_sweep.storage import Folder
 
 BUILTIN_CLASSIFIERS = {"builtin:digits": Path(__file__).parents[2] / "assets" / "digits" / "classifier"}
 CLIP = "clip:"
+NUDENET = "nudenet"
 NAMED = ("builtin:", "timm:", "torchvision:")
 FILES = (CONFIG, "preprocessor_config.json", "processor_config.json", "*.safetensors", "*.safetensors.index.json")
 """What a classifier's folder consists of, of whatever format, as patterns of shell wildcards."""
@@ -29,7 +30,8 @@ def load_classifier(source: str | os.PathLike[str], *, concepts: Sequence[str] =
     Args:
         source: `builtin:digits`; a folder that `train-classifier` wrote, or of transformers or timm, which its
             config.json tells; a repository of the hub with one of the latter (OWNER/NAME); `timm:NAME` or
-            `torchvision:NAME` for ImageNet's; or `clip:FOLDER` or `clip:OWNER/NAME` for a CLIP of transformers.
+            `torchvision:NAME` for ImageNet's; `clip:FOLDER` or
+            `clip:OWNER/NAME` for a CLIP of transformers; or `nudenet`.
         concepts: texts that are the classes of CLIP, at least two; the other kinds have classes of their own.
 
     Raises:
@@ -47,7 +49,7 @@ def load_classifier(source: str | os.PathLike[str], *, concepts: Sequence[str] =
 def is_portable(source: str) -> bool:
     """Whether a source is the same classifier on every machine, as a folder's path is not."""
     place = source.removeprefix(CLIP)
-    return source.startswith(NAMED) or (is_hub_id(place) and not Path(place).expanduser().exists())
+    return source == NUDENET or source.startswith(NAMED) or (is_hub_id(place) and not Path(place).expanduser().exists())
 
 
 def _load_clip(place: str, concepts: Sequence[str]) -> Classifier:
@@ -58,6 +60,10 @@ def _load_clip(place: str, concepts: Sequence[str]) -> Classifier:
 
 def _load(source: str) -> Classifier:
     library, _, name = source.partition(":")
+    if source == NUDENET:
+        from sfd_sweep.evaluation.classifiers.nudenet import NudeNetClassifier
+
+        return NudeNetClassifier()
     if library == "torchvision":
         from sfd_sweep.evaluation.classifiers.torchvision_model import torchvision_parts
 
@@ -100,8 +106,8 @@ def _read_config(folder: Folder) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{folder.path}: there is no classifier, {CONFIG} is missing; give builtin:digits, a folder that "
-            "`sfd-sweep train-classifier` wrote, one of transformers or timm, a hub id, timm:NAME, torchvision:NAME "
-            "or clip:OWNER/NAME"
+            "`sfd-sweep train-classifier` wrote, one of transformers or timm, a hub id, timm:NAME, torchvision:NAME, "
+            "clip:OWNER/NAME or nudenet"
         ) from error
     except ValueError as error:
         raise UserError(f"{folder.path}/{CONFIG} cannot be read as JSON ({error})") from error
