@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sfd_sweep.errors import UserError
 
+GREY, RGB = 1, 3
 ADVICE = "train one on the teacher's classes: sfd-sweep train-classifier"
 
 
@@ -21,17 +22,17 @@ class Classifier(nn.Module, ABC):
 
     Attributes:
         class_names: by index.
-        channels: colours of the images that it judges.
+        channels: colours of the images that it judges; None where it judges grey and RGB ones.
         image_size: height and width of the images that it judges; None where it resizes them.
         name: what messages call it.
-        measures_distances: whether a Fréchet distance on its features means something.
+        measures_distances: whether Fréchet distances on its features mean anything.
         parts: names of what it finds in images beside their class.
     """
 
-    measures_distances = True
+    measures_distances: bool = True
     parts: tuple[str, ...] = ()
 
-    def __init__(self, class_names: Sequence[str], *, channels: int, image_size: int | None = None) -> None:
+    def __init__(self, class_names: Sequence[str], *, channels: int | None, image_size: int | None = None) -> None:
         super().__init__()
         self.class_names = tuple(class_names)
         self.channels = channels
@@ -81,8 +82,10 @@ class Classifier(nn.Module, ABC):
             UserError: it cannot.
         """
         channels, height, width = image_shape
-        if channels != self.channels:
-            raise UserError(f"{self.name} judges images of {self.channels} channels, not of {channels}; {ADVICE}")
+        known = (GREY, RGB) if self.channels is None else (self.channels,)
+        if channels not in known:
+            wanted = " or ".join(map(str, known))
+            raise UserError(f"{self.name} judges images of {wanted} channels, not of {channels}; {ADVICE}")
         if self.image_size is not None and (height, width) != (self.image_size, self.image_size):
             raise UserError(
                 f"{self.name} judges images of {self.image_size}×{self.image_size} pixels, not of {height}×{width}; "
@@ -123,6 +126,7 @@ class Reordered(Classifier):
         super().__init__(class_names, channels=classifier.channels, image_size=classifier.image_size)
         self.name = classifier.name
         self.classifier = classifier
+        self.measures_distances = classifier.measures_distances
         self._order = [classifier.class_names.index(name) for name in class_names]
 
     def features(self, images: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def test_a_classifier_that_chooses_the_override_sees_images(workbench, tmp_path)
         logits = workbench.evaluator.classifier(workbench.teacher.decoder(x_psi))
     logits[:, 0] = -torch.inf
     assert torch.equal(override(c, c, x_psi), logits.argmax(1))
-    Trial(workbench, settings, Folder.open(tmp_path / "0000")).advance(2)
+    Trial(free, settings, Folder.open(tmp_path / "0000")).advance(2)
 
 
 def test_a_judge_of_images_of_another_size_is_refused(tmp_path):

@@ -34,11 +34,11 @@ def hugging_face_parts(folder: Path) -> Pretrained:
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder} holds no image classifier that transformers can load: {reason}") from error
-    _check_complete(folder, loaded)
+    check_complete(folder, loaded, what="image classifier")
     config = model.config
     return Pretrained(
         network=_Logits(model),
-        prepare=_Preparation(processor),
+        prepare=Preparation(processor),
         recipe={
             "model": {name: value for name, value in config.to_dict().items() if name not in PASSING},
             "processor": processor.to_dict(),
@@ -48,13 +48,22 @@ def hugging_face_parts(folder: Path) -> Pretrained:
     )
 
 
-def _check_complete(folder: Path, loaded: dict[str, Any]) -> None:
-    """Whether every weight came out of the folder; transformers makes up those that did not."""
+def check_complete(folder: Path, loaded: dict[str, Any], *, what: str) -> None:
+    """Whether every weight came out of the folder; transformers makes up those that did not.
+
+    Args:
+        folder: that was loaded.
+        loaded: what transformers tells of the loading.
+        what: the folder should hold, in words.
+
+    Raises:
+        UserError: some did not.
+    """
     made_up = sorted({*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])})
     if made_up:
         raise UserError(
             f"{folder}: its weights do not fit its config.json ({made_up[0]} is missing or of another shape); it is no "
-            "image classifier, or was not fetched whole"
+            f"{what}, or was not fetched whole"
         )
 
 
@@ -70,7 +79,7 @@ class _Logits(nn.Module):
         return logits
 
 
-class _Preparation:
+class Preparation:
     """What an image processor makes of a batch; where it works with PIL, on the CPU."""
 
     def __init__(self, processor: Any) -> None:

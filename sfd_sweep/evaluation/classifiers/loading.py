@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +17,53 @@ from sfd_sweep.hub import fetch, is_hub_id
 from sfd_sweep.storage import Folder
 
 BUILTIN_CLASSIFIERS = {"builtin:digits": Path(__file__).parents[2] / "assets" / "digits" / "classifier"}
+CLIP = "clip:"
+NUDENET = "nudenet"
 NAMED = ("builtin:", "timm:", "torchvision:")
 FILES = (CONFIG, "preprocessor_config.json", "processor_config.json", "*.safetensors", "*.safetensors.index.json")
 """What a classifier's folder consists of, of whatever format, as patterns of shell wildcards."""
 
 
-def load_classifier(source: str | os.PathLike[str]) -> Classifier:
+def load_classifier(source: str | os.PathLike[str], *, concepts: Sequence[str] = ()) -> Classifier:
     """A classifier in float32, on the CPU, in evaluation mode and frozen.
 
     Args:
         source: `builtin:digits`; a folder that `train-classifier` wrote, or of transformers or timm, which its
-            config.json tells; a repository of the hub with one of the latter (OWNER/NAME); or `timm:NAME` or
-            `torchvision:NAME` for ImageNet's.
+            config.json tells; a repository of the hub with one of the latter (OWNER/NAME); `timm:NAME` or
+            `torchvision:NAME` for ImageNet's; `clip:FOLDER` or
+            `clip:OWNER/NAME` for a CLIP of transformers; or `nudenet`.
+        concepts: texts that are the classes of CLIP, at least two; the other kinds have classes of their own.
 
     Raises:
-        UserError: there is none, it is broken, it cannot be fetched, or its library is not installed.
+        UserError: there is none, it is broken, it cannot be fetched, or its library is not installed; or there are
+            concepts without CLIP, or CLIP without concepts.
     """
     source = os.fspath(source)
-    classifier = _load(source)
+    if concepts and not source.startswith(CLIP):
+        raise UserError(f"{source} has classes of its own, not concepts; leave those out, or give clip:OWNER/NAME")
+    classifier = _load_clip(source.removeprefix(CLIP), concepts) if source.startswith(CLIP) else _load(source)
     classifier.name = f"the classifier {source}"
     return classifier.eval().requires_grad_(False)
 
 
 def is_portable(source: str) -> bool:
     """Whether a source is the same classifier on every machine, as a folder's path is not."""
-    return source.startswith(NAMED) or (is_hub_id(source) and not Path(source).exists())
+    place = source.removeprefix(CLIP)
+    return source == NUDENET or source.startswith(NAMED) or (is_hub_id(place) and not Path(place).expanduser().exists())
+
+
+def _load_clip(place: str, concepts: Sequence[str]) -> Classifier:
+    from sfd_sweep.evaluation.classifiers.clip import ClipClassifier
+
+    return ClipClassifier(place, concepts)
 
 
 def _load(source: str) -> Classifier:
     library, _, name = source.partition(":")
+    if source == NUDENET:
+        from sfd_sweep.evaluation.classifiers.nudenet import NudeNetClassifier
+
+        return NudeNetClassifier()
     if library == "torchvision":
         from sfd_sweep.evaluation.classifiers.torchvision_model import torchvision_parts
 
@@ -87,7 +106,8 @@ def _read_config(folder: Folder) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{folder.path}: there is no classifier, {CONFIG} is missing; give builtin:digits, a folder that "
-            "`sfd-sweep train-classifier` wrote, one of transformers or timm, a hub id, timm:NAME or torchvision:NAME"
+            "`sfd-sweep train-classifier` wrote, one of transformers or timm, a hub id, timm:NAME, torchvision:NAME, "
+            "clip:OWNER/NAME or nudenet"
         ) from error
     except ValueError as error:
         raise UserError(f"{folder.path}/{CONFIG} cannot be read as JSON ({error})") from error

@@ -57,7 +57,7 @@ class PretrainedClassifier(Classifier):
         for parameter, weight in network.state_dict().items():
             if not weight.isfinite().all():
                 raise UserError(f"{name}: {parameter} holds values that are not finite; fetch it again")
-        self.head = self._take_head(network)
+        self.head = self._take_head(network, parts.channels)
         self.network = network
         self.requires_grad_(False)
 
@@ -79,10 +79,10 @@ class PretrainedClassifier(Classifier):
         return self._prepare(((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
 
     @torch.no_grad()
-    def _take_head(self, network: nn.Module) -> nn.Linear:
+    def _take_head(self, network: nn.Module, channels: int) -> nn.Linear:
         """Take the last linear layer with an output for each class off the network, if its output are the logits."""
-        probe = torch.linspace(-1, 1, PROBES * self.channels * PROBE_SIZE**2)
-        prepared = self._prepared(probe.view(PROBES, self.channels, PROBE_SIZE, PROBE_SIZE))
+        probe = torch.linspace(-1, 1, PROBES * channels * PROBE_SIZE**2)
+        prepared = self._prepared(probe.view(PROBES, channels, PROBE_SIZE, PROBE_SIZE))
         heads = [
             (name, module)
             for name, module in network.named_modules()

@@ -68,11 +68,11 @@ def test_logits_and_the_head_over_the_features_are_the_librarys_own_logits(
 
 
 def test_a_processor_that_works_with_pil_prepares_the_same(pixels: Tensor, tmp_path: Path) -> None:
-    from sfd_sweep.evaluation.classifiers.hugging_face import _Preparation
+    from sfd_sweep.evaluation.classifiers.hugging_face import Preparation
 
     save_vit(tmp_path)
     by_torch, by_pil = (
-        _Preparation(AutoImageProcessor.from_pretrained(tmp_path, backend=backend))(pixels)
+        Preparation(AutoImageProcessor.from_pretrained(tmp_path, backend=backend))(pixels)
         for backend in ("torchvision", "pil")
     )
     assert by_torch.shape == (4, 3, 16, 16)
