@@ -117,7 +117,7 @@ class _Columns:
 
 
 def _image_column(schema: Schema, file: Path) -> str:
-    images = [field.name for field in schema if _is_image(field.type)]
+    images = [str(field.name) for field in schema if _is_image(field.type)]
     if len(images) != 1:
         listed = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise UserError(
