@@ -48,6 +48,33 @@ def find(path: Path, split: str | None) -> StoredImages | None:
     return StoredImages("Parquet", chosen, partial(_read, chosen))
 
 
+def count_rows(file: Path) -> int:
+    """How many rows a file has.
+
+    Raises:
+        UserError: it is no whole Parquet file.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    with _readable(file), ParquetFile(file) as table:
+        return int(table.metadata.num_rows)
+
+
+def read_images(file: Path) -> Iterator[bytes | None]:
+    """The images' bytes, row by row; None for a missing one. Labels are not needed, nor read.
+
+    Raises:
+        UserError: it is no whole Parquet file, or has no column of images or several.
+    """
+    from pyarrow import compute
+    from pyarrow.parquet import ParquetFile
+
+    with _readable(file), ParquetFile(file) as table:
+        image = _image_column(table.schema_arrow, file)
+        for batch in table.iter_batches(ROWS, columns=[f"{image}.bytes"]):
+            yield from compute.struct_field(batch.column(image), "bytes").to_pylist()
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*.parquet") if file.is_file())
 
@@ -75,11 +102,7 @@ class _Columns:
         from pyarrow import types
 
         listed = ", ".join(f"{field.name} ({field.type})" for field in schema)
-        images = [field.name for field in schema if _is_image(field.type)]
-        if len(images) != 1:
-            raise UserError(
-                f"{file} has {len(images)} columns of images, struct<bytes, path>, and should have one; it has {listed}"
-            )
+        image = _image_column(schema, file)
         labels = [field for field in schema if field.name in LABEL_COLUMNS]
         if len(labels) != 1:
             raise UserError(
@@ -90,7 +113,17 @@ class _Columns:
                 f"{file}: the labels in column {labels[0].name!r} are {labels[0].type}, not integers; number the "
                 "classes, for instance with class_encode_column of the `datasets` library"
             )
-        return cls(images[0], labels[0].name, _class_names(schema, labels[0].name, file))
+        return cls(image, labels[0].name, _class_names(schema, labels[0].name, file))
+
+
+def _image_column(schema: Schema, file: Path) -> str:
+    images = [str(field.name) for field in schema if _is_image(field.type)]
+    if len(images) != 1:
+        listed = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        raise UserError(
+            f"{file} has {len(images)} columns of images, struct<bytes, path>, and should have one; it has {listed}"
+        )
+    return images[0]
 
 
 def _is_image(kind: Any) -> bool:

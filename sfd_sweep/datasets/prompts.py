@@ -1,4 +1,4 @@
-"""Prompts in files: one a line, or a column of a table. Imports no torch."""
+"""Prompts in files: one a line, a column of a table, or COCO's captions. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfd_sweep.config.mistakes import advice
+from sfd_sweep.datasets.captions import read_captions
 from sfd_sweep.errors import UserError
 
 COLUMNS = ("prompt", "caption", "text", "sentence")
 TABLES = (".csv", ".parquet")
+CAPTIONS = ".json"
 
 
 def read_prompts(source: str) -> tuple[str, ...]:
@@ -17,7 +19,8 @@ def read_prompts(source: str) -> tuple[str, ...]:
 
     Args:
         source: PATH of a text file with a prompt a line; or PATH[:COLUMN] of a CSV or Parquet file. Without a name, the
-            column is the first that is called prompt, caption, text or sentence.
+            column is the first that is called prompt, caption, text or sentence. Or PATH of a JSON file of captions as
+            COCO's, of which the first of each image is taken.
 
     Raises:
         UserError: there is no such file or column, it cannot be read, or there is no prompt in it.
@@ -25,11 +28,16 @@ def read_prompts(source: str) -> tuple[str, ...]:
     path, column = _parse(source)
     if not path.is_file():
         raise UserError(f"there is no file {path}; give one with a prompt a line, or a CSV or Parquet file")
-    texts = _of_table(path, column) if path.suffix.lower() in TABLES else _lines(path)
-    prompts = tuple(dict.fromkeys(prompt for text in texts if (prompt := text.strip())))
+    prompts = tuple(dict.fromkeys(prompt for text in _texts(path, column) if (prompt := text.strip())))
     if not prompts:
         raise UserError(f"there is no prompt in {path}")
     return prompts
+
+
+def _texts(path: Path, column: str | None) -> list[str]:
+    if path.suffix.lower() in TABLES:
+        return _of_table(path, column)
+    return read_captions(path) if path.suffix.lower() == CAPTIONS else _lines(path)
 
 
 def _parse(source: str) -> tuple[Path, str | None]:
