@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sfd_sweep.cli.tables import bounds, console, pairs
 from sfd_sweep.config import Constraint, Objective, ReferenceKind, SearchSpace
-from sfd_sweep.datasets.finding import describe
+from sfd_sweep.datasets.finding import describe, describe_unlabelled
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.storage import below
 from sfd_sweep.tracking.store import resolve_uri, without_credentials
@@ -79,7 +79,8 @@ def _reference(plan: Plan) -> list[tuple[str, object]]:
         made = f"{recipe.steps} steps of DDIM, guidance {recipe.guidance_scale:g}"
         rows.append(("reference", f"{recipe.samples:,} samples of the teacher, {made}; no real image is read"))
     else:
-        rows.append(("real images", describe(evaluation.reference)))
+        described = describe_unlabelled if plan.teacher.reads_text else describe
+        rows.append(("real images", described(evaluation.reference)))
     if plan.space.wants_inception:
         rows.append(("Inception-V3", f"{describe_weights(evaluation.inception.weights)}, {evaluation.inception.mode}"))
     return rows

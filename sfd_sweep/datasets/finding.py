@@ -46,6 +46,20 @@ def find_images(source: str) -> StoredImages:
     raise UserError(f"there are no images at {path}, or not in a form that is known here; give {KNOWN}")
 
 
+def find_unlabelled_images(source: str) -> tuple[Path, ...]:
+    """The Parquet files or image files of a source (see `load_unlabelled_images`), none of which is opened.
+
+    Raises:
+        UserError: there are none.
+    """
+    path = Path(source).expanduser()
+    tables = [path] if path.suffix.lower() == ".parquet" and path.is_file() else sorted(path.glob("*.parquet"))
+    files = tables or [file for file in sorted(path.rglob("*")) if _is_image(file, path)]
+    if not files:
+        raise UserError(f"there are no images at {path}; give a folder with image files, or Parquet files with images")
+    return tuple(files)
+
+
 def describe(source: str) -> str:
     """A line on what a source is and which files would be read, for the plan of a run.
 
@@ -53,3 +67,18 @@ def describe(source: str) -> str:
         UserError: see `find_images`.
     """
     return find_images(source).describe()
+
+
+def describe_unlabelled(source: str) -> str:
+    """The same line on a source of images without labels.
+
+    Raises:
+        UserError: see `find_unlabelled_images`.
+    """
+    files = find_unlabelled_images(source)
+    return f"{len(files):,} file(s) without labels: {files[0]}{', …' if len(files) > 1 else ''}"
+
+
+def _is_image(file: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    return file.suffix.lower() in image_folder.ENDINGS and not hidden and file.is_file()

@@ -10,6 +10,7 @@ import torch
 from sfd_sweep.config import Evaluation, ReferenceKind
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.datasets.sources import load_images
+from sfd_sweep.datasets.unlabelled import load_unlabelled_images
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifier import Classifier
@@ -201,9 +202,11 @@ def _reference(
         of = len(conditions.names) if teacher.prompts is None else len(conditions.judged)
         return TeacherImages(teacher, conditions.names, recipe, samples=recipe.samples, of=of, seed=evaluation.seed)
     of_prompts = teacher is not None and teacher.prompts is not None
-    names = None if of_prompts else conditions.names
     try:
-        images = load_images(evaluation.reference, class_names=names, size=image_shape[-1])
+        if of_prompts:
+            images = load_unlabelled_images(evaluation.reference, size=image_shape[-1])
+        else:
+            images = load_images(evaluation.reference, class_names=conditions.names, size=image_shape[-1])
     except UserError as error:
         raise UserError(f"evaluation.reference: {error}") from error
     if images.image_shape != image_shape:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sfd_sweep.config import Override, ReferenceKind, SearchSpace, Task
-from sfd_sweep.datasets.finding import find_images
+from sfd_sweep.datasets.finding import find_images, find_unlabelled_images
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.errors import UserError
@@ -212,7 +212,8 @@ def _check_reference(plan: Plan) -> None:
     """Whether what images are compared with is there, as far as files tell."""
     evaluation = plan.space.evaluation
     if evaluation.reference_kind is ReferenceKind.REAL:
-        find_images(evaluation.reference)
+        find = find_unlabelled_images if plan.teacher.reads_text else find_images
+        find(evaluation.reference)
     elif evaluation.teacher_samples.guidance_scale != 1 and plan.teacher.null_label is None:
         raise UserError(
             f"evaluation.teacher_samples.guidance_scale: guidance needs a null label, and {plan.teacher.path} was "
