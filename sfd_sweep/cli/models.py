@@ -132,6 +132,10 @@ def evaluate(
     inception: Annotated[
         str | None, typer.Option(help="Inception's weights, if the figures need them.", metavar="FILE")
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Where the teacher is here, if its samples are the reference.", metavar="FOLDER"),
+    ] = None,
     layout: Annotated[Layout, typer.Option("--format", help="How the figures are written.")] = Layout.TABLE,
 ) -> None:
     """Measure a generator anew."""
@@ -146,7 +150,7 @@ def evaluate(
         forget_samples=forget_samples,
         forget=forget or (),
         override=each[0] if len(each) == 1 else tuple(each) or None,
-        places=Places(reference=reference, inception=inception),
+        places=Places(reference=reference, inception=inception, teacher=teacher),
     )
     if layout is Layout.JSON:
         print(json.dumps({"metrics": found.metrics, "samples": found.samples}, indent=2))

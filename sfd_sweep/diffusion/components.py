@@ -48,6 +48,10 @@ ARCHITECTURES = {
 """By the class's name in diffusers. Each is called as network(x_t, t, class_labels=c), or with the embedded prompts as
 encoder_hidden_states, and sized by `in_channels`, `out_channels` and `sample_size`."""
 NETWORKS = tuple(dict.fromkeys(architecture.component for architecture in ARCHITECTURES.values()))
+CARD = "README.md"
+"""What a model says of itself to readers; model hubs have its licence from there."""
+ATTENTION_LAYERS = (".to_q", ".to_k", ".to_v", ".to_out.0")
+"""How diffusers ends the names of an attention's projections, in U-Nets and in transformers."""
 LABEL_CONDITIONAL = " or ".join(name for name, architecture in ARCHITECTURES.items() if not architecture.reads_text)
 
 STABLE_DIFFUSION = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sfd_sweep.diffusion.components import INDEX, SCHEDULER, TEXT_ENCODER, TOKENIZER, read_components, read_json
+from sfd_sweep.diffusion.components import CARD, INDEX, SCHEDULER, TEXT_ENCODER, TOKENIZER, read_components, read_json
 from sfd_sweep.diffusion.weights import DIFFUSERS, TRANSFORMERS, WeightFiles
 from sfd_sweep.hub import fetch
 
@@ -24,7 +24,7 @@ def fetch_model(hub_id: str) -> Path:
     components = read_components(folder, read_json(folder / INDEX))
     weights = {name: _weight_files(name) for name in components if name not in (SCHEDULER, TOKENIZER)}
     wanted = [f"{name}/{file}" for name, files in weights.items() for file in ("config.json", files.safe)]
-    wanted.append(f"{SCHEDULER}/scheduler_config.json")
+    wanted += [f"{SCHEDULER}/scheduler_config.json", CARD]
     if TOKENIZER in components:
         wanted.append(f"{TOKENIZER}/*")
     folder = fetch(hub_id, kind="model", files=wanted)

@@ -8,13 +8,17 @@ teacher in a moment.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from sfd_sweep.diffusion.components import (
+    ATTENTION_LAYERS,
+    CARD,
     INDEX,
     SCHEDULER,
     TEXT_ENCODER,
@@ -27,7 +31,7 @@ from sfd_sweep.diffusion.components import (
     read_json,
 )
 from sfd_sweep.diffusion.hub import fetch_model
-from sfd_sweep.diffusion.weights import TRANSFORMERS, count_weights, find_weights
+from sfd_sweep.diffusion.weights import TRANSFORMERS, count_weights, find_weights, weight_shapes
 from sfd_sweep.errors import UserError
 from sfd_sweep.hub import is_hub_id
 
@@ -239,6 +243,21 @@ class ModelFolder:
         return self.index.get("t_init")
 
     @property
+    def licence(self) -> str | None:
+        """The licence of the weights, as the front matter of the model's card names it; None if it does not."""
+        card = self.path / CARD
+        if not card.is_file():
+            return None
+        _, *front_matter = card.read_text(encoding="utf-8", errors="replace").split("---\n")[:2]
+        found = re.search(r"^license:[ \t]*(\S.*?)[ \t]*$", "".join(front_matter), re.MULTILINE)
+        return found and found[1]
+
+    @property
+    def has_safety_checker(self) -> bool:
+        """Whether a checker of images belongs to the model, which is not loaded here."""
+        return any(self.index.get("safety_checker") or ())
+
+    @property
     def prompt_size(self) -> int:
         """How many numbers a prompt is embedded in; 0 where there is no text encoder."""
         text = self.text_encoder or {}
@@ -261,6 +280,21 @@ class ModelFolder:
             UserError: they are missing, cut short or of another format.
         """
         return count_weights(self.weights)
+
+    @cached_property
+    def adapter_size(self) -> int:
+        """How many numbers low-rank adapters of the network have for each rank: a row and a column of each layer.
+
+        Raises:
+            UserError: weights are missing, cut short or of another format.
+        """
+        layers = {
+            name.removesuffix(".weight"): shape
+            for name, shape in weight_shapes(self.weights).items()
+            if name.endswith(".weight") and len(shape) in (2, 4) and not name.startswith("class_embedding")
+        }
+        adapted = [name for name in layers if name.endswith(ATTENTION_LAYERS)] or list(layers)
+        return sum(layers[name][0] + prod(layers[name][1:]) for name in adapted)
 
     @cached_property
     def vae_parameter_count(self) -> int:

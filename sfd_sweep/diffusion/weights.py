@@ -47,13 +47,22 @@ def count_weights(path: Path) -> int:
     Raises:
         UserError: it is cut short, of another format, or holds more than tensors.
     """
+    return sum(map(prod, weight_shapes(path).values()))
+
+
+def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a file's tensors by name, from its header.
+
+    Raises:
+        UserError: it is cut short, of another format, or holds more than tensors.
+    """
     from safetensors import SafetensorError, safe_open
 
     if path.suffix == ".bin":
-        return sum(tensor.numel() for tensor in _unpickle(path, "meta").values())
+        return {name: tuple(tensor.shape) for name, tensor in _unpickle(path, "meta").items()}
     try:
         with safe_open(path, framework="numpy") as tensors:
-            return sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(f"{path} is no whole safetensors file ({error}); fetch or export it again") from error
 

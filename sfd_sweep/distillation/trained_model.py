@@ -10,11 +10,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from sfd_sweep.diffusion.components import ATTENTION_LAYERS
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.errors import UserError
-
-ATTENTION = (".to_q", ".to_k", ".to_v", ".to_out.0")
-"""How diffusers ends the names of an attention's projections, in U-Nets and in transformers."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def adapted_layers(network: nn.Module) -> list[str]:
             f"lora_rank: a {type(network).__name__} has no layer that could be adapted; set lora_rank 0, to train all "
             "weights"
         )
-    return [name for name in names if name.endswith(ATTENTION)] or names
+    return [name for name in names if name.endswith(ATTENTION_LAYERS)] or names
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ LIMITS = """\
 - Unlearning accuracy is one classifier's opinion of samples, not a proof that what was forgotten is gone. No
   robustness is claimed, neither against fine-tuning nor against whoever else tries to bring it back from the weights.
 - What a share says ends with its n: not one hit in n samples still allows a rate of about 3/n.
-- It has the faults and biases of its teacher, and the licence of the teacher's weights is to be heeded.
+- It has the faults and biases of its teacher, and the licence of the teacher's weights holds for these too.
 - The figures hold for the judge named above alone; `fd_classifier` cannot be compared with an FID on Inception
   features, and an FID at one number of samples not with one at another."""
 
@@ -109,7 +109,8 @@ def _pictures(description: Description, has_before: bool) -> str:
 
 
 def _usage(description: Description, name: str) -> str:
-    return f"""With diffusers and torch alone; `{DESCRIPTION}` has everything on this card for programs, and
+    libraries = "diffusers, transformers and torch" if description.reads_text else "diffusers and torch"
+    return f"""With {libraries} alone; `{DESCRIPTION}` has everything on this card for programs, and
 `sha256sum --check SHA256SUMS` tells whether the folder is whole.
 
 ```python
@@ -135,13 +136,17 @@ def _call(description: Description) -> str:
 def _asking(description: Description) -> str:
     if description.reads_text:
         return (
-            "An image depends on its own prompt and seed alone. There is no safety checker: images are as the network "
-            "makes them."
+            f"An image depends on its own prompt and seed alone. There is no safety checker{_left_out(description)}: "
+            "images are as the network makes them."
         )
     return (
         f"Labels are indices, or names as text: {_labels(description)}. An image depends on its own label and seed "
         "alone."
     )
+
+
+def _left_out(description: Description) -> str:
+    return ", though the teacher has one" if description.lineage.teacher.safety_checker else ""
 
 
 def _labels(description: Description) -> str:
@@ -231,7 +236,8 @@ def _lineage(description: Description) -> str:
 
 def _origin(origin: Origin) -> str:
     weights = f"weights SHA-256 `{origin.sha256}`" if origin.sha256 else "its weights were not found on export"
-    return f"`{origin.source}`, {weights}"
+    licence = f"licence `{origin.licence}`" if origin.licence else "no licence named on its card"
+    return f"`{origin.source}`, {weights}, {licence}"
 
 
 def _shown(value: Any) -> str:

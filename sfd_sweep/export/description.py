@@ -46,10 +46,14 @@ class Origin(_Part):
     Attributes:
         source: as in the search-space file; a local folder by its name alone.
         sha256: of its weights; None if they could not be found any more.
+        licence: of its weights, as its own card names it; None if it does not, or could not be found.
+        safety_checker: whether a checker of its images belongs to it, which generators do not have.
     """
 
     source: str
     sha256: str | None
+    licence: str | None = None
+    safety_checker: bool = False
 
 
 class Lineage(_Part):

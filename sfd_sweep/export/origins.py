@@ -76,4 +76,11 @@ def _open(source: str) -> ModelFolder | None:
 
 
 def _origin(source: str, folder: ModelFolder | None) -> Origin:
-    return Origin(source=portable(source), sha256=None if folder is None else sha256(folder.weights))
+    if folder is None:
+        return Origin(source=portable(source), sha256=None)
+    return Origin(
+        source=portable(source),
+        sha256=sha256(folder.weights),
+        licence=folder.licence,
+        safety_checker=folder.has_safety_checker,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from sfd_sweep.export.agreement import check_figures
 from sfd_sweep.export.checksums import check_checksums
 from sfd_sweep.export.description import Description, Figures, is_exported
 from sfd_sweep.storage import Folder
+from sfd_sweep.transformers_library import quiet_transformers
 from sfd_sweep.trial.plan import replacements
 
 COMPARED_IMAGES = 16
@@ -238,7 +240,9 @@ def _teacher(source: str, device: torch.device, prompts: Sequence[str] = ()) -> 
     try:
         return load_score_model(ModelFolder.open(source), device, prompts=prompts)
     except UserError as error:
-        raise UserError(f"the teacher, whose samples are the reference, is missing: {error}") from error
+        raise UserError(
+            f"the teacher, whose samples are the reference, is not where it was: {error}; say where it is (--teacher)"
+        ) from error
 
 
 def _check_pipeline(folder: Path, names: Sequence[str]) -> None:
@@ -253,9 +257,10 @@ def _check_pipeline(folder: Path, names: Sequence[str]) -> None:
     asked = {"prompt" if generator.reads_text else "labels": wanted}
     diffusers_logging.disable_progress_bar()
     try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            folder, custom_pipeline=str(folder), trust_remote_code=True, low_cpu_mem_usage=False
-        )
+        with quiet_transformers() if generator.reads_text else nullcontext():
+            pipeline = DiffusionPipeline.from_pretrained(
+                folder, custom_pipeline=str(folder), trust_remote_code=True, low_cpu_mem_usage=False
+            )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"diffusers cannot load what was exported ({reason}); export another trial") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from sfd_sweep.config import Override, ReferenceKind, SearchSpace, Task
@@ -52,10 +53,18 @@ class Plan:
 
     @property
     def model_bytes(self) -> int:
-        """Memory of one worker's networks, gradients and optimisers in bytes, without activations."""
+        """Memory of one worker's networks, gradients and optimisers in bytes, without activations.
+
+        With low-rank adapters, these are what is trained, on one set of weights for each model that is loaded, and
+        beside them is the copy with adapters merged that is judged.
+        """
         decoders = sum(model.vae_parameter_count for model in self._models)
         embeddings = len(self._models) * (len(self.prompts) + 1) * self.teacher.prompt_size
-        return (self.teacher.parameter_count * TRAINED_COPIES + decoders + embeddings) * BYTES
+        networks = self.teacher.parameter_count * TRAINED_COPIES
+        if self._adapters:
+            frozen = (len(self._models) + 1) * self.teacher.parameter_count
+            networks = frozen + self._adapters * (TRAINED_COPIES - 1)
+        return (networks + decoders + embeddings) * BYTES
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -65,7 +74,7 @@ class Plan:
     @property
     def training_state_bytes(self) -> int:
         """Disk of what one trial goes on from in bytes: ψ, θ, its average, and four moments."""
-        return self.teacher.parameter_count * BYTES * 7
+        return (self._adapters or self.teacher.parameter_count) * BYTES * 7
 
     @property
     def generator_bytes(self) -> int:
@@ -88,6 +97,12 @@ class Plan:
         return f"weights take at most {most:,.0f} MB" + (
             ", were all on the front" if self.space.keep_generators == "front" else ""
         )
+
+    @property
+    def _adapters(self) -> int:
+        """Most numbers in the adapters of one network; 0 where some trials train all weights."""
+        ranks = list(_possible(self.space, "lora_rank"))
+        return max(ranks) * self.teacher.adapter_size if min(ranks) > 0 else 0
 
     @property
     def _models(self) -> tuple[ModelFolder, ...]:
@@ -136,6 +151,7 @@ def make_plan(space: SearchSpace) -> Plan:
     _check_guidance(plan)
     _check_start(plan)
     _check_reference(plan)
+    _check_adapters(plan)
     _ = plan.model_bytes, plan.generator_bytes  # refuse weights that are missing or cut short
     return plan
 
@@ -221,6 +237,13 @@ def _check_reference(plan: Plan) -> None:
         )
     if plan.space.wants_inception:
         describe_weights(evaluation.inception.weights)
+
+
+def _check_adapters(plan: Plan) -> None:
+    if any(_possible(plan.space, "lora_rank")) and find_spec("peft") is None:
+        raise UserError(
+            "parameters.lora_rank: adapters need peft, which is not installed: pip install 'sfd-sweep[lora]'"
+        )
 
 
 def _check_start(plan: Plan) -> None:
