@@ -104,7 +104,8 @@ def test_the_doctor_finds_nothing_wrong_where_everything_is_guarded(
     assert said.returncode == 0, said.stdout + said.stderr
     lines = [re.split("  +", line.strip()) for line in said.stdout.splitlines()[1:]]
     assert {line[2] for line in lines} == {"ok"}, said.stdout
-    assert Counter(line[0] for line in lines)["versions"] == 2  # the head, and the machine that is left
+    there = [process for process in machines.processes if process.poll() is None]  # another test may have killed one
+    assert Counter(line[0] for line in lines)["versions"] == len(there)
     assert "asks for a token" in said.stdout
     assert not list(tmp_path.iterdir())
 

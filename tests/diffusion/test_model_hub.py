@@ -41,11 +41,12 @@ def files(folder: Path) -> set[str]:
 @pytest.mark.parametrize("save", [save_dit, lambda folder: save_teacher(folder, tiny_model()), save_stable_diffusion])
 def test_descriptions_and_whole_weights_are_fetched_and_nothing_else(tmp_path, fetched, save):
     repository = save(tmp_path / "repository")
+    (repository / "README.md").write_text("---\nlicense: mit\n---\n")
     needed = files(repository)
     network = next(path for name in ("unet", "transformer") if (path := repository / name).is_dir())
     (repository / "safety_checker").mkdir()
     for surplus in (
-        "README.md",
+        "picture.png",
         f"{network.name}/{OLD_WEIGHTS}",
         f"{network.name}/model.fp16.safetensors",
         "x.ckpt",

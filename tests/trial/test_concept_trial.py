@@ -5,7 +5,10 @@ import torch
 from concept_cases import concept_space, digit_seen, save_tiny_teacher
 from trial_cases import digits_space
 
+from sfd_sweep.diffusion.loading import load_score_model
+from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.distillation.conditions import FixedOverride
+from sfd_sweep.distillation.trained_model import TrainedModel
 from sfd_sweep.errors import UserError
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.plan import make_plan
@@ -140,3 +143,23 @@ def test_what_does_not_fit_a_concept_is_refused(folder, overrides, words, tmp_pa
 
 def test_a_teacher_of_prompts_needs_a_concept(folder):
     assert "write task.kind: concept" in refused(digits_space(f"task.teacher={folder}/teacher", "task.start=teacher"))
+
+
+def test_a_plan_counts_the_adapters_that_a_trial_trains(folder, tmp_path):
+    plan = make_plan(concept_space(folder, "parameters.lora_rank=3", called=1))
+    workbench = Workbench.build(make_plan(concept_space(folder, "parameters.lora_rank=3")), None)
+    trained = sum(
+        weight.numel()
+        for name, weight in workbench.trainer(settings_of(workbench)).state().items()
+        if name.startswith("generator.")
+    )
+    assert plan.training_state_bytes == 7 * 4 * trained
+    assert plan.model_bytes < make_plan(concept_space(folder, called=1)).model_bytes
+    folder = Folder.open(tmp_path)
+    assert Trial(workbench, settings_of(workbench), folder).advance(2).metrics.keys() >= FIGURES
+
+
+def test_a_network_without_attention_has_adapters_everywhere():
+    model = ModelFolder.open("builtin:digits")
+    adapted = TrainedModel.of(load_score_model(model), 2)
+    assert sum(weight.numel() for weight in adapted.parameters.values()) == 2 * model.adapter_size

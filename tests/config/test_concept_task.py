@@ -1,0 +1,71 @@
+"""What a search-space file may say of concepts, and what it may not."""
+
+from pathlib import Path
+
+import pytest
+from concept_cases import CONCEPT
+
+from sfd_sweep.config import NUDENET_PARTS, load_search_space
+from sfd_sweep.config.loading import parse_search_space
+from sfd_sweep.errors import UserError
+
+SPACES = Path(__file__).parents[2] / "search_spaces"
+
+
+def concept(*overrides):
+    return parse_search_space(CONCEPT.format(folder="/nowhere", called=1, other=2), "concept.yaml", overrides)
+
+
+def digits(*overrides):
+    return parse_search_space((SPACES / "digits.yaml").read_text(), "digits.yaml", overrides)
+
+
+def refusal(make, *overrides):
+    with pytest.raises(UserError) as caught:
+        make(*overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["digits-text", "sd15-celebrity", "sd15-nudity"])
+def test_the_shipped_files_name_prompts_that_are_there(name):
+    prompts = load_search_space(SPACES / f"{name}.yaml").task.prompts
+    for source in (prompts.forget, prompts.retain, prompts.held_out, prompts.held_out_retain):
+        assert not isinstance(source, str) or (SPACES.parent / source).is_file()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["task.prompts=null"], "task.prompts: are missing"),
+        (["task.forget=[3]"], "task.forget.0: must be words"),
+        (["objectives.0={metric: clip_score, goal: maximize, reference: 0}"], "clip_score needs CLIP; name it in"),
+        (["constraints=[{metric: nudenet_anus_exposed, max: 0.1}]"], "is reported by nudenet alone"),
+        (["evaluation.classifier=nudenet"], "nudenet has no features that fd_classifier_teacher could be measured on"),
+        (["parameters.negative_prompt=nude"], "has no effect without guidance"),
+        (["parameters.override=ant"], "'ant' is forgotten, so it cannot be what replaces it"),
+    ],
+)
+def test_a_mistake_in_a_concepts_task_is_named(overrides, words):
+    assert words in refusal(concept, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["task.prompts={forget: [a], retain: [b]}"], "task.prompts: are of concepts; write kind: concept"),
+        (["parameters.negative_prompt=nude"], "is of text-to-image teachers"),
+        (["evaluation.metrics=[held_out_unlearning_accuracy]"], "is measured where a concept is forgotten"),
+    ],
+)
+def test_what_is_of_concepts_is_refused_for_classes(overrides, words):
+    assert words in refusal(digits, *overrides)
+
+
+def test_guidance_that_is_searched_gives_a_negative_prompt_an_effect():
+    concept("parameters.negative_prompt=nude", "parameters.guidance_scale={type: float, low: 1, high: 3}")
+
+
+def test_nudenet_may_be_held_to_parts_of_the_body():
+    nudenet = ["evaluation.classifier=nudenet", "objectives.0.metric=fid_teacher"]
+    for part in NUDENET_PARTS:
+        concept(*nudenet, f"constraints=[{{metric: nudenet_{part}, max: 0.1}}]")
