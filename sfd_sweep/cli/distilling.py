@@ -36,6 +36,7 @@ class Precision(StrEnum):
     FLOAT32 = "float32"
     TF32 = "tf32"
     BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
 
 
 Teacher = Annotated[str, typer.Argument(help="builtin:digits, a diffusers folder or a hub id.", metavar="TEACHER")]
@@ -59,6 +60,9 @@ Dropout = Annotated[
 ]
 Alpha = Annotated[float | None, typer.Option(help="α of the generator's loss.")]
 EmaDecay = Annotated[float | None, typer.Option(help="Decay of the generator's moving average.")]
+LoraRank = Annotated[
+    int | None, typer.Option(help="Rank of adapters that are trained in place of all weights, which saves memory.")
+]
 Error = Annotated[FakeScoreLoss | None, typer.Option(help="Error of the fake score that is squared.")]
 FirstStep = Annotated[int | None, typer.Option(help="Diffusion step at which the generator is evaluated.")]
 Products = Annotated[Precision, typer.Option(help="Arithmetic of the networks.")]
@@ -86,6 +90,7 @@ def distill(
     condition_dropout: Dropout = None,
     alpha: Alpha = None,
     ema_decay: EmaDecay = None,
+    lora_rank: LoraRank = None,
     fake_score_loss: Error = None,
     t_init: FirstStep = None,
     device: Device = Devices.AUTO,
@@ -119,6 +124,7 @@ def distill(
         condition_dropout=condition_dropout,
         alpha=alpha,
         ema_decay=ema_decay,
+        lora_rank=lora_rank,
         fake_score_loss=None if fake_score_loss is None else fake_score_loss.value,
         t_init=t_init,
     )
@@ -219,4 +225,5 @@ def _changed(model: Model, **options: object) -> Model:
         first = error.errors()[0]
         option = "--" + "-".join(map(str, first["loc"])).replace("_", "-")
         message = first["msg"].removeprefix("Input ")
-        raise UserError(f"{option} {message}, not {first['input']}") from error
+        instead = "" if first["input"] is None else f", not {first['input']}"
+        raise UserError(f"{option} {message}{instead}") from error
