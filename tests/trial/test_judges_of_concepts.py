@@ -1,0 +1,115 @@
+"""Trials judged by what does not know classes: CLIP, NudeNet, and real images without labels."""
+
+import pytest
+import torch
+from concept_cases import concept_space
+from photographs import photographs
+from tiny_clip import EMBEDDING, save_clip
+from tiny_text_models import save_stable_diffusion
+
+from sfd_sweep.diffusion.sampling import sample_ddim
+from sfd_sweep.errors import UserError
+from sfd_sweep.evaluation import building
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
+from sfd_sweep.evaluation.clip_score import ClipScore
+from sfd_sweep.storage import Folder
+from sfd_sweep.trial.plan import make_plan
+from sfd_sweep.trial.trial import Trial
+from sfd_sweep.trial.workbench import Workbench
+
+SUBJECTS = ("ant", "bee", "owl", "wasp")
+
+
+@pytest.fixture(name="folder", scope="module")
+def _folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judges")
+    save_stable_diffusion(folder / "teacher")
+    save_clip(folder / "clip")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _any_share_will_do(monkeypatch):
+    """Random networks see anything; whether a judge is refused is tested elsewhere."""
+    monkeypatch.setattr(building, "LEAST_SEEN", 0.0)
+
+
+def workbench_of(folder, *overrides):
+    space = concept_space(folder, "evaluation.class_of={}", *overrides, called=0)
+    return Workbench.build(make_plan(space), None)
+
+
+def report_of(workbench, tmp_path, **sampled):
+    settings = workbench.plan.space.parameters.settings({"generator_lr": 2e-4, "override": "bee", **sampled})
+    return Trial(workbench, settings, Folder.open(tmp_path / "trial")).advance(2)
+
+
+def test_clip_tells_the_concept_from_overrides_and_others(folder, tmp_path):
+    clip = f"clip:{folder}/clip"
+    workbench = workbench_of(folder, f"evaluation.classifier={clip}", f"evaluation.clip={folder}/clip")
+    judge = workbench.evaluator.classifier
+    assert sorted(judge.class_names) == sorted(SUBJECTS)
+    report = report_of(workbench, tmp_path)
+    assert report.metrics.keys() >= {"clip_score", "override_rate", "retain_accuracy", "fd_classifier_teacher"}
+    alike = load_classifier(clip, concepts=judge.class_names)
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert torch.equal(judge(images), alike(images))
+    assert judge.features(images).shape == (4, EMBEDDING)
+
+
+def test_the_clip_score_is_the_mean_over_retained_samples_of_their_own_prompts(folder):
+    workbench = workbench_of(folder, f"evaluation.classifier=clip:{folder}/clip", f"evaluation.clip={folder}/clip")
+    conditions, made = workbench.plan.conditions, []
+
+    def generate(c, noise):
+        images = sample_ddim(workbench.teacher, c, noise, steps=2)
+        made.append((images, c))
+        return images
+
+    figures = workbench.evaluator.evaluate(generate, override=None, samples=60, forget_samples=20)
+    retained = made[0]  # one batch
+    names = [conditions.names[index] for index in retained[1]]
+    score = ClipScore(str(folder / "clip"), names)
+    levels = ((retained[0].clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+    expected = float(score.scores(levels, torch.arange(len(names))).double().mean())
+    assert figures.metrics["clip_score"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_nudenet_reports_parts_of_the_body_and_no_distances(folder, tmp_path):
+    workbench = workbench_of(
+        folder,
+        *("evaluation.classifier=nudenet", "evaluation.class_of={ant: nudity}", f"evaluation.clip={folder}/clip"),
+        *("objectives.0={metric: clip_score, goal: maximize, reference: 0}", "evaluation.forget_samples=4"),
+        "evaluation.samples=4",
+    )
+    metrics = report_of(workbench, tmp_path).metrics
+    assert metrics["nudenet_female_breast_exposed"] == 0  # of noise of 8×8 pixels
+    assert metrics["unlearning_accuracy"] == 1
+    assert not [name for name in metrics if "distance" in name or name.startswith("fd_")]
+
+
+def test_quality_may_be_held_against_real_images_without_labels(folder, tmp_path):
+    photographs(tmp_path / "photographs", count=80, size=16)
+    workbench = workbench_of(
+        folder,
+        *(f"evaluation.classifier=clip:{folder}/clip", f"evaluation.reference={tmp_path}/photographs"),
+        "objectives.0.metric=fd_classifier",
+    )
+    report = report_of(workbench, tmp_path)
+    assert report.metrics["fd_classifier"] > 0
+    assert "fd_classifier_teacher" not in report.metrics
+    assert "override_distance" in report.metrics
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["evaluation.reference=/nowhere", "objectives.0.metric=fd_classifier"], "there are no images at /nowhere"),
+        (["evaluation.classifier=clip:/nowhere"], "there is no CLIP"),
+        (["evaluation.classifier=nudenet", "objectives.0.metric=fid_teacher"], "has no class 'ant'"),
+        (["evaluation.metrics=[retain_accuracy]", "evaluation.class_of={ant: 3}"], "judges images of 1 channels"),
+    ],
+)
+def test_a_judge_or_reference_that_does_not_fit_is_refused(folder, overrides, words):
+    with pytest.raises(UserError, match=words):
+        workbench_of(folder, *overrides)
