@@ -81,6 +81,10 @@ def _reference(plan: Plan) -> list[tuple[str, object]]:
     else:
         described = describe_unlabelled if plan.teacher.reads_text else describe
         rows.append(("real images", described(evaluation.reference)))
+    if plan.prompts:
+        overrides = f"{recipe.override_samples:,} samples of the teacher for each of {len(plan.replacements)}"
+        rows.append(("overrides", f"{overrides}, and some of what is forgotten, which the judge must see"))
+        rows.append(("CLIP score", evaluation.clip or "none"))
     if plan.space.wants_inception:
         rows.append(("Inception-V3", f"{describe_weights(evaluation.inception.weights)}, {evaluation.inception.mode}"))
     return rows
