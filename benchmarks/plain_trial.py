@@ -10,6 +10,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,8 +23,6 @@ from sfd_sweep.trial.plan import make_plan
 from sfd_sweep.trial.report import Report
 from sfd_sweep.trial.trial import Trial
 from sfd_sweep.trial.workbench import Workbench
-
-COLUMNS = ("fd_classifier", "unlearning_accuracy", "override_distance", "override_rate", "retain_accuracy")
 
 
 def settings_of(space: SearchSpace, index: int) -> Settings:
@@ -41,9 +40,9 @@ def settings_of(space: SearchSpace, index: int) -> Settings:
     return space.parameters.settings(point)
 
 
-def print_row(report: Report, steps: int) -> None:
+def print_row(report: Report, columns: Sequence[str], steps: int) -> None:
     """One evaluation as a row of the table; `steps` were trained for it."""
-    figures = "".join(f"{report.metrics[name]:>21.4f}" for name in COLUMNS)
+    figures = "".join(f"{report.metrics[name]:>30.4f}" for name in columns)
     print(f"{report.step:>6}{figures}{steps / report.seconds['training']:>10.2f}", flush=True)
 
 
@@ -54,12 +53,13 @@ def run(space: SearchSpace, settings: Settings, device: str) -> None:
     print(
         f"loaded in {time.perf_counter() - start:.1f} s; {settings.batch_size} + {settings.forget_batch_size} samples"
     )
-    print(f"{'step':>6}" + "".join(f"{name:>21}" for name in COLUMNS) + f"{'steps/s':>10}")
+    columns = tuple(dict.fromkeys((*space.asked_metrics, "unlearning_accuracy")))
+    print(f"{'step':>6}" + "".join(f"{name:>30}" for name in columns) + f"{'steps/s':>10}")
     start, done = time.perf_counter(), 0
     with tempfile.TemporaryDirectory() as scratch:
         trial = Trial(workbench, settings, Folder.open(scratch))
         for step in space.trial.milestones():
-            print_row(trial.advance(step), step - done)
+            print_row(trial.advance(step), columns, step - done)
             done = step
     seconds = time.perf_counter() - start
     print(f"{done} steps in {seconds:.1f} s with {len(space.trial.milestones())} evaluations")
