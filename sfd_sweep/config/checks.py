@@ -1,11 +1,14 @@
 """What no section of a search space can know alone: mistakes that lie between sections."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sfd_sweep.config.metrics import METRICS, ReferenceKind
 from sfd_sweep.config.mistakes import KeyPath, Mistake, advice
 from sfd_sweep.config.parameters import Distribution, Parameters, drawing_order
+
+if TYPE_CHECKING:
+    from sfd_sweep.config.search_space import Task
 
 
 def nothing_searched(parameters: Parameters) -> Iterator[Mistake]:
@@ -89,17 +92,19 @@ def metrics_without_reference(metrics: Sequence[tuple[KeyPath, str]], reference:
 
 
 def metrics_of_other_tasks(
-    metrics: Sequence[tuple[KeyPath, str]], kind: str, classifier: str, clip: str | None
+    metrics: Sequence[tuple[KeyPath, str]], task: "Task", classifier: str, clip: str | None
 ) -> Iterator[Mistake]:
     """Metrics that are not defined for the task, or that its judge does not report."""
     for path, name in metrics:
         metric = METRICS[name]
-        if metric.only_concepts and kind != "concept":
+        if metric.only_concepts and task.prompts is None:
             yield Mistake(path, f"{name} is measured where a concept is forgotten (task.kind: concept)")
         elif metric.judge not in (None, classifier):
             yield Mistake(path, f"{name} is reported by {metric.judge} alone; write it in evaluation.classifier")
         elif metric.distance_of_judge and classifier == "nudenet":
             yield Mistake(path, f"nudenet has no features that {name} could be measured on; use fid or fid_teacher")
+        elif name == "held_out_unlearning_accuracy" and task.prompts and task.prompts.held_out is None:
+            yield Mistake(path, f"{name} needs held-out prompts; write some into task.prompts.held_out")
         elif name == "clip_score" and clip is None:
             yield Mistake(path, "clip_score needs CLIP; name it in evaluation.clip")
 

@@ -426,7 +426,7 @@ class SearchSpace(_Section):
                 *impossible_override(self.parameters, self.task.forget),
                 *metrics_without_reference(self._metric_paths(), self.evaluation.reference_kind),
                 *metrics_of_other_tasks(
-                    self._metric_paths(), self.task.kind, self.evaluation.classifier, self.evaluation.clip
+                    self._metric_paths(), self.task, self.evaluation.classifier, self.evaluation.clip
                 ),
                 *negative_prompt_without_effect(self.parameters, self.task.kind),
                 *repeated(self.task.forget, ("task", "forget")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -71,7 +70,6 @@ def build_concept_evaluator(
     conditions: Conditions,
     image_shape: tuple[int, int, int],
     inception: bool,
-    asked: Sequence[str],
     teacher: ScoreModel,
     device: torch.device | str = "cpu",
     cache: Folder | None = None,
@@ -83,7 +81,6 @@ def build_concept_evaluator(
         conditions: the prompts of the generators that will be judged.
         image_shape: (C, H, W) of their images.
         inception: whether Inception-V3 is needed.
-        asked: names of the metrics that the search cannot do without.
         teacher: whose samples of override prompts stand for what replaces the concept.
         device: where images are made and judged.
         cache: where reference statistics are kept; None keeps them in memory.
@@ -98,11 +95,6 @@ def build_concept_evaluator(
     )
     classifier.check_shape(image_shape)
     conditions = replace(conditions, called=_called(evaluation, conditions, classifier))
-    if "retain_accuracy" in asked and not any(conditions.called[index] for index in conditions.judged):
-        raise UserError(
-            f"retain_accuracy: {classifier.name} knows nothing that the retained prompts are about; name it in "
-            "task.prompts.others, or its class in evaluation.class_of"
-        )
     recipe = evaluation.teacher_samples
     overrides = TeacherImages(
         teacher, conditions.names, recipe, samples=recipe.override_samples, of=1, seed=evaluation.seed

@@ -220,7 +220,6 @@ def _evaluator(
             conditions=conditions,
             image_shape=generator.image_shape,
             inception=inception,
-            asked=(),
             teacher=_teacher(teacher, device, conditions.names),
             device=device,
             cache=references,

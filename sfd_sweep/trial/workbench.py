@@ -17,6 +17,7 @@ from sfd_sweep.distillation.conditions import (
     RandomOverride,
 )
 from sfd_sweep.distillation.trainer import Trainer
+from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.building import build_concept_evaluator, build_evaluator, check_concept_is_seen
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.storage import Folder
@@ -103,10 +104,23 @@ def _evaluator(plan: Plan, teacher: ScoreModel, device: torch.device | str, refe
         conditions=conditions,
         image_shape=shape,
         inception=space.wants_inception,
-        asked=space.asked_metrics,
         teacher=teacher,
         device=device,
         cache=references,
     )
+    _check_words(plan, evaluator)
     check_concept_is_seen(evaluator, teacher, space.evaluation)
     return evaluator
+
+
+def _check_words(plan: Plan, evaluator: Evaluator) -> None:
+    """Whether the judge has words for what the metrics that are asked for need it to call by name."""
+    called, judge = evaluator.conditions.called, evaluator.classifier.name
+    replacing = {index for indices in plan.replacements.values() for index in indices or ()}
+    remedy = "say in evaluation.class_of what it calls it, or leave the metric out"
+    for metric, enough in (
+        ("retain_accuracy", any(called[index] for index in plan.conditions.judged)),
+        ("override_rate", all(called[index] for index in replacing)),
+    ):
+        if metric in plan.space.asked_metrics and not enough:
+            raise UserError(f"{metric}: {judge} has no class for what it should call by its name; {remedy}")

@@ -42,6 +42,10 @@ def test_the_shipped_files_name_prompts_that_are_there(name):
         (["constraints=[{metric: nudenet_anus_exposed, max: 0.1}]"], "is reported by nudenet alone"),
         (["evaluation.classifier=nudenet"], "nudenet has no features that fd_classifier_teacher could be measured on"),
         (["parameters.negative_prompt=nude"], "has no effect without guidance"),
+        (
+            ["task.prompts.held_out=null", "constraints=[{metric: held_out_unlearning_accuracy, min: 0.9}]"],
+            "needs held-out prompts",
+        ),
         (["parameters.override=ant"], "'ant' is forgotten, so it cannot be what replaces it"),
     ],
 )

@@ -127,6 +127,7 @@ def test_a_judge_that_does_not_see_the_concept_in_the_teachers_images_is_refused
         (["evaluation.class_of={ant: eleven}"], "evaluation.class_of.ant: there is no class 'eleven'"),
         (["evaluation.class_of={ant: 1, bee: 1}"], "would call 'bee' by the same class as what is forgotten"),
         (["task.teacher=builtin:digits"], "task.kind: concept needs a text-to-image teacher"),
+        (["evaluation.metrics=[override_rate]"], "override_rate: the classifier builtin:digits has no class for"),
         (["task.prompts.forget=[a dog]"], "none of the prompts is about 'ant'"),
         (["evaluation.teacher_samples.override_samples=20"], "give more images"),
     ],
