@@ -192,6 +192,7 @@ def server(sweep: Start, tmp_path: Path) -> Iterator[MlflowServer]:
     started.kill()
 
 
+@pytest.mark.slow
 def test_what_is_told_while_mlflow_is_away_is_recorded_when_it_is_back(sweep: Start, server: MlflowServer) -> None:
     recorded = sweep("budget.trials=6", seconds=0.3, patience=300.0)  # however long the server takes to start
     recorded.uri = server.uri
