@@ -66,6 +66,7 @@ def test_a_generator_makes_an_image_for_each_label_by_index_or_name():
     assert torch.allclose(images[1:2], generator.sample([3], seed=6), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_type_checkers_see_what_the_names_are(tmp_path):
     (tmp_path / "notebook.py").write_text(
         "import sfd_sweep\n"

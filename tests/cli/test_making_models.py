@@ -103,6 +103,7 @@ def test_without_a_terminal_progress_comes_in_lines(command, folder, monkeypatch
     assert said.out.startswith("teacher: a teacher of 10 classes")
 
 
+@pytest.mark.slow
 def test_a_pretraining_that_was_killed_goes_on_and_ends_as_if_nothing_had_been(command, folder):
     options = ["builtin:digits", "--steps", "400", "--save-every", "20", "--set", "channels=[8,8]", "--resume"]
     killed = subprocess.Popen([sys.executable, "-m", "sfd_sweep", "pretrain", *options, "--out", "killed"])

@@ -93,6 +93,7 @@ def assert_resumed_to_the_end(sweep: StubSweep) -> Driver:
     return driver
 
 
+@pytest.mark.slow
 def test_a_driver_killed_twice_is_resumed_to_what_an_undisturbed_sweep_comes_to(
     sweep: Start, undisturbed: list[StudyTrial]
 ) -> None:
