@@ -92,14 +92,14 @@ def _reference(plan: Plan) -> list[tuple[str, object]]:
 
 def _work(plan: Plan) -> list[tuple[str, object]]:
     space, evaluation, resources = plan.space, plan.space.evaluation, plan.space.resources
-    milestones, each = space.trial.milestones(), evaluation.samples + evaluation.forget_samples
+    milestones, each = space.trial.milestones(), _images(plan)
     networks = "the judge and Inception-V3" if space.wants_inception else "the judge"
     final = f"; the front once more on {evaluation.final_samples:,}" if evaluation.final_samples else ""
     return [
         ("search", f"sampler {space.search.sampler}, {_scheduler(space)}{_at_random(space)}"),
         ("budget", f"{space.budget}; trials that run when it is used up go on to their end"),
         ("a trial", f"{space.trial.steps} updates, evaluated after {', '.join(map(str, milestones))}"),
-        ("in all", _in_all(space)),
+        ("in all", _in_all(plan)),
         ("an evaluation", f"{each:,} images through the generator, and as many through {networks}"),
         ("samples", f"{evaluation.samples:,} retained and {evaluation.forget_samples:,} forgotten{final}"),
         (
@@ -125,13 +125,20 @@ def _at_random(space: SearchSpace) -> str:
     return f"; {', '.join(conditional)} at random, as {space.search.sampler} models no conditions" if alone else ""
 
 
-def _in_all(space: SearchSpace) -> str:
+def _images(plan: Plan) -> int:
+    """Images of an evaluation; of held-out conditions there are as many as of the forgotten ones."""
+    evaluation = plan.space.evaluation
+    return evaluation.samples + evaluation.forget_samples * (2 if plan.conditions.held_out else 1)
+
+
+def _in_all(plan: Plan) -> str:
     """What all trials take together."""
-    trials, evaluation = space.budget.trials, space.evaluation
+    space = plan.space
+    trials = space.budget.trials
     if trials is None:
         return "as many trials as the time allows"
     evaluations = trials * len(space.trial.milestones())
-    samples = evaluations * (evaluation.samples + evaluation.forget_samples)
+    samples = evaluations * _images(plan)
     return f"up to {trials * space.trial.steps:,} updates, {evaluations} evaluations, {samples:,} samples"
 
 
