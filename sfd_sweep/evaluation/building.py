@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 from sfd_sweep.config import Evaluation, ReferenceKind
+from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.datasets.unlabelled import load_unlabelled_images
@@ -36,81 +38,56 @@ def build_evaluator(
     device: torch.device | str = "cpu",
     cache: Folder | None = None,
 ) -> Evaluator:
-    """Load the judge of generators of classes and its reference.
+    """Load the judge and its reference.
 
     Args:
         evaluation: what is asked for.
-        conditions: the classes of the generators that will be judged.
+        conditions: of the generators that will be judged.
         image_shape: (C, H, W) of their images.
         inception: whether Inception-V3 is needed.
-        teacher: for a reference of its own samples.
+        teacher: for a reference of its own samples. If it reads text, conditions are prompts, and its samples of
+            override prompts stand for what replaces the forgotten; without one they are classes.
         device: where images are made and judged.
         cache: where reference statistics are kept; None keeps them in memory.
 
     Raises:
-        UserError: something is missing or broken, or does not fit those generators.
+        UserError: something is missing or broken, does not fit those generators, or the judge does not know what is
+            to be forgotten.
     """
-    classifier = load_classifier(evaluation.classifier)
-    classifier.check_images(conditions.names, image_shape)
+    of_prompts = teacher is not None and teacher.prompts is not None
+    prepare = _judge_of_prompts if of_prompts else _judge_of_classes
+    classifier, conditions = prepare(evaluation, conditions, image_shape)
     return Evaluator(
-        classifier.for_classes(conditions.names).to(device),
+        classifier.to(device),
         _reference(evaluation, conditions, image_shape, teacher),
         conditions,
         seed=evaluation.seed,
         device=device,
         inception=_inception(evaluation, device) if inception else None,
+        clip_score=_clip_score(evaluation, conditions, device) if of_prompts else None,
         cache=cache,
         batch_size=evaluation.batch_size,
     )
 
 
-def build_concept_evaluator(
-    evaluation: Evaluation,
-    *,
-    conditions: Conditions,
-    image_shape: tuple[int, int, int],
-    inception: bool,
-    teacher: ScoreModel,
-    device: torch.device | str = "cpu",
-    cache: Folder | None = None,
-) -> Evaluator:
-    """Load the judge of generators of prompts, its reference, and what overrides are compared with.
+def _judge_of_classes(
+    evaluation: Evaluation, conditions: Conditions, image_shape: tuple[int, int, int]
+) -> tuple[Classifier, Conditions]:
+    """A classifier whose classes are the conditions."""
+    classifier = load_classifier(evaluation.classifier)
+    classifier.check_images(conditions.names, image_shape)
+    return classifier.for_classes(conditions.names), conditions
 
-    Args:
-        evaluation: what is asked for.
-        conditions: the prompts of the generators that will be judged.
-        image_shape: (C, H, W) of their images.
-        inception: whether Inception-V3 is needed.
-        teacher: whose samples of override prompts stand for what replaces the concept.
-        device: where images are made and judged.
-        cache: where reference statistics are kept; None keeps them in memory.
 
-    Raises:
-        UserError: something is missing or broken, does not fit those generators, or the judge does not know the
-            concept.
-    """
+def _judge_of_prompts(
+    evaluation: Evaluation, conditions: Conditions, image_shape: tuple[int, int, int]
+) -> tuple[Classifier, Conditions]:
+    """A classifier, and the conditions with what it calls their images."""
     subjects = tuple(dict.fromkeys(filter(None, conditions.subjects)))
-    classifier = load_classifier(
-        evaluation.classifier, concepts=subjects if evaluation.classifier.startswith(CLIP) else ()
-    )
+    told = subjects if evaluation.classifier.startswith(CLIP) else ()
+    classifier = load_classifier(evaluation.classifier, concepts=told)
     classifier.check_shape(image_shape)
-    conditions = replace(conditions, called=_called(evaluation, conditions, classifier))
-    recipe = evaluation.teacher_samples
-    overrides = TeacherImages(
-        teacher, conditions.names, recipe, samples=recipe.override_samples, of=1, seed=evaluation.seed
-    )
-    kept = _reference(evaluation, conditions, image_shape, teacher)
-    return Evaluator(
-        classifier.to(device),
-        PromptReference(conditions.judged, kept, overrides),
-        conditions,
-        seed=evaluation.seed,
-        device=device,
-        inception=_inception(evaluation, device) if inception else None,
-        clip_score=_clip_score(evaluation, conditions, device),
-        cache=cache,
-        batch_size=evaluation.batch_size,
-    )
+    return classifier, replace(conditions, called=_called(evaluation, conditions, classifier))
 
 
 def check_concept_is_seen(evaluator: Evaluator, teacher: ScoreModel, evaluation: Evaluation) -> float:
@@ -184,21 +161,44 @@ def _inception(evaluation: Evaluation, device: torch.device | str) -> Inception:
 def _reference(
     evaluation: Evaluation, conditions: Conditions, image_shape: tuple[int, int, int], teacher: ScoreModel | None
 ) -> ReferenceImages:
-    recipe = evaluation.teacher_samples
+    """Images of what is kept, and of what replaces the forgotten."""
+    if teacher is None or teacher.prompts is None:
+        if evaluation.reference_kind is ReferenceKind.TEACHER:
+            return _teacher_images(evaluation, conditions, teacher, of=len(conditions.names))
+        names = conditions.names
+        return RealImages(_fitting(load_images, evaluation, image_shape, class_names=names))
+    kept: ReferenceImages
     if evaluation.reference_kind is ReferenceKind.TEACHER:
-        if teacher is None:
-            raise UserError(
-                "evaluation.reference: the teacher's own samples were the reference, and the teacher is not here; give "
-                "real images"
-            )
-        of = len(conditions.names) if teacher.prompts is None else len(conditions.judged)
-        return TeacherImages(teacher, conditions.names, recipe, samples=recipe.samples, of=of, seed=evaluation.seed)
-    of_prompts = teacher is not None and teacher.prompts is not None
+        kept = _teacher_images(evaluation, conditions, teacher, of=len(conditions.judged))
+    else:
+        images = _fitting(load_unlabelled_images, evaluation, image_shape)
+        kept = RealImages.without_classes(images, conditions.judged)
+    recipe = evaluation.teacher_samples
+    overrides = TeacherImages(
+        teacher, conditions.names, recipe, samples=recipe.override_samples, of=1, seed=evaluation.seed
+    )
+    return PromptReference(conditions.judged, kept, overrides)
+
+
+def _teacher_images(
+    evaluation: Evaluation, conditions: Conditions, teacher: ScoreModel | None, *, of: int
+) -> TeacherImages:
+    """The teacher's own samples; `of` is the number of conditions that they are of together."""
+    if teacher is None:
+        raise UserError(
+            "evaluation.reference: the teacher's own samples were the reference, and the teacher is not here; give "
+            "real images"
+        )
+    recipe = evaluation.teacher_samples
+    return TeacherImages(teacher, conditions.names, recipe, samples=recipe.samples, of=of, seed=evaluation.seed)
+
+
+def _fitting(
+    load: Callable[..., LabeledImages], evaluation: Evaluation, image_shape: tuple[int, int, int], **options: object
+) -> LabeledImages:
+    """Real images of the shape that generators make."""
     try:
-        if of_prompts:
-            images = load_unlabelled_images(evaluation.reference, size=image_shape[-1])
-        else:
-            images = load_images(evaluation.reference, class_names=conditions.names, size=image_shape[-1])
+        images = load(evaluation.reference, size=image_shape[-1], **options)
     except UserError as error:
         raise UserError(f"evaluation.reference: {error}") from error
     if images.image_shape != image_shape:
@@ -206,4 +206,4 @@ def _reference(
             f"evaluation.reference: {evaluation.reference} has images of shape {images.image_shape}, but generators "
             f"make them of {image_shape}"
         )
-    return RealImages.without_classes(images, conditions.judged) if of_prompts else RealImages(images)
+    return images

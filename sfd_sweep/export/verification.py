@@ -19,7 +19,7 @@ from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import TrialFailed, UserError
-from sfd_sweep.evaluation.building import build_concept_evaluator, build_evaluator
+from sfd_sweep.evaluation.building import build_evaluator
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.export.agreement import check_figures
@@ -214,22 +214,14 @@ def _evaluator(
     beside, device = folder / evaluation.classifier, generator.model.device
     if beside.is_dir():
         evaluation = evaluation.model_copy(update={"classifier": str(beside)})
-    if generator.reads_text:
-        return build_concept_evaluator(
-            evaluation,
-            conditions=conditions,
-            image_shape=generator.image_shape,
-            inception=inception,
-            teacher=_teacher(teacher, device, conditions.names),
-            device=device,
-            cache=references,
-        )
+    prompts = conditions.names if generator.reads_text else ()
+    needs_teacher = generator.reads_text or evaluation.reference_kind is ReferenceKind.TEACHER
     return build_evaluator(
         evaluation,
         conditions=conditions,
         image_shape=generator.image_shape,
         inception=inception,
-        teacher=_teacher(teacher, device) if evaluation.reference_kind is ReferenceKind.TEACHER else None,
+        teacher=_teacher(teacher, device, prompts) if needs_teacher else None,
         device=device,
         cache=references,
     )

@@ -18,7 +18,7 @@ from sfd_sweep.distillation.conditions import (
 )
 from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.building import build_concept_evaluator, build_evaluator, check_concept_is_seen
+from sfd_sweep.evaluation.building import build_evaluator, check_concept_is_seen
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.plan import Plan
@@ -88,28 +88,19 @@ class Workbench:
 
 
 def _evaluator(plan: Plan, teacher: ScoreModel, device: torch.device | str, references: Folder | None) -> Evaluator:
-    space, conditions, shape = plan.space, plan.conditions, plan.teacher.image_shape
-    if space.task.kind == "class":
-        return build_evaluator(
-            space.evaluation,
-            conditions=conditions,
-            image_shape=shape,
-            inception=space.wants_inception,
-            teacher=teacher,
-            device=device,
-            cache=references,
-        )
-    evaluator = build_concept_evaluator(
+    space = plan.space
+    evaluator = build_evaluator(
         space.evaluation,
-        conditions=conditions,
-        image_shape=shape,
+        conditions=plan.conditions,
+        image_shape=plan.teacher.image_shape,
         inception=space.wants_inception,
         teacher=teacher,
         device=device,
         cache=references,
     )
-    _check_words(plan, evaluator)
-    check_concept_is_seen(evaluator, teacher, space.evaluation)
+    if space.task.kind == "concept":
+        _check_words(plan, evaluator)
+        check_concept_is_seen(evaluator, teacher, space.evaluation)
     return evaluator
 
 
