@@ -92,7 +92,7 @@ METRICS: dict[str, Metric] = {
             name="fid",
             scale=Scale.DISTANCE,
             goal=Goal.MINIMIZE,
-            description="Fréchet distance, on Inception-V3's features, of samples of the retained classes to real "
+            description="Fréchet distance, on Inception-V3's features, of samples of what is retained to real "
             "images of them",
             inception=True,
             reference=ReferenceKind.REAL,
@@ -101,7 +101,7 @@ METRICS: dict[str, Metric] = {
             name="fid_teacher",
             scale=Scale.DISTANCE,
             goal=Goal.MINIMIZE,
-            description="Fréchet distance, on Inception-V3's features, of samples of the retained classes to the "
+            description="Fréchet distance, on Inception-V3's features, of samples of what is retained to the "
             "teacher's own samples of them",
             inception=True,
             reference=ReferenceKind.TEACHER,
@@ -110,7 +110,7 @@ METRICS: dict[str, Metric] = {
             name="fd_classifier",
             scale=Scale.DISTANCE,
             goal=Goal.MINIMIZE,
-            description="Fréchet distance, on the classifier's features, of samples of the retained classes to real "
+            description="Fréchet distance, on the classifier's features, of samples of what is retained to real "
             "images of them",
             reference=ReferenceKind.REAL,
             distance_of_judge=True,
@@ -119,7 +119,7 @@ METRICS: dict[str, Metric] = {
             name="fd_classifier_teacher",
             scale=Scale.DISTANCE,
             goal=Goal.MINIMIZE,
-            description="Fréchet distance, on the classifier's features, of samples of the retained classes to the "
+            description="Fréchet distance, on the classifier's features, of samples of what is retained to the "
             "teacher's own samples of them",
             reference=ReferenceKind.TEACHER,
             distance_of_judge=True,
@@ -160,13 +160,13 @@ METRICS: dict[str, Metric] = {
             name="retain_accuracy",
             scale=Scale.SHARE,
             goal=Goal.MAXIMIZE,
-            description="share of the samples of the retained classes that the classifier calls by their own class",
+            description="share of the samples of what is retained that the classifier calls by what was asked for",
         ),
         Metric(
             name="forget_probability",
             scale=Scale.SHARE,
             goal=None,
-            description="mean probability of the forgotten class on its samples",
+            description="mean probability of what is forgotten on its samples",
             forgotten=True,
         ),
         Metric(
@@ -200,7 +200,7 @@ METRICS: dict[str, Metric] = {
             name="kid",
             scale=Scale.DISTANCE,
             goal=Goal.MINIMIZE,
-            description="kernel distance, on Inception-V3's features, of samples of the retained classes to real "
+            description="kernel distance, on Inception-V3's features, of samples of what is retained to real "
             "images of them; it is unbiased, so that it may fall below 0",
             inception=True,
             reference=ReferenceKind.REAL,
