@@ -91,8 +91,8 @@ class Recorder(Protocol):
     def trial_started(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
         """A trial has begun, or goes on."""
 
-    def trial_reported(self, number: int, report: Report, waiting_seconds: float, grid: bytes) -> None:
-        """A trial has been evaluated; `grid` is a PNG of samples."""
+    def trial_reported(self, number: int, report: Report, waiting_seconds: float) -> None:
+        """A trial has been evaluated; what it has left of that is in its folder."""
 
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
         """A trial has ended."""

@@ -13,7 +13,6 @@ from sfd_sweep.sweep.spending import Spending
 from sfd_sweep.sweep.stopping import Stop
 from sfd_sweep.sweep.study import StudyTrial, SweepStudy
 from sfd_sweep.sweep.weights import Weights
-from sfd_sweep.trial.layout import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
 SLOT_SECONDS = ("starting", "training", "evaluating", "saving", "waiting", "judging")
@@ -34,7 +33,6 @@ class Progress:
         self.spending = Spending(space, study)
         self.slot_seconds = dict.fromkeys(SLOT_SECONDS, 0.0)
         self._space = space
-        self._sweep = sweep
         self._recorder = recorder
         self._observer = observer
         self._stop = stop
@@ -69,8 +67,10 @@ class Progress:
 
     def reported(self, number: int, report: Report, waiting_seconds: float) -> None:
         """A trial has been evaluated."""
-        if self.study.report(number, report, waiting_seconds):
+        with self.study.at_once():
+            is_new = self.study.report(number, report, waiting_seconds)
             self.spending.keep()
+        if is_new:
             self.add_seconds(report.seconds | {"waiting": waiting_seconds})
             self._tell_report(number, report, waiting_seconds)
 
@@ -132,8 +132,7 @@ class Progress:
         self._observer.trial_started(trial.number, trial.settings, trial.searched)
 
     def _tell_report(self, number: int, report: Report, waiting_seconds: float) -> None:
-        grid = step_folder(trial_folder(self._sweep, number), report.step).read(GRID)
-        self._recorder.trial_reported(number, report, waiting_seconds, grid)
+        self._recorder.trial_reported(number, report, waiting_seconds)
         self._observer.trial_reported(number, report, waiting_seconds)
 
     def _tell_ended(self, trial: StudyTrial) -> None:

@@ -10,6 +10,7 @@ proposals that repeat a trial. Samplers see all of them, and nobody else does.
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Any
@@ -174,6 +175,10 @@ class SweepStudy:
             if number is not None:
                 return number
         raise NothingNew
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """Write what the block tells the study with one request to the storage, all of it or nothing."""
+        return self._journal.at_once()
 
     def take_repeats(self) -> list[str]:
         """The proposals that turned out to be repeats since this was last called, in words."""

@@ -5,9 +5,11 @@ import math
 import os
 import tempfile
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +38,27 @@ PAUSE_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0
 """How long a sweep that has ended waits for a store that is away."""
 
+REPORTS_AT_ONCE = 20
+"""MLflow takes a thousand figures in a request."""
+
 
 class Recorder:
     """Records a sweep in MLflow: a run for the sweep, and one below it for each trial.
 
-    Calls return at once; one background thread makes the writes, in order. While the store is away they wait for it.
-    A write that it refuses ends the writing and is raised by `close`. Telling the same thing twice changes nothing, so
-    a write of which nobody knows whether it was made is repeated, and a resumed sweep tells everything that is in its
-    storage once more.
+    Calls return at once; one background thread makes the writes, in order. Reports of a trial that have come in
+    meanwhile are written together, so that a record which falls behind catches up. While the store is away, the writes
+    wait for it. A write that it refuses ends the writing and is raised by `close`. Telling the same thing twice changes
+    nothing, so a write of which nobody knows whether it was made is repeated, and a resumed sweep tells everything that
+    is in its storage once more.
     """
 
     def __init__(self, store: Store, space: SearchSpace, sweep_folder: Folder, runs: SweepRuns) -> None:
         self._store = store
         self._space = space
         self._folder = sweep_folder
-        self._storage = sweep_folder.uri
         self._runs = runs
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mlflow-writer")
+        self._unwritten: dict[int, deque[tuple[Report, float]]] = defaultdict(deque)
         self._failure: BaseException | None = None
         self._is_away = False
         self._patient_until = math.inf
@@ -73,7 +79,7 @@ class Recorder:
             os.environ.setdefault(name, value)
         store = Store.open(space.tracking.uri, create=True)
         with refusals_of(store.uri):
-            runs = SweepRuns.open(store, space, sweep_folder.uri, config_yaml, resume=resume)
+            runs = SweepRuns.open(store, space, sweep_folder, config_yaml, resume=resume)
         return cls(store, space, sweep_folder, runs)
 
     def trial_started(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
@@ -84,14 +90,14 @@ class Recorder:
         """
         self._put(self._runs.start_trial, number, settings, searched)
 
-    def trial_reported(self, number: int, report: Report, waiting_seconds: float, grid: bytes) -> None:
-        """The trial has been evaluated.
+    def trial_reported(self, number: int, report: Report, waiting_seconds: float) -> None:
+        """The trial has been evaluated, and the grid of its fixed-seed samples is in its folder.
 
         Args:
             waiting_seconds: how long it has waited for a slot since its last evaluation.
-            grid: picture of its fixed-seed samples, in any format that Pillow reads.
         """
-        self._put(self._runs.report_trial, number, report, waiting_seconds, grid)
+        self._unwritten[number].append((report, waiting_seconds))
+        self._put(self._write_reports, number)
 
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
         """The trial has ended."""
@@ -129,11 +135,19 @@ class Recorder:
             self._log_models(record)
         self._runs.end(state, reason)
 
+    def _write_reports(self, number: int) -> None:
+        """Write what the trial has reported, unless an earlier call has written it along with its own."""
+        unwritten = self._unwritten[number]
+        if reports := list(islice(unwritten, REPORTS_AT_ONCE)):
+            self._runs.report_trial(number, reports)
+        for _ in reports:
+            unwritten.popleft()
+
     def _put(self, write: Callable[..., None], *arguments: object) -> None:
         self._thread.submit(self._write, write, *arguments).add_done_callback(self._note)
 
     def _write(self, write: Callable[..., None], *arguments: object) -> None:
-        """Make a write, unless an earlier one was refused; if the store is away, again and again."""
+        """Make a write, unless an earlier one was refused; if MLflow or the storage is away, again and again."""
         while self._failure is None:
             try:
                 if self._is_away:
@@ -147,12 +161,13 @@ class Recorder:
                 break
         if self._is_away and self._failure is None:
             self._is_away = False
-            log.warning("MLflow is back and takes the record of %s again", self._space.name)
+            log.warning("the record of %s in MLflow goes on: what was away is back", self._space.name)
 
     def _wait(self, error: BaseException) -> None:
         if not self._is_away:
             self._is_away = True
-            log.warning("MLflow at %s is away, and its record waits for it: %s", self._store.place, one_line(error))
+            where = f"{self._space.name} in MLflow at {self._store.place}"
+            log.warning("the record of %s waits for what is away: %s", where, one_line(error))
         time.sleep(PAUSE_SECONDS)
 
     def _note(self, done: "Future[None]") -> None:
@@ -169,7 +184,7 @@ class Recorder:
         except UserError as error:
             name = self._space.name
             raise SweepFailed(
-                f"{error}. Everything is safe in {self._storage}; `sfd-sweep resume {name}` records it again"
+                f"{error}. Everything is safe in {self._folder.uri}; `sfd-sweep resume {name}` records it again"
             ) from error
 
     def _log_models(self, record: SweepRecord) -> None:

@@ -1,6 +1,7 @@
 """The runs of one sweep in MLflow: a parent, and a child a trial. Every write may be repeated."""
 
 import io
+import logging
 import re
 import tempfile
 import time
@@ -17,6 +18,7 @@ from PIL import Image
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import UserError
 from sfd_sweep.objectives import combined_score
+from sfd_sweep.storage import Folder
 from sfd_sweep.tracking.environment import package_lock, version_tags
 from sfd_sweep.tracking.records import Spent, SweepState
 from sfd_sweep.tracking.schema import (
@@ -38,11 +40,14 @@ from sfd_sweep.tracking.schema import (
     to_text,
 )
 from sfd_sweep.tracking.store import Store, without_credentials
+from sfd_sweep.trial.layout import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
+
+log = logging.getLogger(__name__)
 
 ENDED = {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED}
 RUN_STATUS = {"running": "RUNNING", "complete": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "stopped": "KILLED"}
-GRID = "grid"
+GRID_KEY = "grid"
 LOCK_FILE = "environment.txt"
 
 
@@ -67,27 +72,31 @@ class SweepRuns:
     Args:
         store: the tracking store.
         space: the sweep.
-        storage: URI of the sweep's folder.
+        sweep_folder: where the sweep keeps its trials.
         sweep: its parent run.
         trials: its child runs.
     """
 
-    def __init__(self, store: Store, space: SearchSpace, storage: str, sweep: Run, trials: Sequence[Run]) -> None:
+    def __init__(
+        self, store: Store, space: SearchSpace, sweep_folder: Folder, sweep: Run, trials: Sequence[Run]
+    ) -> None:
         self.sweep_id = sweep.info.run_id
         self._store = store
         self._client = store.client
         self._space = space
-        self._storage = storage
+        self._folder = sweep_folder
         self._trials: dict[int, _TrialRun] = {}
         self._finished = -1
         self._know(sweep, trials)
 
     @classmethod
-    def open(cls, store: Store, space: SearchSpace, storage: str, config_yaml: str, *, resume: bool) -> "SweepRuns":
+    def open(
+        cls, store: Store, space: SearchSpace, sweep_folder: Folder, config_yaml: str, *, resume: bool
+    ) -> "SweepRuns":
         """Make the sweep's experiment and parent run, or find them.
 
         Args:
-            storage: URI of the sweep's folder.
+            sweep_folder: where the sweep keeps its trials.
             config_yaml: the resolved search-space file.
             resume: whether a sweep of that name may be there already.
 
@@ -101,7 +110,7 @@ class SweepRuns:
                 "goes on with it; a new one needs another name (`--set name=…`)"
             )
         trials = store.trial_runs(sweep) if sweep else []
-        runs = cls(store, space, storage, sweep or _create_sweep_run(store, space, storage), trials)
+        runs = cls(store, space, sweep_folder, sweep or _create_sweep_run(store, space, sweep_folder.uri), trials)
         runs._describe(config_yaml)
         return runs
 
@@ -120,36 +129,39 @@ class SweepRuns:
             trial.parameters |= missing
         if trial.tags[Tag.STATE] == TrialState.STOPPED:
             self._client.update_run(trial.run_id, status=RUN_STATUS[TrialState.RUNNING])
-            self._set_tags(trial, {Tag.STATE: TrialState.RUNNING, Tag.REASON: ""})
+            self._log(trial, [], {Tag.STATE: TrialState.RUNNING, Tag.REASON: ""})
 
-    def report_trial(self, number: int, report: Report, waiting_seconds: float, grid: bytes) -> None:
-        """Write an evaluation: the grid as an image, then all figures at once."""
+    def report_trial(self, number: int, reports: Sequence[tuple[Report, float]]) -> None:
+        """Write evaluations, in the order of their steps: their grids as images, then all figures at once.
+
+        Args:
+            reports: each with the seconds that the trial has waited for a slot before it.
+        """
         trial = self._trials[number]
-        score = combined_score(report.metrics, self._space.objectives, self._space.constraints)
-        if report.step == trial.metrics.get(STEP):
-            self._set_tags(trial, {Tag.SCORE: f"{score:.6g}"})  # which a killed writer may not have got to
-        if report.step <= trial.metrics.get(STEP, -1):
-            return
-        self._log_grid(trial, report.step, grid)
-        metrics = report_to_metrics(report) | {
-            "seconds/waiting": waiting_seconds,
-            SCORE: score,
-            SLOT_HOURS: trial.metrics.get(SLOT_HOURS, 0.0) + sum(report.seconds.values()) / 3600,
-        }
-        self._log_metrics(trial, metrics, report.step, {Tag.SCORE: f"{score:.6g}"})
+        known = trial.metrics.get(STEP, -1)
+        new = [(report, waiting) for report, waiting in reports if report.step > known]
+        self._log_grids(trial, number, [report.step for report, _ in new])
+        points: list[Metric] = []
+        slot_hours = trial.metrics.get(SLOT_HOURS, 0.0)
+        for report, waiting in new:
+            slot_hours += sum(report.seconds.values()) / 3600
+            figures = {"seconds/waiting": waiting, SCORE: self._score(report), SLOT_HOURS: slot_hours}
+            points += _points(report_to_metrics(report) | figures, report.step)
+        last = reports[-1][0]
+        self._log(trial, points, {Tag.SCORE: f"{self._score(last):.6g}"} if last.step >= known else {})
 
     def end_trial(self, number: int, state: TrialState, reason: str | None) -> None:
         """Write what has become of the trial."""
         trial = self._trials[number]
         if trial.tags[Tag.STATE] != state:
             self._client.set_terminated(trial.run_id, RUN_STATUS[state])
-            self._set_tags(trial, {Tag.STATE: state, Tag.REASON: _short(reason)})
+            self._log(trial, [], {Tag.STATE: state, Tag.REASON: _short(reason)})
 
     def mark_front(self, front: Sequence[int], hypervolume: float, finished: int, spent: Spent) -> None:
         """Tag the trials of the front, and write the sweep's figures after so many finished trials."""
         members = set(front)
         for number, trial in self._trials.items():
-            self._set_tags(trial, {Tag.PARETO: "true" if number in members else "false"})
+            self._log(trial, [], {Tag.PARETO: "true" if number in members else "false"})
         if finished <= self._finished:
             return
         self._finished = finished
@@ -166,7 +178,7 @@ class SweepRuns:
         trial = self._trials[number]
         metrics = report_to_metrics(report)
         if below(trial.metrics, FINAL) != metrics:
-            self._log_metrics(trial, {FINAL + name: value for name, value in metrics.items()}, report.step, {})
+            self._log(trial, _points({FINAL + name: value for name, value in metrics.items()}, report.step), {})
 
     def stop_open_trials(self, reason: str | None) -> None:
         """Mark the trials that have not ended as stopped."""
@@ -211,7 +223,7 @@ class SweepRuns:
         tags = {
             Tag.STATE: SweepState.RUNNING,
             Tag.REASON: "",
-            Tag.STORAGE: self._storage,
+            Tag.STORAGE: self._folder.uri,
             Tag.TRIALS: _planned(self._space),
             "mlflow.note.content": _in_words(self._space),
         }
@@ -224,7 +236,7 @@ class SweepRuns:
             Tag.TRIAL: str(number),
             Tag.STATE: TrialState.RUNNING,
             Tag.PARETO: "false",
-            Tag.STORAGE: self._storage,
+            Tag.STORAGE: self._folder.uri,
             MLFLOW_PARENT_RUN_ID: self.sweep_id,
             MLFLOW_USER: self._sweep.data.tags[MLFLOW_USER],
             "mlflow.note.content": " · ".join(f"{name} {to_text(value)}" for name, value in searched.items()),
@@ -233,25 +245,32 @@ class SweepRuns:
         self._trials[number] = _TrialRun.of(run, found=False)
         return self._trials[number]
 
-    def _log_grid(self, trial: _TrialRun, step: int, grid: bytes) -> None:
+    def _score(self, report: Report) -> float:
+        return combined_score(report.metrics, self._space.objectives, self._space.constraints)
+
+    def _log_grids(self, trial: _TrialRun, number: int, steps: Sequence[int]) -> None:
         """MLflow's page shows the images of a name by step. One that was left by a killed driver is not repeated."""
-        if trial.found:
-            names = [file.path for file in self._client.list_artifacts(trial.run_id, "images")]
-            if any(re.search(rf"/{GRID}\Wstep\W{step}\W", name) for name in names):
-                return
-        self._client.log_image(trial.run_id, Image.open(io.BytesIO(grid)), key=GRID, step=step)
+        logged = self._steps_of_grids(trial.run_id) if trial.found and steps else set()
+        for step in steps:
+            if step not in logged:
+                folder = step_folder(trial_folder(self._folder, number), step)
+                try:
+                    grid = folder.read(GRID)
+                except FileNotFoundError:
+                    log.warning("%s holds no %s, so MLflow shows none for that step of trial %d", folder, GRID, number)
+                else:
+                    self._client.log_image(trial.run_id, Image.open(io.BytesIO(grid)), key=GRID_KEY, step=step)
 
-    def _log_metrics(self, trial: _TrialRun, metrics: dict[str, float], step: int, tags: dict[str, str]) -> None:
-        self._client.log_batch(
-            trial.run_id, metrics=_points(metrics, step), tags=[RunTag(*item) for item in tags.items()]
-        )
-        trial.metrics |= metrics
-        trial.tags |= tags
+    def _steps_of_grids(self, run_id: str) -> set[int]:
+        names = [file.path for file in self._client.list_artifacts(run_id, "images")]
+        return {int(found[1]) for name in names if (found := re.search(rf"/{GRID_KEY}\Wstep\W(\d+)\W", name))}
 
-    def _set_tags(self, trial: _TrialRun, tags: dict[str, str]) -> None:
+    def _log(self, trial: _TrialRun, points: Sequence[Metric], tags: Mapping[str, str]) -> None:
+        """Write points, and those of the tags that are not as they should be, at once."""
         changed = {key: value for key, value in tags.items() if trial.tags.get(key, "") != value}
-        if changed:
-            self._client.log_batch(trial.run_id, tags=[RunTag(*item) for item in changed.items()])
+        if points or changed:
+            self._client.log_batch(trial.run_id, metrics=points, tags=[RunTag(*item) for item in changed.items()])
+            trial.metrics |= {point.key: point.value for point in points}
             trial.tags |= changed
 
     def _tag_sweep(self, tags: dict[str, str]) -> None:

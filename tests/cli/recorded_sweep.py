@@ -10,6 +10,7 @@ from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.storage import Folder
 from sfd_sweep.tracking.recorder import Recorder
 from sfd_sweep.tracking.records import Spent, SweepState
+from sfd_sweep.trial.layout import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
 NAME = "recorded"
@@ -69,9 +70,10 @@ def record_sweep(folder: Path) -> None:
             "override": (1, "random")[number % 2],
         }
         recorder.trial_started(number, recorded.parameters.settings(searched), searched)
-        recorder.trial_reported(number, report(10, distance + 2, accuracy / 2), 0.25, picture.getvalue())
-        if state is TrialState.COMPLETE:
-            recorder.trial_reported(number, report(20, distance, accuracy), 0.25, picture.getvalue())
+        reports = [report(10, distance + 2, accuracy / 2), report(20, distance, accuracy)]
+        for told in reports if state is TrialState.COMPLETE else reports[:1]:
+            step_folder(trial_folder(sweep, number), told.step).write(GRID, picture.getvalue())
+            recorder.trial_reported(number, told, 0.25)
         recorder.trial_finished(number, state, "diverged at step 13" if state is TrialState.FAILED else None)
     recorder.front_changed([0, 1, 2], 8.0, len(TRIALS), Spent(0.5, 0.0))
     recorder.close(SweepState.COMPLETE)

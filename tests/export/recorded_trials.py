@@ -85,6 +85,6 @@ def _run(
     recorder.trial_started(number, settings, searched)
     for step in steps:
         report = trial.advance(step)
-        recorder.trial_reported(number, report, 0.0, (folder / f"step-{step:06d}").read("grid.png"))
+        recorder.trial_reported(number, report, 0.0)
     state = TrialState.PRUNED if number == PRUNED else TrialState.COMPLETE
     recorder.trial_finished(number, state, None)

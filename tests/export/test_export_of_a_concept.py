@@ -21,7 +21,7 @@ from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.results import Results
 from sfd_sweep.tracking.recorder import Recorder
 from sfd_sweep.tracking.records import SweepState
-from sfd_sweep.trial.layout import REFERENCES, step_folder, trial_folder
+from sfd_sweep.trial.layout import REFERENCES, trial_folder
 from sfd_sweep.trial.plan import make_plan
 from sfd_sweep.trial.report import TrialState
 from sfd_sweep.trial.trial import Trial, judge
@@ -62,7 +62,7 @@ def _exported(folder):
     recorder.trial_started(0, settings, searched)
     running = Trial(workbench, settings, trial)
     for step in (2, 4):
-        recorder.trial_reported(0, running.advance(step), 0.0, step_folder(trial, step).read("grid.png"))
+        recorder.trial_reported(0, running.advance(step), 0.0)
     recorder.trial_finished(0, TrialState.COMPLETE, None)
     recorder.judged(0, judge(workbench, settings, trial, samples=80, forget_samples=60))
     recorder.close(SweepState.COMPLETE)

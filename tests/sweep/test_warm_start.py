@@ -17,6 +17,7 @@ from sfd_sweep.sweep.run import CONFIG, resume, run
 from sfd_sweep.sweep.study import SweepStudy, begin_study
 from sfd_sweep.tracking.recorder import Recorder
 from sfd_sweep.tracking.records import SweepState
+from sfd_sweep.trial.layout import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
 DRAWN = [
@@ -39,13 +40,15 @@ def record(folder: Path, *overrides: str) -> None:
     space = make_space(
         folder, f"tracking.uri=sqlite:///{folder}/mlflow.db", "parameters.guidance_scale.high=3", *overrides
     )
-    recorder = Recorder.open(space, Folder.open(folder) / space.name, dump_search_space(space))
+    sweep = Folder.open(folder) / space.name
+    recorder = Recorder.open(space, sweep, dump_search_space(space))
     for number, drawn in enumerate([*DRAWN, DRAWN[0]]):
         settings, complete = space.parameters.settings(drawn), number < 3
         step = space.trial.steps if complete else 2
         recorder.trial_started(number, settings, drawn)
         report = Report(step, figures(settings, step), {"retained": 100}, {}, {"training": 1.0})
-        recorder.trial_reported(number, report, 0.0, picture())
+        step_folder(trial_folder(sweep, number), step).write(GRID, picture())
+        recorder.trial_reported(number, report, 0.0)
         recorder.trial_finished(number, TrialState.COMPLETE if complete else TrialState.PRUNED, None)
     recorder.close(SweepState.STOPPED)
 

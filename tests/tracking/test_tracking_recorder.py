@@ -1,21 +1,34 @@
 """What a sweep leaves in MLflow, whatever happens to its driver and to the store."""
 
 import sqlite3
+import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from tracked_sweep import grid, open_recorder, report, search_space, searched, settings, tell_sweep, tell_trial
+from tracked_sweep import (
+    grid,
+    open_recorder,
+    report,
+    search_space,
+    searched,
+    settings,
+    tell_report,
+    tell_sweep,
+    tell_trial,
+)
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import SweepFailed, UserError
 from sfd_sweep.tracking.reader import list_sweeps, read_reports, read_sweep
 from sfd_sweep.tracking.records import Spent, SweepState
-from sfd_sweep.trial.report import TrialState
+from sfd_sweep.trial.layout import GRID, step_folder, trial_folder
+from sfd_sweep.trial.report import Report, TrialState
 
 
 @pytest.fixture
@@ -123,7 +136,7 @@ def test_a_resumed_sweep_continues_the_runs_that_a_killed_driver_left(
 ) -> None:
     killed = open_recorder(space, tmp_path)
     killed.trial_started(0, settings(space, 0), searched(0))
-    killed.trial_reported(0, report(10, 11.0, 0.9), 0.25, grid())
+    tell_report(killed, 0, report(10, 11.0, 0.9))
     killed._thread.shutdown(wait=True)  # and nothing is ever closed
     recorder = open_recorder(space, tmp_path, resume=True)
     tell_trial(recorder, space, 0)
@@ -141,7 +154,8 @@ def test_an_image_without_its_figures_is_not_repeated_after_a_crash_between_them
     killed = open_recorder(space, tmp_path)
     killed.trial_started(0, settings(space, 0), searched(0))
     killed._thread.shutdown(wait=True)
-    killed._runs._log_grid(killed._runs._trials[0], 10, grid())
+    step_folder(trial_folder(killed._folder, 0), 10).write(GRID, grid())
+    killed._runs._log_grids(killed._runs._trials[0], 0, [10])
     recorder = open_recorder(space, tmp_path, resume=True)
     tell_trial(recorder, space, 0)
     recorder.close(SweepState.COMPLETE)
@@ -203,7 +217,7 @@ def test_figures_that_are_not_finite_are_recorded_and_never_on_the_front(
     recorder = open_recorder(space, tmp_path)
     tell_trial(recorder, space, 0)
     recorder.trial_started(1, settings(space, 1), searched(1))
-    recorder.trial_reported(1, report(20, value, 1.0), 0.0, grid())
+    tell_report(recorder, 1, report(20, value, 1.0))
     recorder.trial_finished(1, TrialState.COMPLETE, None)
     recorder.close(SweepState.COMPLETE)
     sweep = read_sweep(tracking_uri, "small")
@@ -244,7 +258,7 @@ def test_a_refused_write_is_raised_when_the_sweep_is_closed(
     while not read_sweep(tracking_uri, "small").trials:
         time.sleep(0.05)
     MlflowClient(tracking_uri).delete_run(read_sweep(tracking_uri, "small").trials[0].run_id)
-    recorder.trial_reported(0, report(10, 1.0, 1.0), 0.0, grid())
+    tell_report(recorder, 0, report(10, 1.0, 1.0))
     recorder.front_changed([], 1.0, 1, Spent(0.1, 0.1))
     with pytest.raises(
         SweepFailed, match=r"safe in file://.*/small; `sfd-sweep resume small` records it again"
@@ -258,13 +272,55 @@ def test_a_refused_write_is_raised_when_the_sweep_is_closed(
 def test_a_report_costs_the_caller_less_than_a_millisecond(space: SearchSpace, tmp_path: Path) -> None:
     recorder = open_recorder(space, tmp_path)
     recorder.trial_started(0, settings(space, 0), searched(0))
-    picture, seconds = grid(), []
+    seconds = []
     for step in range(1, 21):
         began = time.perf_counter()
-        recorder.trial_reported(0, report(step, 1.0, 1.0), 0.0, picture)
+        recorder.trial_reported(0, report(step, 1.0, 1.0), 0.0)
         seconds.append(time.perf_counter() - began)
     recorder.close(SweepState.STOPPED)
     assert median(seconds) < 1e-3
+
+
+def test_reports_that_come_in_faster_than_they_are_written_are_written_together(
+    space: SearchSpace, tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = open_recorder(space, tmp_path)
+    written: list[tuple[int, list[int]]] = []
+    report_trial, go = recorder._runs.report_trial, threading.Event()
+
+    def noted(number: int, reports: Sequence[tuple[Report, float]]) -> None:
+        written.append((number, [told.step for told, _ in reports]))
+        report_trial(number, reports)
+
+    monkeypatch.setattr(recorder._runs, "report_trial", noted)
+    for number in (0, 1):
+        recorder.trial_started(number, settings(space, number), searched(number))
+    recorder._thread.submit(go.wait)
+    for step in range(1, 31):
+        for number in (0, 1):
+            tell_report(recorder, number, report(step, 1.0 / step, 1.0))
+    go.set()
+    recorder.close(SweepState.COMPLETE)
+    early, late = list(range(1, 21)), list(range(21, 31))
+    assert written == [(0, early), (1, early), (0, late), (1, late)]
+    for trial in read_sweep(tracking_uri, "small").trials:
+        reports = read_reports(tracking_uri, trial)
+        assert [(told.step, told.metrics["fd_classifier"]) for told in reports] == [(n, 1 / n) for n in range(1, 31)]
+        assert trial.slot_hours == pytest.approx(30 * 9 / 3600)
+    counted = everything(tracking_uri)
+    assert {counted["trial 1", f"images/grid+step+{step}"] for step in range(1, 31)} == {2}
+
+
+def test_a_picture_that_is_gone_costs_no_figures(
+    space: SearchSpace, tracking_uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = open_recorder(space, tmp_path)
+    recorder.trial_started(0, settings(space, 0), searched(0))
+    recorder.trial_reported(0, report(10, 1.0, 1.0), 0.0)
+    recorder.close(SweepState.COMPLETE)
+    assert "step-000010 holds no grid.png, so MLflow shows none for that step of trial 0" in caplog.text
+    (trial,) = read_sweep(tracking_uri, "small").trials
+    assert [told.step for told in read_reports(tracking_uri, trial)] == [10]
 
 
 def test_two_sweeps_write_into_one_database_at_once(tracking_uri: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from mlflow_server import mlflow_server
 from test_tracking_models import put_generators
-from tracked_sweep import grid, open_recorder, report, search_space, searched, settings, tell_sweep
+from tracked_sweep import open_recorder, report, search_space, searched, settings, tell_report, tell_sweep
 
 from sfd_sweep.storage import Folder
 from sfd_sweep.tracking.models import register
@@ -35,7 +35,7 @@ def test_a_sweep_is_recorded_resumed_and_read_through_a_server(
         recorder = open_recorder(space, tmp_path, resume=resume)
         tell_sweep(recorder, space)
         recorder.trial_started(4, settings(space, 4), searched(4))
-        recorder.trial_reported(4, report(20, float("nan"), float("inf")), 0.0, grid())
+        tell_report(recorder, 4, report(20, float("nan"), float("inf")))
         recorder.trial_finished(4, TrialState.COMPLETE, None)
         recorder.close(SweepState.COMPLETE)
     sweep = read_sweep(server, "small")

@@ -11,6 +11,7 @@ from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.storage import Folder
 from sfd_sweep.tracking.recorder import Recorder
 from sfd_sweep.tracking.records import Spent
+from sfd_sweep.trial.layout import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
 SEARCH_SPACE = """
@@ -77,11 +78,17 @@ def open_recorder(space: SearchSpace, folder: Path, *, resume: bool = False) -> 
     return Recorder.open(space, Folder.open(folder) / space.name, dump_search_space(space), resume=resume)
 
 
+def tell_report(recorder: Recorder, number: int, told: Report) -> None:
+    """A report, with the picture that the trial has left in its folder."""
+    step_folder(trial_folder(recorder._folder, number), told.step).write(GRID, grid())
+    recorder.trial_reported(number, told, 0.25)
+
+
 def tell_trial(recorder: Recorder, space: SearchSpace, number: int) -> None:
     distance, accuracy, state = TRIALS[number]
     recorder.trial_started(number, settings(space, number), searched(number))
     for step in (10, 20) if state is TrialState.COMPLETE else (10,):
-        recorder.trial_reported(number, report(step, distance + 20 - step, accuracy), 0.25, grid())
+        tell_report(recorder, number, report(step, distance + 20 - step, accuracy))
     recorder.trial_finished(number, state, "below the median" if state is TrialState.PRUNED else None)
 
 
