@@ -3,10 +3,10 @@
     python benchmarks/scale.py [--trials 1000] [--reports 20] [--slots 2] [--seconds 0.05]
 
 The trials train nothing, but everything around them is real: slots, Ray Tune, the study, and MLflow in SQLite with a
-picture for each report. For each tenth of the trials it prints, of the driver's process alone: CPU seconds a trial, its
-most memory so far, what of that each trial has added, seconds that MLflow takes to record a report, how many reports it
-was behind by then; and in the end the ratio of the last tenth to the first (for what a trial adds, to the second: the
-first has all that is loaded once).
+picture for each report. For each tenth of the trials it prints, of the driver's process alone: CPU seconds a trial,
+those that the sampler takes besides to propose one, the most memory so far, what of that each trial has added, seconds
+that MLflow takes to record a report, and how many reports the record was behind by then. In the end come the ratios of
+the last tenth to the first (for what a trial adds to the memory, to the second: the first has all that is loaded once).
 """
 
 import argparse
@@ -26,6 +26,7 @@ from sfd_sweep.config.loading import load_search_space
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.observer import Observer
 from sfd_sweep.sweep.run import run
+from sfd_sweep.sweep.study import SweepStudy
 from sfd_sweep.tracking.runs import SweepRuns
 from sfd_sweep.trial.layout import GRID, REPORT, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
@@ -98,10 +99,32 @@ class Reading:
     """What has been spent so far."""
 
     cpu_seconds: float
+    sampler_seconds: float
     memory_mib: float
     mlflow_seconds: float
     told: int
     recorded: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a tenth of the trials has cost, but for what they cost together."""
+
+    cpu_seconds_a_trial: float
+    sampler_seconds_a_trial: float
+    kib_a_trial: float
+    mlflow_seconds_a_report: float
+
+    @classmethod
+    def between(cls, before: Reading, now: Reading, trials: int) -> "Cost":
+        """What so many trials have cost."""
+        sampler = now.sampler_seconds - before.sampler_seconds
+        return cls(
+            (now.cpu_seconds - before.cpu_seconds - sampler) / trials,
+            sampler / trials,
+            (now.memory_mib - before.memory_mib) * 1024 / trials,
+            (now.mlflow_seconds - before.mlflow_seconds) / max(1, now.recorded - before.recorded),
+        )
 
 
 class Meter(Observer):
@@ -113,20 +136,28 @@ class Meter(Observer):
         self._told = 0
         self._recorded = 0
         self._mlflow_seconds = 0.0
+        self._sampler_seconds = 0.0
         self._before = self._read()
-        self.lines: list[tuple[float, float, float]] = []
+        self.costs: list[Cost] = []
 
-    def time_mlflow(self) -> None:
-        """Have every report that MLflow takes in this process counted and timed."""
-        report_trial = SweepRuns.report_trial
+    def watch(self) -> None:
+        """Have every report that MLflow takes in this process counted and timed, and every proposal timed."""
+        report_trial, ask = SweepRuns.report_trial, SweepStudy.ask
 
-        def timed(runs: SweepRuns, number: int, reports: Sequence[tuple[Report, float]]) -> None:
+        def timed_report(runs: SweepRuns, number: int, reports: Sequence[tuple[Report, float]]) -> None:
             began = time.perf_counter()
             report_trial(runs, number, reports)
             self._mlflow_seconds += time.perf_counter() - began
             self._recorded += len(reports)
 
-        SweepRuns.report_trial = timed  # type: ignore[assignment, method-assign]
+        def timed_ask(study: SweepStudy) -> int:
+            began = time.thread_time()
+            number = ask(study)
+            self._sampler_seconds += time.thread_time() - began
+            return number
+
+        SweepRuns.report_trial = timed_report  # type: ignore[assignment, method-assign]
+        SweepStudy.ask = timed_ask  # type: ignore[assignment, method-assign]
 
     def trial_reported(self, number: int, report: Report, waiting_seconds: float) -> None:  # noqa: ARG002
         """Count it."""
@@ -136,21 +167,26 @@ class Meter(Observer):
         """Count it, and print what the last tenth has cost."""
         self._ended += 1
         if self._ended % self._tenth == 0:
-            now, before = self._read(), self._before
-            recorded = max(1, now.recorded - before.recorded)
-            line = (
-                (now.cpu_seconds - before.cpu_seconds) / self._tenth,
-                (now.memory_mib - before.memory_mib) * 1024 / self._tenth,
-                (now.mlflow_seconds - before.mlflow_seconds) / recorded,
+            now = self._read()
+            cost = Cost.between(self._before, now, self._tenth)
+            print(
+                f"{self._ended:>6}  {cost.cpu_seconds_a_trial:>18.3f}  {cost.sampler_seconds_a_trial:>9.4f}"
+                f"  {now.memory_mib:>10.0f}  {cost.kib_a_trial:>11.0f}  {cost.mlflow_seconds_a_report:>17.4f}"
+                f"  {now.told - now.recorded:>6}",
+                flush=True,
             )
-            print(f"{self._ended:>6}  {line[0]:>18.3f}  {now.memory_mib:>10.0f}  {line[1]:>11.0f}", end="")
-            print(f"  {line[2]:>17.4f}  {now.told - now.recorded:>6}", flush=True)
-            self.lines.append(line)
+            self.costs.append(cost)
             self._before = now
 
     def _read(self) -> Reading:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return Reading(time.process_time(), memory, self._mlflow_seconds, self._told, self._recorded)
+        return Reading(
+            time.process_time(),
+            self._sampler_seconds,
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            self._mlflow_seconds,
+            self._told,
+            self._recorded,
+        )
 
 
 def main() -> None:
@@ -163,7 +199,7 @@ def main() -> None:
     parser.add_argument("--sampler", default="tpe")
     asked = parser.parse_args()
     meter = Meter(asked.trials)
-    meter.time_mlflow()
+    meter.watch()
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         space = load_search_space(
@@ -175,11 +211,15 @@ def main() -> None:
                 *(f"storage={scratch}/runs", f"tracking.uri=sqlite:///{scratch}/mlflow.db"),
             ],
         )
-        print("trials  CPU seconds a trial  memory MiB  KiB a trial  MLflow s a report  behind")
+        print("trials  CPU seconds a trial  sampler's  memory MiB  KiB a trial  MLflow s a report  behind")
         outcome = run(space, observer=meter, build=IdleBuild(asked.seconds))
-    first, second, *_, last = meter.lines
-    ratios = (last[0] / first[0], last[1] / second[1], last[2] / first[2])
-    print(f"last to first: CPU {ratios[0]:.2f}, memory a trial {ratios[1]:.2f}, MLflow {ratios[2]:.2f}")
+    first, second, *_, last = meter.costs
+    print(
+        f"last to first: CPU {last.cpu_seconds_a_trial / first.cpu_seconds_a_trial:.2f}, "
+        f"memory a trial {last.kib_a_trial / second.kib_a_trial:.2f}, "
+        f"MLflow {last.mlflow_seconds_a_report / first.mlflow_seconds_a_report:.2f}; "
+        f"the sampler's CPU {last.sampler_seconds_a_trial / first.sampler_seconds_a_trial:.2f}"
+    )
     print(f"{asked.trials} trials of {asked.reports} reports in {outcome.wall_seconds:.0f} s")
 
 
