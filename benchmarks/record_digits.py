@@ -1,15 +1,19 @@
 """A table of real digits trials with their learning curves, for `search.py` to replay without training.
 
-    python benchmarks/record_digits.py [--trials 256]
+    python benchmarks/record_digits.py [--trials 512] [--workers 2]
 
 The settings are the points of a scrambled Sobol sequence in the searched parameters of `search.yaml`, the logarithm of
-those that are searched on a log scale. Every trial is run to its full budget in a plain loop, one after another. The
-table is written anew, whole, after each trial, so that a recording that was cut off goes on where it ended.
+those that are searched on a log scale. Every trial is run to its full budget in a plain loop, on a worker process with
+one thread. The table is written anew, whole, after each trial, so that a recording that was cut off goes on where it
+ended.
 """
 
 import argparse
+import functools
+import multiprocessing
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +67,16 @@ def points(space: SearchSpace, count: int) -> list[dict[str, float]]:
     return [from_unit(point, searched) for point in sequence]
 
 
-def curve(workbench: Workbench, number: int, point: dict[str, float]) -> list[dict[str, float]]:
+@functools.cache
+def _workbench() -> Workbench:
+    """This process's, with all that trials share."""
+    torch.set_num_threads(1)
+    return Workbench.build(make_plan(load_search_space(SPACE)), None)
+
+
+def curve(number: int, point: dict[str, float]) -> list[dict[str, float]]:
     """A trial's rows, one for each evaluation; none past the one at which it failed."""
+    workbench = _workbench()
     space = workbench.plan.space
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -89,18 +101,18 @@ def write(table: pd.DataFrame) -> None:
 def main() -> None:
     """Record the trials that the table does not have yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=256)
-    count = parser.parse_args().trials
-    torch.set_num_threads(1)
-    space = load_search_space(SPACE)
-    workbench = Workbench.build(make_plan(space), None)
+    parser.add_argument("--trials", type=int, default=512)
+    parser.add_argument("--workers", type=int, default=2)
+    asked = parser.parse_args()
     tables = [pd.read_parquet(TABLE)] if TABLE.exists() else []
     recorded = {number for table in tables for number in table["trial"]}
-    for number, point in enumerate(points(space, count)):
-        if number not in recorded:
-            tables.append(pd.DataFrame(curve(workbench, number, point)))
-            write(pd.concat(tables, ignore_index=True))
-            print(f"trial {number} of {count}", flush=True)
+    with ProcessPoolExecutor(asked.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        proposed = enumerate(points(load_search_space(SPACE), asked.trials))
+        begun = {pool.submit(curve, number, point): number for number, point in proposed if number not in recorded}
+        for done in as_completed(begun):
+            tables.append(pd.DataFrame(done.result()))
+            write(pd.concat(tables, ignore_index=True).sort_values(["trial", "step"], ignore_index=True))
+            print(f"trial {begun[done]} of {asked.trials}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How far a search gets with its training steps: samplers and schedulers, replayed on recorded trials of digits.
 
-    python benchmarks/search.py [--seeds 24] [--budget 400] [--picture docs/search.png]
+    python benchmarks/search.py [--seeds 24] [--budget 800] [--picture docs/search.png]
 
 Nothing is trained: `digits_trials.parquet`, which `record_digits.py` has made, holds the learning curves of real trials
 that lie densely in the search space of `search.yaml`. What a sampler proposes is moved to the nearest recorded point
@@ -322,7 +322,7 @@ def main() -> None:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=24)
-    parser.add_argument("--budget", type=int, default=400, help="training steps of all trials of a search together")
+    parser.add_argument("--budget", type=int, default=800, help="training steps of all trials of a search together")
     parser.add_argument("--picture", type=Path, default=Path("docs/search.png"))
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
