@@ -7,7 +7,10 @@ if [[ $# -ne 4 ]]; then
   exit 2
 fi
 file=$1 storage=$2 name=$3 address=$4
-if [[ -e "$storage/$name/config.yaml" ]]; then
+has_begun='import sys
+from sfd_sweep.storage import Folder
+sys.exit(not (Folder.open(sys.argv[1]) / sys.argv[2]).has("config.yaml"))'
+if python3 -c "$has_begun" "$storage" "$name"; then
   exec sfd-sweep resume "$name" --storage "$storage" --address "$address"
 fi
 exec sfd-sweep run "$file" --set "name=$name" --set "storage=$storage" --address "$address"

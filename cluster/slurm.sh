@@ -60,13 +60,17 @@ done
 
 sfd-sweep doctor "$file" --set "storage=$storage" --address "$ip:$port"
 
-# Five minutes before the time limit Slurm sends USR1: the sweep stops in order, and the job queues again to go on.
+# Five minutes before the time limit Slurm sends USR1: the sweep finishes its evaluations, but for three minutes at most
+# (trials go on from the ones before), and the job queues again to go on.
 "$here/go_on.sh" "$file" "$storage" "$name" "$ip:$port" &
 driver=$!
 limit() {
   trap '' USR1
   kill -TERM "$driver" 2> /dev/null || true
+  (sleep 180 && kill -TERM "$driver" 2> /dev/null) &
+  local impatience=$!
   wait "$driver" || true
+  kill "$impatience" 2> /dev/null || true
   scontrol requeue "$SLURM_JOB_ID"
   exit 0
 }

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pyarrow import fs
 
+from sfd_sweep.credentials import without_credentials
 from sfd_sweep.errors import UserError
 
 SCHEMES = {"s3": "s3", "gcs": "gs"}
@@ -61,15 +62,17 @@ class Folder:
         """
         location = os.fspath(location)
         check_location(location)
-        if "://" not in location:
-            location = Path(location).expanduser().resolve().as_uri()
         options = urlsplit(location).query
         try:
+            if "://" not in location:
+                location = Path(location).expanduser().resolve().as_uri()
             filesystem, path = fs.FileSystem.from_uri(_with_single_puts(location))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # the last of these for the home of a user unknown
             raise UserError(
                 f"cannot open {location!r}: {why_refused(error)}. Use a path, file://, s3:// or gs://."
             ) from error
+        if not path:
+            raise UserError(f"cannot open {location!r}: it names no bucket")
         return cls(filesystem, path, options)
 
     def __truediv__(self, name: str) -> "Folder":
@@ -197,10 +200,10 @@ def check_location(location: str) -> None:
     Raises:
         UserError: it holds credentials; the message does not.
     """
-    parts = urlsplit(location)
-    if parts.scheme and "@" in parts.netloc:
+    if without_credentials(location) != location:
+        scheme = location.partition("://")[0]
         raise UserError(
-            f"storage: the {parts.scheme}:// URI holds credentials, which would be kept and shown; give them by the "
+            f"storage: the {scheme}:// URI holds credentials, which would be kept and shown; give them by the "
             "environment instead (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), by a profile or the machine's role"
         )
 

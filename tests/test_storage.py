@@ -152,12 +152,21 @@ def test_an_object_is_put_under_its_own_name_and_no_other(store):
     assert set(store.objects()) - before == {"own/deep/x"}
 
 
-@pytest.mark.parametrize("location", ["s3://key:secret@bucket/x", "gs://key@bucket/x", "s3://key:sec%2Fret@bucket"])
+@pytest.mark.parametrize(
+    "location",
+    ["s3://key:secret@bucket/x", "gs://key@bucket/x", "s3://key:sec%2Fret@bucket", "s3://key:sec/ret@bucket/x"],
+)
 def test_a_uri_with_credentials_is_refused_without_showing_them(location):
     with pytest.raises(UserError, match="holds credentials") as raised:
         Folder.open(location)
     assert "key" not in str(raised.value).replace("_KEY", "").replace("keys", "")
     assert "sec" not in str(raised.value).replace("SECRET", "")
+
+
+@pytest.mark.parametrize("location", ["~nobody-of-that-name/x", "a\0b", "s3://", "s3:///x"])
+def test_a_location_that_is_none_is_refused_in_one_line(location):
+    with pytest.raises(UserError, match="cannot open"):
+        Folder.open(location)
 
 
 def test_why_an_object_store_refuses_is_said_in_one_line(store, monkeypatch):

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from sfd_sweep.cli.tables import bounds, console, pairs
 from sfd_sweep.config import Constraint, Objective, ReferenceKind, SearchSpace
+from sfd_sweep.credentials import without_credentials
 from sfd_sweep.datasets.finding import describe, describe_unlabelled
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.storage import below
-from sfd_sweep.tracking.store import resolve_uri, without_credentials
+from sfd_sweep.tracking.store import resolve_uri
 from sfd_sweep.trial.plan import MEGABYTE, Plan
 
 

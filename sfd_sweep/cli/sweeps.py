@@ -65,7 +65,7 @@ def resume(
     from sfd_sweep.sweep.run import resume as resume_sweep
 
     location = locate(name, storage=storage, uri=uri)
-    _watch(lambda observer: resume_sweep(location, address=address, observer=observer))
+    _watch(lambda observer: resume_sweep(location, uri=uri, address=address, observer=observer))
 
 
 def schema() -> None:

@@ -1,5 +1,6 @@
 """The search-space file: what it may say, how it is read, and the words for its mistakes."""
 
+from sfd_sweep.config.checks import REFERENCES
 from sfd_sweep.config.loading import dump_search_space, json_schema, load_search_space, parse_search_space
 from sfd_sweep.config.metrics import METRICS, NUDENET_PARTS, Goal, Metric, ReferenceKind, Scale, reported
 from sfd_sweep.config.parameters import (
@@ -11,6 +12,7 @@ from sfd_sweep.config.parameters import (
 )
 from sfd_sweep.config.search_space import (
     AshaScheduler,
+    Bound,
     Budget,
     Constraint,
     Evaluation,
@@ -32,7 +34,9 @@ from sfd_sweep.config.settings import Override, Settings
 __all__ = [
     "METRICS",
     "NUDENET_PARTS",
+    "REFERENCES",
     "AshaScheduler",
+    "Bound",
     "Budget",
     "CategoricalDistribution",
     "Constraint",

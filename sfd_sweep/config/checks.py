@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from sfd_sweep.config.search_space import Task
 
 
+REFERENCES = "references"
+"""A folder in a sweep's storage that all sweeps there share."""
+
+
+def reserved_name(name: str) -> Iterator[Mistake]:
+    """A sweep's folder cannot be that of the shared references."""
+    if name == REFERENCES:
+        yield Mistake(("name",), f"{name} is the folder where sweeps share their references; choose another name")
+
+
 def nothing_searched(parameters: Parameters) -> Iterator[Mistake]:
     """A sweep without a distribution would run the same trial again and again."""
     if not parameters.searched():

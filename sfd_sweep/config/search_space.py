@@ -1,7 +1,7 @@
 """The search-space file as typed, frozen objects: one `SearchSpace` is one sweep."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -14,6 +14,7 @@ from sfd_sweep.config.checks import (
     negative_prompt_without_effect,
     nothing_searched,
     repeated,
+    reserved_name,
     unconditional_sampler,
 )
 from sfd_sweep.config.metrics import METRICS, Goal, ReferenceKind, Scale
@@ -230,12 +231,26 @@ class Objective(_Section):
         return self
 
 
-class Constraint(_Section):
-    """A bound that a trial must keep to be feasible."""
+class Bound(_Section):
+    """A range of a metric."""
 
     metric: MetricName = Field(description="what is measured, of the metrics that an evaluation reports")
     min: float | None = Field(None, description="least value of a feasible trial; null: none")
     max: float | None = Field(None, description="greatest value of a feasible trial; null: none")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("a constraint needs `min` or `max`")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min ({self.min:g}) is above max ({self.max:g})")
+        refuse(_bound_mistakes(self))
+        return self
+
+
+class Constraint(Bound):
+    """A bound that a trial must keep to be feasible."""
+
     error: float = Field(
         0.0,
         ge=0,
@@ -243,12 +258,10 @@ class Constraint(_Section):
     )
 
     @model_validator(mode="after")
-    def _bounded(self) -> "Constraint":
-        if self.min is None and self.max is None:
-            raise ValueError("a constraint needs `min` or `max`")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min ({self.min:g}) is above max ({self.max:g})")
-        refuse(_bound_mistakes(self))
+    def _in_time(self) -> Self:
+        if METRICS[self.metric].final:
+            reason = f"{self.metric} is measured at the end, on the front alone: too late to bound a trial"
+            refuse([Mistake(("metric",), reason)])
         return self
 
 
@@ -269,17 +282,12 @@ def _objective_mistakes(objective: Objective) -> Iterator[Mistake]:
 _BETTER = {Goal.MINIMIZE: "low", Goal.MAXIMIZE: "high"}
 
 
-def _bound_mistakes(constraint: Constraint) -> Iterator[Mistake]:
-    if METRICS[constraint.metric].final:
-        yield Mistake(
-            ("metric",),
-            f"{constraint.metric} is measured at the end, on the front alone: too late to bound a trial",
-        )
-    greatest = 1.0 if METRICS[constraint.metric].scale is Scale.SHARE else float("inf")
+def _bound_mistakes(bound: Bound) -> Iterator[Mistake]:
+    greatest = 1.0 if METRICS[bound.metric].scale is Scale.SHARE else float("inf")
     kind = "a share, from 0 to 1" if greatest == 1 else "never below 0"
-    for side, bound in (("min", constraint.min), ("max", constraint.max)):
-        if bound is not None and not 0 <= bound <= greatest:
-            yield Mistake((side,), f"cannot be {bound:g}: {constraint.metric} is {kind}")
+    for side, value in (("min", bound.min), ("max", bound.max)):
+        if value is not None and not 0 <= value <= greatest:
+            yield Mistake((side,), f"cannot be {value:g}: {bound.metric} is {kind}")
 
 
 class Inception(_Section):
@@ -416,7 +424,7 @@ class SearchSpace(_Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "SearchSpace":
-        refuse(nothing_searched(self.parameters))
+        refuse([*reserved_name(self.name), *nothing_searched(self.parameters)])
         refuse(
             [
                 *gpu_hours_without_gpus(self.budget.gpu_hours, self.resources.gpus_per_worker),

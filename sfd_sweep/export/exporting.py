@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfd_sweep.config import REFERENCES
 from sfd_sweep.errors import UserError
 from sfd_sweep.export.checksums import write_checksums
 from sfd_sweep.export.contents import describe, lay_beside
@@ -19,7 +20,7 @@ from sfd_sweep.sweep.results import Choice, Results
 from sfd_sweep.tracking.models import log_generator, register
 from sfd_sweep.tracking.records import TrialRecord
 from sfd_sweep.tracking.store import Store, refusals_of
-from sfd_sweep.trial.layout import GENERATOR, REFERENCES, step_folder, trial_folder
+from sfd_sweep.trial.layout import GENERATOR, step_folder, trial_folder
 
 VERSION = "version."
 COMMIT = "mlflow.source.git.commit"

@@ -4,14 +4,14 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 
-from sfd_sweep.config import METRICS, Constraint, Objective, Scale
+from sfd_sweep.config import METRICS, Bound, Constraint, Objective, Scale
 
 AUGMENTATION = 0.05
 """Share of the weighted sum that is added to the largest term, so that a weakly dominated point never ties; the value
 is that of ParEGO (Knowles, IEEE Trans. Evol. Comput. 10(1), 2006)."""
 
 
-def violation(metrics: Mapping[str, float], constraints: Sequence[Constraint]) -> float:
+def violation(metrics: Mapping[str, float], constraints: Sequence[Bound]) -> float:
     """By how much the metrics break the constraints: 0 if they keep all of them, inf if one is not finite.
 
     The excess over every broken bound is measured on its metric's even scale (see `normalized_loss`) and added up.
@@ -71,7 +71,7 @@ def _worst(objective: Objective) -> float:
     return 1.0 - metric.best if metric.scale is Scale.SHARE else sys.float_info.max
 
 
-def _excess(value: float, constraint: Constraint) -> float:
+def _excess(value: float, constraint: Bound) -> float:
     if not math.isfinite(value):
         return math.inf
     scale = METRICS[constraint.metric].scale

@@ -43,6 +43,8 @@ class _Slot:
             was started again knows of no slot that had been closed before.
         failed_starts: worker groups since the last with a lab.
         ready_after: seconds from the broker's start to the first lab.
+        held_seconds: that worker groups before this one have held their CPUs and GPUs.
+        held_since: when this one began to, by `time.monotonic`.
     """
 
     is_open: bool = True
@@ -51,6 +53,21 @@ class _Slot:
     work: _Work | None = None
     failed_starts: int = 0
     ready_after: float | None = None
+    held_seconds: float = 0.0
+    held_since: float | None = None
+
+    def hold(self) -> None:
+        """A worker group of it is up."""
+        if self.is_open and self.held_since is None:
+            self.held_since = time.monotonic()
+
+    def let_go(self) -> None:
+        """Its worker group has ended, or is about to."""
+        self.held_seconds, self.held_since = self.held_so_far(), None
+
+    def held_so_far(self) -> float:
+        """Seconds, of all its worker groups."""
+        return self.held_seconds + (0.0 if self.held_since is None else time.monotonic() - self.held_since)
 
 
 class Broker:
@@ -102,6 +119,10 @@ class Broker:
 
     # Slots.
 
+    async def begun(self, index: int) -> None:
+        """A worker group of the slot is up, and about to load its lab."""
+        self._slots[index].hold()
+
     async def ready(self, index: int) -> None:
         """A worker group of the slot has its lab, for the first time or after the group before it died."""
         slot = await self._hear_of(index)
@@ -142,6 +163,7 @@ class Broker:
         slot = self._slots[index]
         slot.is_heard_of = False
         slot.lease = None
+        slot.let_go()
         if slot.work:
             self._count_crash(slot, slot.work, "its worker process died")
         if slot.work:
@@ -185,6 +207,10 @@ class Broker:
         """Seconds that the slots together have taken to be ready for the first time."""
         return sum(slot.ready_after or 0.0 for slot in self._slots)
 
+    async def held_seconds(self) -> float:
+        """Seconds for which the slots together have held their CPUs and GPUs, as far as this broker knows."""
+        return sum(slot.held_so_far() for slot in self._slots)
+
     async def finish(self) -> None:
         """Take no more commands. Slots do what they are at, and stay; who waits for anything else gets None."""
         self._closed = True
@@ -202,6 +228,7 @@ class Broker:
 
     async def _hear_of(self, index: int) -> _Slot:
         slot = self._slots[index]
+        slot.hold()
         if not slot.is_heard_of:
             slot.is_heard_of = True
             await self._announce()
@@ -226,6 +253,7 @@ class Broker:
     def _close(self, slot: _Slot) -> None:
         slot.is_open = False
         slot.lease = None
+        slot.let_go()
         if slot.work:
             self._settle(slot, slot.work, None)
 

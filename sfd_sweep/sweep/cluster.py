@@ -128,6 +128,13 @@ def _join(address: str, **runtime_environment: object) -> Any:
         )
     except (ConnectionError, ValueError) as error:
         raise _no_cluster(address, error) from error
+    except RuntimeError as error:
+        if "version" not in str(error).lower():
+            raise
+        raise UserError(
+            f"the Ray cluster at {address!r} runs other versions than this process: {' '.join(str(error).split())} "
+            "Install the same Ray and Python on both."
+        ) from error
 
 
 def _send_code(address: str) -> str | None:

@@ -10,12 +10,13 @@ from pathlib import Path
 import ray
 
 from sfd_sweep.config import SearchSpace
+from sfd_sweep.credentials import without_credentials
 from sfd_sweep.errors import UserError
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep import probes
 from sfd_sweep.sweep.cluster import Node, connected, is_shared, nodes, on_every, room_for, slot_count
 from sfd_sweep.sweep.worker import reason_of
-from sfd_sweep.tracking.store import SQLITE, Store, answers_strangers, resolve_uri, without_credentials
+from sfd_sweep.tracking.store import SQLITE, Store, answers_strangers, resolve_uri
 from sfd_sweep.trial.plan import make_plan
 
 CLIENT_PORT = 10001

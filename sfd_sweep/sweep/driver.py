@@ -84,8 +84,8 @@ class Driver:
         self._observer.phase("starting a slot" if slots == 1 else f"starting {slots} slots")
         scratch = self._sweep / "ray"
         scratch.delete()
-        self._progress.spending.start(slots)
         pool = SlotPool(self._space, self._sweep, self._build, slots, self._stop.request)
+        self._progress.spending.start(lambda: float(ray.get(pool.broker.held_seconds.remote())))
         try:
             self._train(pool, slots)
             self._judge(pool)

@@ -47,6 +47,11 @@ class _Segment:
         return self.end - self.first
 
 
+def has_lines(folder: Folder) -> bool:
+    """Whether a folder holds a journal with any line; half-written files are none."""
+    return any(_Segment.named(name) for name in folder.names())
+
+
 class Journal(BaseJournalBackend):
     """The lines of one study. Only one process at a time may have them open, so they are read from storage once.
 

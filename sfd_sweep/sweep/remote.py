@@ -16,10 +16,11 @@ from typing import Any
 import ray
 
 from sfd_sweep.config import SearchSpace
+from sfd_sweep.credentials import without_credentials
 from sfd_sweep.errors import Interrupted, UserError
 from sfd_sweep.sweep.cluster import connected_from_outside, nodes, only_on
 from sfd_sweep.sweep.package import PACKAGE
-from sfd_sweep.tracking.store import SQLITE, without_credentials
+from sfd_sweep.tracking.store import SQLITE
 
 FILE = "sweep.yaml"
 SECONDS_BETWEEN_LOOKS = 1.0

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from sfd_sweep import objectives
-from sfd_sweep.config import Constraint
+from sfd_sweep.config import Bound
 from sfd_sweep.config.mistakes import advice
 from sfd_sweep.errors import UserError
 from sfd_sweep.sweep.presence import as_it_is, record_as_it_is
@@ -166,7 +166,7 @@ class Results:
             f"({self._figures(chosen)}).",
         )
 
-    def _by_bounds(self, bounds: Sequence[Constraint]) -> Choice:
+    def _by_bounds(self, bounds: Sequence[Bound]) -> Choice:
         front, words = self.record.front, " and ".join(map(_in_words, bounds))
         excess = [objectives.violation(self._report(trial).metrics, bounds) for trial in front]
         kept = [trial for trial, beyond in zip(front, excess, strict=True) if beyond == 0]
@@ -183,12 +183,12 @@ class Results:
             f"{len(kept)} on the front with {words} ({self._figures(chosen)}).",
         )
 
-    def _bound(self, metric: str, side: Literal["max", "min"], value: float) -> Constraint:
+    def _bound(self, metric: str, side: Literal["max", "min"], value: float) -> Bound:
         known = sorted(self._report(self.record.front[0]).metrics)
         if metric not in known:
             raise UserError(f"{self._name} has no metric {metric!r}{advice(metric, known)}")
         try:
-            return Constraint.model_validate({"metric": metric, side: value})
+            return Bound.model_validate({"metric": metric, side: value})
         except ValidationError as error:
             raise UserError(f"{side} of {metric}: {error.errors()[0]['msg']}") from error
 
@@ -207,7 +207,7 @@ class Results:
         return f"{values} on {samples} samples"
 
 
-def _in_words(bound: Constraint) -> str:
+def _in_words(bound: Bound) -> str:
     return (
         f"{bound.metric} at most {bound.max:g}" if bound.max is not None else f"{bound.metric} at least {bound.min:g}"
     )

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.config.loading import dump_search_space, parse_search_space
+from sfd_sweep.credentials import without_credentials
 from sfd_sweep.errors import UserError
 from sfd_sweep.storage import Folder, reaching
 from sfd_sweep.sweep.cluster import connected, is_shared, nodes, room_for, slot_count
-from sfd_sweep.sweep.driver import Driver, is_finished
+from sfd_sweep.sweep.driver import Driver, is_finished, is_trained, judgements
 from sfd_sweep.sweep.earlier import find_warm_start
 from sfd_sweep.sweep.lab import Build, build_trial_room
 from sfd_sweep.sweep.lock import LOCK, one_driver
 from sfd_sweep.sweep.observer import Observer, Outcome, Recorder
 from sfd_sweep.sweep.study import SweepStudy, begin_study, is_begun
 from sfd_sweep.tracking.recorder import Recorder as MlflowRecorder
-from sfd_sweep.tracking.store import check_answers, without_credentials
+from sfd_sweep.tracking.store import check_answers
 from sfd_sweep.trial.plan import make_plan
 
 CONFIG = "config.yaml"
@@ -60,7 +61,7 @@ def run(
             may_write = stack.enter_context(one_driver(sweep))
             _check_is_new(space, sweep)
         with _nothing_left_of(sweep, storage_is_new):
-            slots = _joined(stack, space, address, observer)
+            slots = _joined(stack, space, address, observer, space.budget.trials)
             sweep.write(CONFIG, config.encode())
             begin_study(space, sweep, warm_start, may_write)
             recorder = open_recorder(space, sweep, config, resume=False)
@@ -72,6 +73,7 @@ def run(
 def resume(
     location: str | Path,
     *,
+    uri: str | None = None,
     address: str | None = None,
     observer: Observer | None = None,
     build: Build = build_trial_room,
@@ -81,6 +83,7 @@ def resume(
 
     Args:
         location: the sweep's folder, by its path or URI.
+        uri: of the tracking store that has its record, in place of the one that its file names.
 
     See `run` for the rest.
 
@@ -94,6 +97,8 @@ def resume(
             raise UserError(f"{sweep}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows what there is")
         text = sweep.read(CONFIG).decode()
     space = parse_search_space(text, f"{sweep}/{CONFIG}")
+    if uri is not None:
+        space = space.model_copy(update={"tracking": space.tracking.model_copy(update={"uri": uri})})
     plan = make_plan(space)
     with ExitStack() as stack:
         with reaching(sweep):
@@ -101,14 +106,24 @@ def resume(
         study = _study_of(space, sweep, may_write)
         slots = 0
         if not is_finished(space, study):
-            slots = _joined(stack, space, address, observer)
+            slots = _joined(stack, space, address, observer, _left(space, study))
         recorder = open_recorder(space, sweep, text, resume=True)
         driver = Driver(space, sweep, study, recorder, observer, build)
         return driver.run(slots, began, plan.weights_in_words(slots))
 
 
-def _joined(stack: ExitStack, space: SearchSpace, address: str | None, observer: Observer) -> int:
+def _left(space: SearchSpace, study: SweepStudy) -> int | None:
+    """How many trials are still to be trained, or else judged, as far as that is limited."""
+    if is_trained(space, study):
+        return len(judgements(space, study))
+    return None if space.budget.trials is None else space.budget.trials - study.ended()
+
+
+def _joined(stack: ExitStack, space: SearchSpace, address: str | None, observer: Observer, trials: int | None) -> int:
     """Join the cluster until the stack is closed.
+
+    Args:
+        trials: that are to be worked on; None if nobody knows.
 
     Returns:
         How many slots the sweep gets there.
@@ -116,7 +131,7 @@ def _joined(stack: ExitStack, space: SearchSpace, address: str | None, observer:
     if sent := stack.enter_context(connected(address)):
         observer.note(sent)
     cluster = nodes()
-    slots = slot_count(space.resources, space.budget.trials, cluster, grows=is_shared(address))
+    slots = slot_count(space.resources, trials, cluster, grows=is_shared(address))
     room = room_for(space.resources, cluster)
     if slots > room:
         observer.note(f"the cluster has room for {room} of {slots} slots now; the others wait for machines to join it")

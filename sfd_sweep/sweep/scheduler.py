@@ -1,7 +1,7 @@
 """Who goes on: the search-space file's scheduler as one of Tune's."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
@@ -13,7 +13,27 @@ from sfd_sweep.sweep.trainable import standing
 from sfd_sweep.trial.report import Report, TrialState
 
 
-class MultiObjectiveAsha(FIFOScheduler):
+class _GoesOn(TrialScheduler):
+    """What a trial has reported in an earlier part of the sweep is entered where it belongs, and not decided on again:
+    it has been let through, whoever has come since."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.earlier: dict[int, list[dict[str, Any]]] = {}
+        """Results of trials that are still to go on, by number."""
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """A trial is there; it may have been there in an earlier part of the sweep."""
+        super().on_trial_add(tune_controller, trial)
+        for result in self.earlier.pop(trial.config.get("number"), []):
+            self.on_trial_result(tune_controller, trial, result)
+
+
+class _CombinedScoreAsha(_GoesOn, ASHAScheduler):
+    """Tune's own, on the combined score."""
+
+
+class MultiObjectiveAsha(_GoesOn, FIFOScheduler):
     """Tune's side of multi-objective successive halving, which decides on a trial's `report`."""
 
     def __init__(self, halving: MultiObjectiveHalving) -> None:
@@ -43,10 +63,9 @@ def make_scheduler(space: SearchSpace) -> TrialScheduler:
             return FIFOScheduler()
 
 
-def _combined_score_asha(space: SearchSpace, chosen: AshaScheduler) -> ASHAScheduler:
-    """Tune's own, on the combined score."""
+def _combined_score_asha(space: SearchSpace, chosen: AshaScheduler) -> _CombinedScoreAsha:
     grace, *_ = *chosen.rungs(space.trial.milestones()), space.trial.steps
-    return ASHAScheduler(
+    return _CombinedScoreAsha(
         time_attr="step",
         metric="score",
         mode="min",
@@ -70,17 +89,18 @@ class PastTrial:
     """A trial of an earlier part of the sweep, as far as a scheduler looks at it."""
 
     trial_id: str
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def recall(scheduler: TrialScheduler, space: SearchSpace, trials: Sequence[StudyTrial]) -> None:
-    """Let a new scheduler see the trials that have ended already, so that it knows how good others were.
-
-    A trial that is still running shows its reports itself when it goes on.
-    """
+    """Let a new scheduler see what trials have reported already, so that it knows how good others were."""
     for trial in trials:
-        if trial.state is not TrialState.RUNNING and trial.reports:
+        standings = [standing(reported.report, space) for reported in trial.reports]
+        if trial.state is TrialState.RUNNING:
+            if isinstance(scheduler, _GoesOn):
+                scheduler.earlier[trial.number] = standings
+        elif standings:
             past = PastTrial(f"past-{trial.number}")
-            standings = [standing(reported.report, space) for reported in trial.reports]
             scheduler.on_trial_add(None, past)
             for result in standings:
                 scheduler.on_trial_result(None, past, result)

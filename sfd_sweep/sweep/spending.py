@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 
 from sfd_sweep.config import Budget, SearchSpace
 from sfd_sweep.sweep.study import SweepStudy
@@ -15,12 +16,17 @@ class Spending:
         self._budget = space.budget
         self._resources = space.resources
         self._study = study
-        self._slots = 0
         self._began: float | None = None
+        self._held_seconds = 0.0
+        self._held_last = 0.0
 
-    def start(self, slots: int) -> None:
-        """From now on so many slots are at work, or starting."""
-        self._slots = slots
+    def start(self, held_seconds: Callable[[], float]) -> None:
+        """From now on slots are at work, or starting.
+
+        Args:
+            held_seconds: for how long they have held their GPUs so far, together; it may begin anew from 0.
+        """
+        self._ask_held_seconds = held_seconds
         self._began = time.monotonic()
         self._study.begin_spending()
 
@@ -28,8 +34,14 @@ class Spending:
         """Write into the study what has been spent so far, so that it is known after a driver that was killed."""
         if self._began is not None:
             hours = (time.monotonic() - self._began) / 3600
-            gpus = self._slots * self._resources.workers_per_slot * self._resources.gpus_per_worker
-            self._study.spend(Spent(hours, hours * gpus))
+            gpus = self._resources.workers_per_slot * self._resources.gpus_per_worker
+            self._study.spend(Spent(hours, self._held_hours() * gpus if gpus else 0.0))
+
+    def _held_hours(self) -> float:
+        now = self._ask_held_seconds()
+        self._held_seconds += now - self._held_last if now >= self._held_last else now
+        self._held_last = now
+        return self._held_seconds / 3600
 
     def used_up(self) -> str | None:
         """The limit of the budget that is reached, in words; None if another trial may begin."""

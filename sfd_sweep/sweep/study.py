@@ -24,7 +24,7 @@ from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.objectives import violation
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.earlier import WarmStart
-from sfd_sweep.sweep.journal import Journal
+from sfd_sweep.sweep.journal import Journal, has_lines
 from sfd_sweep.sweep.samplers import first_generation, make_sampler, suggest
 from sfd_sweep.tracking.distributions import to_optuna
 from sfd_sweep.tracking.records import Spent
@@ -92,7 +92,7 @@ class StudyTrial:
 
 def is_begun(sweep: Folder) -> bool:
     """Whether a sweep has its study."""
-    return bool((sweep / STUDY).names())
+    return has_lines(sweep / STUDY)
 
 
 def begin_study(
@@ -191,7 +191,7 @@ class SweepStudy:
         Returns:
             Whether it is new.
         """
-        key = f"{_REPORT}{report.step:06d}"
+        key = _report_key(report.step)
         trial = self._running[number]
         if key in trial.user_attrs:
             return False
@@ -317,7 +317,8 @@ class SweepStudy:
 
     def _parse(self, trial: FrozenTrial) -> StudyTrial:
         attributes = trial.user_attrs
-        reports = [attributes[key] for key in sorted(attributes) if key.startswith(_REPORT)]
+        steps = sorted(int(key.removeprefix(_REPORT)) for key in attributes if key.startswith(_REPORT))
+        reports = [attributes[_report_key(step)] for step in steps]
         return StudyTrial(
             number=attributes[_NUMBER],
             state=_STATES[trial.state],
@@ -326,6 +327,10 @@ class SweepStudy:
             reports=tuple(Reported(Report(**kept["report"]), kept["waiting_seconds"]) for kept in reports),
             reason=attributes.get(_REASON),
         )
+
+
+def _report_key(step: int) -> str:
+    return f"{_REPORT}{step:06d}"
 
 
 def _open(space: SearchSpace, journal: Journal) -> optuna.Study:

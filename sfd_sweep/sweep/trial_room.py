@@ -2,9 +2,9 @@
 
 import torch
 
-from sfd_sweep.config import SearchSpace, Settings
+from sfd_sweep.config import REFERENCES, SearchSpace, Settings
 from sfd_sweep.storage import Folder
-from sfd_sweep.trial.layout import REFERENCES, trial_folder
+from sfd_sweep.trial.layout import trial_folder
 from sfd_sweep.trial.plan import make_plan
 from sfd_sweep.trial.report import Report
 from sfd_sweep.trial.trial import Trial, judge

@@ -6,6 +6,7 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_USER
 from PIL import Image
 
 from sfd_sweep.config import SearchSpace, Settings
+from sfd_sweep.credentials import without_credentials
 from sfd_sweep.errors import UserError
 from sfd_sweep.objectives import combined_score
 from sfd_sweep.storage import Folder
@@ -39,7 +41,7 @@ from sfd_sweep.tracking.schema import (
     sweep_metrics,
     to_text,
 )
-from sfd_sweep.tracking.store import Store, without_credentials
+from sfd_sweep.tracking.store import Store
 from sfd_sweep.trial.layout import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -109,9 +111,15 @@ class SweepRuns:
                 f"a sweep named {space.name!r} is already in MLflow at {store.place}: `sfd-sweep resume {space.name}` "
                 "goes on with it; a new one needs another name (`--set name=…`)"
             )
-        trials = store.trial_runs(sweep) if sweep else []
-        runs = cls(store, space, sweep_folder, sweep or _create_sweep_run(store, space, sweep_folder.uri), trials)
-        runs._describe(config_yaml)
+        if sweep:
+            runs = cls(store, space, sweep_folder, sweep, store.trial_runs(sweep))
+            runs._describe(config_yaml)
+            return runs
+        runs = cls(store, space, sweep_folder, _create_sweep_run(store, space, sweep_folder.uri), ())
+        with ExitStack() as undo:
+            undo.callback(store.client.delete_run, runs.sweep_id)
+            runs._describe(config_yaml)
+            undo.pop_all()
         return runs
 
     def look_again(self) -> None:

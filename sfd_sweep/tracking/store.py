@@ -1,7 +1,6 @@
 """Reaching the MLflow store: where it is, whether it answers, and what is in it."""
 
 import os
-import re
 import socket
 import sqlite3
 import ssl
@@ -24,18 +23,13 @@ from PIL import UnidentifiedImageError
 from requests.exceptions import HTTPError as RequestRefused
 from sqlalchemy.exc import SQLAlchemyError
 
+from sfd_sweep.credentials import without_credentials
 from sfd_sweep.errors import UserError
 from sfd_sweep.tracking.schema import SWEEP_KIND, Tag
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 SQLITE = "sqlite:///"
 ANSWER_SECONDS = 5.0
-
-
-def without_credentials(text: str) -> str:
-    """The text with `user:password@` and secret arguments removed from every URI in it."""
-    text = re.sub(r"://[^/\s'\"]*@", "://", text)
-    return re.sub(r"([?&]\w*(?:password|passwd|secret|token|access_key|sig)\w*=)[^&\s'\"]+", r"\1…", text, flags=re.I)
 
 
 def resolve_uri(uri: str | None) -> str:

@@ -8,7 +8,6 @@ GRID = "grid.png"
 GENERATOR = "generator"
 TRAINING_STATE = "training.safetensors"
 TRIALS = "trials"
-REFERENCES = "references"  # beside the sweep's folder: sweeps share them
 
 
 def trial_folder(sweep: Folder, number: int) -> Folder:

@@ -176,6 +176,7 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("tracking.uri=3", "tracking.uri: must be text, not 3"),
         ("name=a b", "name: must be letters, digits, dots, dashes and underscores, beginning with a letter or digit, "
          'not "a b"'),
+        ("name=references", "name: references is the folder where sweeps share their references; choose another name"),
         ("name=../up", "name: must be letters, digits, dots, dashes and underscores, beginning with a letter or digit, "
          'not "../up"'),
         ("resources.slots=0", "resources.slots: must be auto or above 0, not 0"),

@@ -11,6 +11,7 @@ import pytest
 from concept_cases import concept_space, save_tiny_teacher
 from ruamel.yaml import YAML
 
+from sfd_sweep.config import REFERENCES
 from sfd_sweep.config.loading import dump_search_space
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
@@ -21,7 +22,7 @@ from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.results import Results
 from sfd_sweep.tracking.recorder import Recorder
 from sfd_sweep.tracking.records import SweepState
-from sfd_sweep.trial.layout import REFERENCES, trial_folder
+from sfd_sweep.trial.layout import trial_folder
 from sfd_sweep.trial.plan import make_plan
 from sfd_sweep.trial.report import TrialState
 from sfd_sweep.trial.trial import Trial, judge

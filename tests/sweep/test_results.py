@@ -218,3 +218,11 @@ def test_members_are_compared_by_final_figures_once_all_have_some() -> None:
     assert (half.trial.number, SAMPLES in half.why) == (1, True)
     whole = results(trial(0, first, final=finals[0]), trial(1, second, final=finals[1])).select(best_score=True)
     assert (whole.trial.number, "on 10,000 retained" in whole.why) == (0, True)
+
+
+def test_what_is_measured_at_the_end_alone_bounds_a_choice() -> None:
+    finals = [report(1.0, 0.97, samples=10000), report(1.5, 0.99, samples=10000)]
+    for final, figure in zip(finals, (0.02, 0.01), strict=True):
+        final.metrics["kid"] = figure
+    members = results(*(trial(number, final, final=final) for number, final in enumerate(finals)))
+    assert members.select(max={"kid": 0.015}).trial.number == 1

@@ -46,15 +46,18 @@ def test_the_limit_that_is_reached_first_counts(limits: dict[str, float], reache
     assert Budget.model_validate(limits).used_up(trials=3, hours=2.0, gpu_hours=16.0) == reached
 
 
-def test_gpu_hours_are_hours_times_the_gpus_that_the_slots_hold(tmp_path: Path, clock: list[float]) -> None:
+def test_gpu_hours_are_those_for_which_slots_have_held_gpus(tmp_path: Path, clock: list[float]) -> None:
     space = make_space(tmp_path, "budget={hours: 3, gpu_hours: 4}", *ON_GPUS)
     study = SweepStudy(space, Folder.open(tmp_path))
     spending = Spending(space, study)
-    spending.start(slots=3)
+    held = iter([2.5 * 3600, 0.5 * 3600, 1.5 * 3600])  # of three slots, one of which waits; then it is counted anew
+    spending.start(lambda: next(held))
     clock[0] += 1
     assert spending.used_up() is None
-    assert study.spent() == Spent(1.0, 3.0)
+    assert study.spent() == Spent(1.0, 2.5)
     clock[0] += 0.5
+    assert spending.used_up() is None
+    assert study.spent() == Spent(1.5, 3.0)
     assert spending.used_up() == "4 GPU-hours"
 
 
@@ -64,13 +67,13 @@ def test_what_earlier_parts_have_spent_counts_and_the_time_between_them_does_not
     space = make_space(tmp_path, "budget={hours: 3}")
     for _ in range(2):
         spending = Spending(space, SweepStudy(space, Folder.open(tmp_path)))
-        spending.start(slots=1)
+        spending.start(lambda: 0.0)
         clock[0] += 1
         spending.keep()
         clock[0] += 50  # no driver
     study = SweepStudy(space, Folder.open(tmp_path))
     spending = Spending(space, study)
-    spending.start(slots=1)
+    spending.start(lambda: 0.0)
     assert spending.used_up() is None
     assert study.spent() == Spent(2.0, 0.0)
     clock[0] += 1
@@ -82,7 +85,7 @@ def test_when_time_is_up_running_trials_are_still_handed_out_but_no_new_one(tmp_
     SweepStudy(space, Folder.open(tmp_path)).ask()
     study = SweepStudy(space, Folder.open(tmp_path))
     spending = Spending(space, study)
-    spending.start(slots=1)
+    spending.start(lambda: 0.0)
     clock[0] += 2
     searcher, said = search(study, spending)
     assert searcher.suggest("a")["number"] == 0

@@ -285,3 +285,24 @@ async def test_a_slot_that_gives_up_for_all_closes_all_and_says_why() -> None:
     assert [await broker.next_order(slot, 0) for slot in (0, 1)] == [Close(), Close()]
     assert await broker.fault() is fault
     assert not asked.done()  # the driver is to hear of the fault before any trial ends
+
+
+@in_loop
+async def test_slots_hold_their_gpus_while_their_workers_are_up() -> None:
+    broker = Broker(3)
+    hours = [0.0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sfd_sweep.sweep.broker.time.monotonic", lambda: hours[0])
+        await broker.begun(0)  # slot 1 comes later, and slot 2 never, as no machine has room
+        hours[0] += 10
+        await broker.ready(0)
+        await broker.begun(1)
+        hours[0] += 10
+        assert await broker.held_seconds() == 30
+        await broker.lost(1)
+        hours[0] += 5
+        assert await broker.held_seconds() == 35
+        await broker.begun(1)
+        await broker.release(0, wanted=1)  # closes slots 2 and 1, which have not been heard of
+        hours[0] += 5
+        assert await broker.held_seconds() == 40

@@ -76,3 +76,13 @@ def test_where_machines_may_join_a_number_of_slots_is_taken_at_its_word() -> Non
 
 def test_a_cluster_of_others_may_grow_and_one_of_our_own_does_not() -> None:
     assert [is_shared(address) for address in (None, "local", "auto", "10.0.0.1:6379")] == [False, False, True, True]
+
+
+def test_a_cluster_of_another_version_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.60.0\nThis process has 2.59.0.")
+
+    monkeypatch.setattr("ray.init", refuse)
+    with pytest.raises(UserError, match=r"at 'auto' runs other versions than this process: .* Ray: 2.60.0 This"):  # noqa: SIM117
+        with connected("auto"):
+            pass

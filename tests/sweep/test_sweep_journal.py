@@ -12,7 +12,7 @@ from stub_lab import make_space
 from sfd_sweep.errors import SweepFailed, UserError
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep import journal as module
-from sfd_sweep.sweep.journal import Journal
+from sfd_sweep.sweep.journal import Journal, has_lines
 from sfd_sweep.sweep.study import SweepStudy
 
 
@@ -153,3 +153,10 @@ def test_a_study_comes_back_from_where_it_was_put(folder: Folder, tmp_path: Path
     again = SweepStudy(space, folder.parent)
     assert again.running() == [second]
     assert again.trials() == study.trials()
+
+
+def test_a_half_written_file_is_no_journal(folder: Folder) -> None:
+    folder.write("00000000-00000003.jsonl.1a2b.part", b"{")
+    assert not has_lines(folder)
+    Journal(folder, lambda: None).append_logs([{"op": 0}])
+    assert has_lines(folder)

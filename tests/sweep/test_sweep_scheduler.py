@@ -119,3 +119,23 @@ def test_a_resumed_sweep_decides_as_if_it_had_never_stopped(scheduler: str, tmp_
     for distance in (0.5, 1.4, 1.6, 3.5):
         decisions = [decide(scheduler, space, f"new {distance}", distance) for scheduler in (resumed, uninterrupted)]
         assert decisions[0] == decisions[1]
+
+
+@pytest.mark.parametrize("scheduler", [ASHA, MO_ASHA])
+def test_a_trial_that_goes_on_is_not_stopped_at_a_rung_that_it_has_passed(scheduler: str, tmp_path: Path) -> None:
+    space = make_space(tmp_path, scheduler)
+    study = SweepStudy(space, Folder.open(tmp_path))
+    first = study.ask()
+    for step in (2, 4):
+        study.report(first, report(step, 3.0), 0.0)
+    for distance in (1.0, 2.0, 1.5, 2.5):
+        number = study.ask()
+        study.report(number, report(2, distance), 0.0)
+        study.end(number)
+    resumed = make_scheduler(space)
+    recall(resumed, space, study.trials())
+    again = PastTrial("as Tune calls it now", {"number": first})
+    resumed.on_trial_add(None, again)
+    decisions = [resumed.on_trial_result(None, again, standing(report(step, 3.0), space)) for step in (2, 4)]
+    assert decisions == ["CONTINUE", "CONTINUE"]
+    assert decide(resumed, space, "worse", 9.0) == "STOP"  # the first is ranked with, nevertheless

@@ -13,7 +13,7 @@ from stub_lab import figures, make_space
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import SweepFailed
 from sfd_sweep.storage import Folder
-from sfd_sweep.sweep.study import STUDY, SweepStudy
+from sfd_sweep.sweep.study import STUDY, SweepStudy, is_begun
 from sfd_sweep.trial.report import Report, TrialState
 
 SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "qmc", "random")
@@ -226,3 +226,23 @@ def test_nothing_is_written_for_a_sweep_that_is_lost(space: SearchSpace, tmp_pat
     with pytest.raises(SweepFailed, match="another driver"):
         study.judge(number, report_at(study, number, 6))
     assert SweepStudy(space, Folder.open(tmp_path)).finals() == {}
+
+
+def test_reports_are_in_the_order_of_their_steps_however_many_digits_these_have(tmp_path: Path) -> None:
+    space = make_space(tmp_path, "trial.steps=1000000", "trial.evaluate_every=500000")
+    study = SweepStudy(space, Folder.open(tmp_path))
+    number = study.ask()
+    for step in (500_000, 1_000_000):
+        study.report(number, Report(step, figures(study.trial(number).settings, 6), {}, {}, {}), 0.0)
+    assert [reported.report.step for reported in study.trial(number).reports] == [500_000, 1_000_000]
+    study.end(number)
+    assert study.trial(number).state is TrialState.COMPLETE
+
+
+def test_a_study_whose_first_file_was_left_half_written_is_begun_anew(tmp_path: Path) -> None:
+    space = make_space(tmp_path, "search.first=[{generator_lr: 1.0e-4}]")
+    sweep = Folder.open(tmp_path)
+    (sweep / STUDY).write("00000000-00000003.jsonl.1a2b.part", b"{")
+    assert not is_begun(sweep)
+    study = SweepStudy(space, sweep)
+    assert study.trial(study.ask()).searched["generator_lr"] == 1e-4

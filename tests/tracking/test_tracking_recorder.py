@@ -345,3 +345,18 @@ def test_passwords_are_nowhere_in_the_store(tracking_uri: str, tmp_path: Path) -
     texts = [path.read_bytes() for path in (tmp_path / "mlruns").rglob("*") if path.is_file()]
     assert len(texts) > 5
     assert not any(b"hunter2" in text for text in texts)
+
+
+def test_nothing_is_left_of_a_sweep_whose_record_cannot_be_begun(
+    space: SearchSpace, tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no access to the artifacts")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sfd_sweep.tracking.runs.SweepRuns.log_files", refuse)
+        with pytest.raises(UserError, match="no access to the artifacts"):
+            open_recorder(space, tmp_path)
+    assert list_sweeps(tracking_uri) == []
+    open_recorder(space, tmp_path).close(SweepState.COMPLETE)
+    assert [sweep.name for sweep in list_sweeps(tracking_uri)] == ["small"]

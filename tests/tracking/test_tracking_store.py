@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from sfd_sweep.credentials import without_credentials
 from sfd_sweep.errors import UserError
 from sfd_sweep.tracking import store
 from sfd_sweep.tracking.reader import list_sweeps
-from sfd_sweep.tracking.store import Store, resolve_uri, without_credentials
+from sfd_sweep.tracking.store import Store, resolve_uri
 
 
 def refusal(uri: str, *, create: bool = True) -> str:
@@ -110,6 +111,8 @@ def test_the_file_rules_over_the_environment_and_that_over_the_working_folder(
     [
         ("http://user:word@host:5000/x", "http://host:5000/x"),
         ("uri: s3://key:se:cr@et@bucket/runs # a@b", "uri: s3://bucket/runs # a@b"),
+        ("'postgresql://me:pa/ss@word@db:5432/mlflow'", "'postgresql://db:5432/mlflow'"),
+        ("http://host:5000/a@b and s3://host:9000", "http://host:5000/a@b and s3://host:9000"),
         ("postgresql://host/db?user=me&password=word&x=1", "postgresql://host/db?user=me&password=…&x=1"),
         ("https://host/x?sig=abc", "https://host/x?sig=…"),
         ("someone@example.org and http://host/a@b", "someone@example.org and http://host/a@b"),
