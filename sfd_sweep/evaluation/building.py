@@ -21,6 +21,7 @@ from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.evaluation.inception import Inception
 from sfd_sweep.evaluation.reference_images import PromptReference, RealImages, ReferenceImages, TeacherImages
+from sfd_sweep.evaluation.references import remembered
 from sfd_sweep.storage import Folder
 
 LOOKED_AT = 100
@@ -90,8 +91,13 @@ def _judge_of_prompts(
     return classifier, replace(conditions, called=_called(evaluation, conditions, classifier))
 
 
-def check_concept_is_seen(evaluator: Evaluator, teacher: ScoreModel, evaluation: Evaluation) -> float:
+def check_concept_is_seen(
+    evaluator: Evaluator, teacher: ScoreModel, evaluation: Evaluation, cache: Folder | None = None
+) -> float:
     """Whether the judge sees the concept in what the teacher makes of it; if it does not, its figures say nothing.
+
+    Args:
+        cache: where the answer is kept; None asks again each time.
 
     Returns:
         The share of the teacher's images of forgotten prompts that are called forgotten.
@@ -102,7 +108,9 @@ def check_concept_is_seen(evaluator: Evaluator, teacher: ScoreModel, evaluation:
     conditions = evaluator.conditions
     recipe = evaluation.teacher_samples
     images = TeacherImages(teacher, conditions.names, recipe, samples=LOOKED_AT, of=1, seed=evaluation.seed)
-    seen = evaluator.seen_in(images)
+    called = sorted(evaluator.conditions.forgotten_classes)
+    what = f"seen {evaluator.classifier.content_hash()} {called} {images.content_hash(conditions.forget)}"
+    seen = remembered(cache, what, lambda: evaluator.seen_in(images))
     if seen < LEAST_SEEN:
         raise UserError(
             f"{evaluator.classifier.name} sees {conditions.subjects[conditions.forget[0]]!r} in {seen:.0%} of "

@@ -101,7 +101,7 @@ class Evaluator:
         self._judge = Judge(classifier, reference.levels, self.device, inception)
         self._clip_score = clip_score
         self._reference_kind = reference.kind
-        self._references = References(self._judge, reference, conditions.names, cache)
+        self._references = References(self._judge, reference, conditions.names, cache, batch_size)
         self._seed = seed
         self._batch_size = batch_size
 
@@ -164,6 +164,8 @@ class Evaluator:
         rows = [self._row(label, row) for label, row in zip(shown, images.split(columns), strict=True)]
         return sample_grid(rows, scale=max(1, GRID_TILE // images.shape[-1]))
 
+    @torch.no_grad()
+    @float32_products(in_tf32=False)
     def seen_in(self, images: ReferenceImages) -> float:
         """The share of some images of forgotten conditions that the classifier calls forgotten.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sfd_sweep.config import ReferenceKind, TeacherSamples
 from sfd_sweep.datasets.images import LabeledImages
-from sfd_sweep.diffusion.sampling import sample_ddim
+from sfd_sweep.diffusion.sampling import GRID, denoise_ddim, draw_noise
 from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.evaluation.conditions import spread
 
@@ -74,6 +74,10 @@ class RealImages:
         return self._images.of_classes(classes).batches(size)
 
 
+NOISE_BLOCK = 500
+"""Samples whose noise is drawn at once, however few of them are made at a time."""
+
+
 class TeacherImages:
     """The teacher's own samples as reference. They are made anew whenever they are asked for, always the same.
 
@@ -107,7 +111,7 @@ class TeacherImages:
     def content_hash(self, conditions: Sequence[int]) -> str:
         """A hash of the teacher's weights, of its schedule, of what it is asked for, and of how it is sampled."""
         content = hashlib.sha256(
-            f"{self._recipe.model_dump_json()} {self._teacher.prediction_type} {self._key(conditions)} "
+            f"{self._recipe.model_dump_json()} {GRID} {self._teacher.prediction_type} {self._key(conditions)} "
             f"{self.count(conditions)}".encode()
         )
         weights = [*self._teacher.state_dict().values(), self._teacher.schedule.alphas]
@@ -118,14 +122,15 @@ class TeacherImages:
         return content.hexdigest()
 
     def batches(self, conditions: Sequence[int], size: int) -> Iterator[Tensor]:
-        """The samples, the conditions in turn."""
+        """The samples, the conditions in turn; the same, whatever the size."""
         device = self._teacher.device
         seed = hashlib.sha256(self._key(conditions).encode()).digest()[:7]
         stream = torch.Generator(device).manual_seed(int.from_bytes(seed))
-        for c in torch.tensor(self._drawn(conditions), device=device).split(size):
-            yield sample_ddim(
-                self._teacher, c, stream, steps=self._recipe.steps, guidance_scale=self._recipe.guidance_scale
-            )
+        recipe = self._recipe
+        for block in torch.tensor(self._drawn(conditions), device=device).split(NOISE_BLOCK):
+            noise = draw_noise(self._teacher, len(block), stream)
+            for c, x_t in zip(block.split(size), noise.split(size), strict=True):
+                yield denoise_ddim(self._teacher, c, x_t, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
 
     def _drawn(self, conditions: Sequence[int]) -> list[int]:
         share = max(2, ceil(self._samples / self._of)) * len(conditions)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ from sfd_sweep.evaluation.judge import Extractor, Judge
 from sfd_sweep.evaluation.reference_images import ReferenceImages
 from sfd_sweep.storage import Folder
 
-BATCH_SIZE = 500
 KEPT = 10_000
 """Features that are kept one by one, drawn evenly: what kernel distance, precision and recall are measured on."""
 
@@ -59,13 +59,22 @@ class References:
         images: of all classes.
         class_names: by index.
         cache: the folder that statistics are kept in between processes; None keeps them in this one alone.
+        batch_size: the most images that are made or looked at at a time.
     """
 
-    def __init__(self, judge: Judge, images: ReferenceImages, class_names: Sequence[str], cache: Folder | None) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        images: ReferenceImages,
+        class_names: Sequence[str],
+        cache: Folder | None,
+        batch_size: int = 500,
+    ) -> None:
         self._judge = judge
         self._images = images
         self._class_names = class_names
         self._cache = cache
+        self._batch_size = batch_size
         self._known: dict[tuple[str, tuple[int, ...]], Reference] = {}
 
     def of_classes(self, extractor: Extractor, classes: Sequence[int]) -> Reference:
@@ -96,7 +105,8 @@ class References:
 
     @torch.no_grad()
     def _compute(self, extractor: Extractor, group: tuple[int, ...]) -> Reference:
-        features = [extractor.features(self._judge.seen(batch)) for batch in self._images.batches(group, BATCH_SIZE)]
+        batches = self._images.batches(group, self._batch_size)
+        features = [extractor.features(self._judge.seen(batch)) for batch in batches]
         return Reference(Statistics.over(features), evenly_drawn(torch.cat(features)).float().cpu())
 
     def _checked(self, reference: Reference, group: tuple[int, ...]) -> Reference:
@@ -117,6 +127,24 @@ def evenly_drawn(features: Tensor) -> Tensor:
     """At most 10,000 of the features (n, d), every one with the same chance, always the same ones."""
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
     return features[order[:KEPT].to(features.device)]
+
+
+def remembered(cache: Folder | None, what: str, compute: Callable[[], float]) -> float:
+    """A figure that sweeps share like references, computed where it is not known yet.
+
+    Args:
+        what: everything that it depends on.
+    """
+    if cache is None:
+        return compute()
+    key = hashlib.sha256(what.encode()).hexdigest()
+    with _alone(cache, key):
+        try:
+            return float(json.loads(cache.read(f"{key}.json")))
+        except (FileNotFoundError, ValueError, TypeError):
+            figure = compute()
+            cache.write(f"{key}.json", json.dumps(figure).encode())
+            return figure
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from sfd_sweep.sweep.worker import Post, no_slot, work
 
 CLOSING_SECONDS = 30.0  # more than it takes idle workers to leave
 IMPATIENCE_SECONDS = 1.0  # for workers that are still training, whose work since the last report is lost
+EVALUATION_SECONDS = 24 * 3600  # for which the other workers may have to wait for the first, which evaluates
 MOST_SLOTS = 10_000  # that Ray lists at once
 
 
@@ -108,7 +109,7 @@ class SlotPool:
     def _trainer(self, slot: int) -> Any:
         resources = self._space.resources
         post = Post(self.broker, slot, self._space, self._sweep, self._build, Path.cwd())
-        return _trainer_class(resources.workers_per_slot)(
+        return _trainer(resources.workers_per_slot)(
             functools.partial(work, post),
             scaling_config=ScalingConfig(
                 num_workers=resources.workers_per_slot,
@@ -152,11 +153,11 @@ def _kill_controllers() -> None:
             os.kill(controller.pid, signal.SIGKILL)
 
 
-def _trainer_class(workers: int) -> Any:
+def _trainer(workers: int) -> Any:
     """A process group needs torch in the run's controller too, which takes seconds to import: only where there is one
     to make."""
     if workers == 1:
         return DataParallelTrainer
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
-    return TorchTrainer
+    return functools.partial(TorchTrainer, torch_config=TorchConfig(timeout_s=EVALUATION_SECONDS))

@@ -100,7 +100,7 @@ def _evaluator(plan: Plan, teacher: ScoreModel, device: torch.device | str, refe
     )
     if space.task.kind == "concept":
         _check_words(plan, evaluator)
-        check_concept_is_seen(evaluator, teacher, space.evaluation)
+        check_concept_is_seen(evaluator, teacher, space.evaluation, references)
     return evaluator
 
 

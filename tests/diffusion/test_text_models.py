@@ -108,7 +108,7 @@ def test_predictions_are_the_networks_for_the_prompt_of_that_index(published, ki
 @pytest.mark.parametrize("scale", [1.0, 4.5])
 def test_ddim_is_that_of_diffusers_own_pipeline(published, kind, scale):
     model, pipeline = load(published[kind]), pipeline_of(published[kind])
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace")
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
         [PROMPTS[0], PROMPTS[2], PROMPTS[1]],

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,29 @@ def test_a_group_of_conditions_has_its_share_of_the_samples(
     samples: TeacherImages, asked: list[int], drawn: int
 ) -> None:
     assert samples.count(asked) == drawn == sum(len(batch) for batch in samples.batches(asked, 500))
+
+
+def test_samples_are_the_same_however_few_are_made_at_a_time(samples: TeacherImages) -> None:
+    whole, parts = list(samples.batches([1, 2], 500)), list(samples.batches([1, 2], 7))
+    assert [len(part) for part in parts] == [7] * 28 + [4]
+    torch.testing.assert_close(torch.cat(parts), torch.cat(whole), rtol=0, atol=1e-4)
+
+
+def test_no_more_reference_images_are_made_at_a_time_than_an_evaluation_bears(
+    samples: TeacherImages, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def batches(conditions: Sequence[int], size: int) -> Iterator[Tensor]:
+        asked.append(size)
+        yield torch.rand(samples.count(conditions), 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    monkeypatch.setattr(samples, "batches", batches)
+    evaluator = Evaluator(classifier, samples, digits_without(0), seed=5, batch_size=32)
+    generate = lambda c, noise: torch.randn(len(c), 1, 8, 8, generator=noise)  # noqa: E731
+    evaluator.evaluate(generate, override=(1,), samples=90, forget_samples=20)
+    evaluator.seen_in(samples)
+    assert set(asked) == {32}
 
 
 def test_against_its_own_samples_a_teacher_is_near_and_noise_is_far(

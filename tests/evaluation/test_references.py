@@ -13,7 +13,7 @@ from sfd_sweep.evaluation.classifier import Classifier
 from sfd_sweep.evaluation.frechet import Statistics
 from sfd_sweep.evaluation.judge import Judge
 from sfd_sweep.evaluation.reference_images import RealImages
-from sfd_sweep.evaluation.references import References
+from sfd_sweep.evaluation.references import References, remembered
 from sfd_sweep.storage import Folder
 
 
@@ -115,3 +115,13 @@ def test_one_image_is_no_reference(judge: Judge, digits: LabeledImages) -> None:
     ones = digits.of_classes([1]).take(torch.tensor([0]))
     with pytest.raises(UserError, match="1 reference images of class 1: a distance needs two or more"):
         _statistics(judge, ones, None, 1)
+
+
+def test_a_figure_is_computed_once_for_all_that_share_a_cache(folder: Path) -> None:
+    figures = iter([0.25, 0.5, 0.75, 1.0])
+    cache = Folder.open(folder)
+    assert [remembered(cache, what, lambda: next(figures)) for what in ("a", "a", "b")] == [0.25, 0.25, 0.5]
+    for path in folder.glob("*.json"):
+        path.write_text("{")
+    assert remembered(cache, "a", lambda: next(figures)) == 0.75
+    assert remembered(None, "a", lambda: next(figures)) == 1.0
