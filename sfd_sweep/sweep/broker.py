@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.sweep.commands import Answer, Close, Command, Failed, Order
@@ -45,6 +45,7 @@ class _Slot:
         ready_after: seconds from the broker's start to the first lab.
         held_seconds: that worker groups before this one have held their CPUs and GPUs.
         held_since: when this one began to, by `time.monotonic`.
+        machines: ids of those that this worker group is on.
     """
 
     is_open: bool = True
@@ -55,6 +56,7 @@ class _Slot:
     ready_after: float | None = None
     held_seconds: float = 0.0
     held_since: float | None = None
+    machines: set[str] = field(default_factory=set)
 
     def hold(self) -> None:
         """A worker group of it is up."""
@@ -119,9 +121,18 @@ class Broker:
 
     # Slots.
 
-    async def begun(self, index: int) -> None:
-        """A worker group of the slot is up, and about to load its lab."""
+    async def begun(self, index: int, machine: str) -> None:
+        """A worker of the slot is up, and about to load its lab.
+
+        Args:
+            machine: id of where it is.
+        """
         self._slots[index].hold()
+        self._slots[index].machines.add(machine)
+
+    async def machines_of(self, index: int) -> set[str]:
+        """Ids of the machines that the slot's worker group is on, as far as this broker knows."""
+        return self._slots[index].machines
 
     async def ready(self, index: int) -> None:
         """A worker group of the slot has its lab, for the first time or after the group before it died."""
@@ -157,14 +168,19 @@ class Broker:
         if slot.work and slot.work.order.ticket == ticket:
             self._count_crash(slot, slot.work, reason)
 
-    async def lost(self, index: int) -> None:
+    async def lost(self, index: int, *, machine_lost: bool) -> None:
         """The slot's worker group has died. Others may take years to come up, if their machine is gone: the trial goes
-        to the slot that is free first, which mostly is this one again."""
+        to the slot that is free first, which mostly is this one again.
+
+        Args:
+            machine_lost: whether that is why; then the trial is not to blame, however often it happens.
+        """
         slot = self._slots[index]
         slot.is_heard_of = False
         slot.lease = None
         slot.let_go()
-        if slot.work:
+        slot.machines = set()
+        if slot.work and not machine_lost:
             self._count_crash(slot, slot.work, "its worker process died")
         if slot.work:
             self._settle(slot, slot.work, None)

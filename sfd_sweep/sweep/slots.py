@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -31,6 +31,7 @@ from sfd_sweep.sweep.worker import Post, no_slot, work
 CLOSING_SECONDS = 30.0  # more than it takes idle workers to leave
 IMPATIENCE_SECONDS = 1.0  # for workers that are still training, whose work since the last report is lost
 EVALUATION_SECONDS = 24 * 3600  # for which the other workers may have to wait for the first, which evaluates
+LOSS_SECONDS = 30.0  # within which Ray notices that a machine out of reach is gone; eight were seen
 MOST_SLOTS = 10_000  # that Ray lists at once
 
 
@@ -127,7 +128,8 @@ class SlotPool:
 
 
 class TellOfLoss(UserCallback):
-    """Tells the broker that a slot's workers have died; the run's controller calls it.
+    """Tells the broker that a slot's workers have died, and whether a machine has died under them; the run's controller
+    calls it.
 
     Args:
         broker: handle of the broker's actor.
@@ -140,7 +142,21 @@ class TellOfLoss(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
         """Workers have raised, or died, and the whole group will be started anew."""
-        ray.get(self._broker.lost.remote(self._slot))
+        failures = [getattr(error, "health_check_failure", None) for error in worker_exceptions.values()]
+        out_of_reach = any(isinstance(failure, ActorUnavailableError) for failure in failures)
+        machines = ray.get(self._broker.machines_of.remote(self._slot))
+        machine_lost = _is_any_lost(machines, LOSS_SECONDS if out_of_reach else 0.0)
+        ray.get(self._broker.lost.remote(self._slot, machine_lost=machine_lost))
+
+
+def _is_any_lost(machines: set[str], seconds: float) -> bool:
+    """Whether one of these machines is gone, by their ids, or is found to be within so many seconds."""
+    end = time.monotonic() + seconds
+    while not (lost := any(node["NodeID"] in machines and not node["Alive"] for node in ray.nodes())):
+        if time.monotonic() > end:
+            break
+        time.sleep(0.2)
+    return lost
 
 
 def _kill_controllers() -> None:

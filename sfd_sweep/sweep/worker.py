@@ -51,8 +51,7 @@ def work(post: Post) -> None:
     """The Train loop of every rank; it ends when the slot is closed."""
     if post.working_folder.is_dir():  # else what the file names must not be relative to it
         os.chdir(post.working_folder)
-    if _is_first():
-        post.tell("begun")
+    post.tell("begun", ray.get_runtime_context().get_node_id())
     lab = _build(post)
     if lab is None:
         return

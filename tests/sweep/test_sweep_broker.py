@@ -222,7 +222,7 @@ async def test_the_trial_of_a_lost_slot_goes_to_the_one_that_is_free_first() -> 
     first, second = await call(broker, advance(0)), await call(broker, advance(1))
     await take(broker, slot=0)
     order = await take(broker, slot=1)
-    await broker.lost(0)
+    await broker.lost(0, machine_lost=False)
     assert not first.done()
     await broker.answer(1, order.ticket, done(2))
     assert await second == done(2)
@@ -240,7 +240,7 @@ async def test_a_trial_that_kills_one_slot_after_another_fails() -> None:
     asked = await call(broker, advance(0))
     for slot in range(ATTEMPTS):
         await take(broker, slot=slot)
-        await broker.lost(slot)
+        await broker.lost(slot, machine_lost=False)
     assert await asked == Failed("its worker process died")
 
 
@@ -293,16 +293,30 @@ async def test_slots_hold_their_gpus_while_their_workers_are_up() -> None:
     hours = [0.0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sfd_sweep.sweep.broker.time.monotonic", lambda: hours[0])
-        await broker.begun(0)  # slot 1 comes later, and slot 2 never, as no machine has room
+        await broker.begun(0, "a")  # slot 1 comes later, and slot 2 never, as no machine has room
         hours[0] += 10
         await broker.ready(0)
-        await broker.begun(1)
+        await broker.begun(1, "b")
         hours[0] += 10
         assert await broker.held_seconds() == 30
-        await broker.lost(1)
+        await broker.lost(1, machine_lost=False)
         hours[0] += 5
         assert await broker.held_seconds() == 35
-        await broker.begun(1)
+        await broker.begun(1, "b")
         await broker.release(0, wanted=1)  # closes slots 2 and 1, which have not been heard of
         hours[0] += 5
         assert await broker.held_seconds() == 40
+
+
+@in_loop
+async def test_a_trial_is_not_to_blame_for_the_machines_that_are_lost_under_it() -> None:
+    broker = Broker(1)
+    asked = await call(broker, advance(7))
+    for time in range(2 * ATTEMPTS):
+        await broker.begun(0, f"machine {time}")
+        await take(broker)
+        assert await broker.machines_of(0) == {f"machine {time}"}
+        await broker.lost(0, machine_lost=True)
+    order = await take(broker)
+    await broker.answer(0, order.ticket, done(2))
+    assert await asked == done(2)
