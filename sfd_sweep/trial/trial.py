@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from sfd_sweep.config import Settings
+from sfd_sweep.diffusion.training_state import read_state, write_state
 from sfd_sweep.diffusion.workers import on_first_worker
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
@@ -130,7 +130,7 @@ class Trial:
             target.write(GRID, grid)
             _upload_generator(generator, target)
             if trainer.step < self._workbench.plan.space.trial.steps:
-                target.write(TRAINING_STATE, save(trainer.state()))
+                write_state(target, TRAINING_STATE, trainer.state())
         target.write(REPORT, interval.report(trainer.step, judgement).to_json().encode())
         self._drop_weights_before(trainer.step)
 
@@ -215,7 +215,7 @@ def _judgement(
 
 def _load_state(trainer: Trainer, folder: Folder) -> None:
     try:
-        trainer.load_state(load(folder.read(TRAINING_STATE)))
+        trainer.load_state(read_state(folder, TRAINING_STATE))
     except (FileNotFoundError, SafetensorError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise TrialFailed(f"cannot go on from {folder}/{TRAINING_STATE}: missing or broken ({reason})") from error

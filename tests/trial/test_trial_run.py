@@ -220,6 +220,24 @@ def test_an_evaluation_that_cannot_be_saved_is_done_again_from_the_last_report(w
     assert updates == [1, 2, 3, 4, 3, 4]
 
 
+def test_a_training_state_goes_to_the_disk_and_back_without_being_in_memory_as_a_file(workbench, folder, monkeypatch):
+    in_memory, write, read = [], Folder.write, Folder.read
+
+    def noted_write(self, name, content):
+        in_memory.append(name)
+        write(self, name, content)
+
+    def noted_read(self, name):
+        in_memory.append(name)
+        return read(self, name)
+
+    monkeypatch.setattr(Folder, "write", noted_write)
+    monkeypatch.setattr(Folder, "read", noted_read)
+    Trial(workbench, SETTINGS, folder).advance(2)
+    Trial(workbench, SETTINGS, folder).advance(4)
+    assert set(in_memory) == {GRID, REPORT}
+
+
 @pytest.mark.parametrize("damage", ["cut short", "missing", "of another network"])
 def test_a_training_state_that_is_lost_fails_the_trial_and_is_named(workbench, folder, damage):
     Trial(workbench, SETTINGS, folder).advance(2)
