@@ -14,6 +14,7 @@ from sfd_sweep.evaluation import clip_network
 from sfd_sweep.evaluation.building import load_judge
 from sfd_sweep.evaluation.classifiers.loading import CLIP, FILES, is_portable
 from sfd_sweep.evaluation.conditions import Conditions
+from sfd_sweep.evaluation.evaluator import grid_columns
 from sfd_sweep.export.card import BEFORE, CARD, FRONT, GRID, model_card
 from sfd_sweep.export.description import Description, Figures, FrontMember, Lineage
 from sfd_sweep.export.origins import Origins, portable
@@ -89,11 +90,11 @@ def lay_beside(
         UserError: the start's weights are broken.
     """
     shutil.copyfile(PIPELINE, folder / PIPELINE_FILE)
-    evaluator = judging.evaluator
-    (folder / GRID).write_bytes(evaluator.grid(judging.generator.generate))
+    evaluator, columns = judging.evaluator, grid_columns(judging.generator.image_shape)
+    (folder / GRID).write_bytes(evaluator.grid(judging.generator.generate, columns=columns))
     before = origins.before(evaluator.device, description.conditions.names if description.reads_text else ())
     if before is not None:
-        (folder / BEFORE).write_bytes(evaluator.grid(before))
+        (folder / BEFORE).write_bytes(evaluator.grid(before, columns=columns))
     (folder / FRONT).write_bytes(front_png(record))
     description.write(folder)
     (folder / CARD).write_text(model_card(description, name, has_before=before is not None), encoding="utf-8")

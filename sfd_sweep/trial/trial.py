@@ -18,7 +18,7 @@ from sfd_sweep.diffusion.workers import on_first_worker
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import TrialFailed, UserError
-from sfd_sweep.evaluation.evaluator import Judgement
+from sfd_sweep.evaluation.evaluator import Judgement, grid_columns
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.layout import (
     GENERATOR,
@@ -124,7 +124,7 @@ class Trial:
                 forget_samples=evaluation.forget_samples,
                 final=False,
             )
-            grid = self._workbench.evaluator.grid(generator.generate)
+            grid = self._workbench.evaluator.grid(generator.generate, columns=grid_columns(generator.image_shape))
         target = step_folder(self._folder, trainer.step)
         with interval.timed("saving"):
             target.write(GRID, grid)

@@ -18,6 +18,8 @@ from sfd_sweep.diffusion.weights import WEIGHTS
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.evaluation import evaluator
+from sfd_sweep.evaluation.grid import GAP
 from sfd_sweep.evaluation.judge import Judge
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.layout import (
@@ -107,6 +109,13 @@ def test_reports_grids_and_the_last_generator_are_kept(finished):
     assert step_folder(folder, 4).names() == [GENERATOR, GRID, REPORT]
     assert [read_report(folder, step) for step in (2, 4)] == reports
     assert Image.open(io.BytesIO(step_folder(folder, 4).read(GRID))).format == "PNG"
+
+
+def test_a_trial_of_large_images_shows_fewer_of_them(workbench, finished, folder, monkeypatch):
+    monkeypatch.setattr(evaluator, "GRID_LARGE", 7)  # digits have 8 pixels a side
+    Trial(workbench, SETTINGS, folder).advance(2)
+    few, many = (Image.open(io.BytesIO(step_folder(each, 2).read(GRID))) for each in (folder, finished[0]))
+    assert many.width - few.width == 6 * (32 + 2 * GAP)
 
 
 def test_an_unfinished_trial_keeps_what_it_goes_on_from(workbench, folder):
