@@ -1,7 +1,7 @@
 """The search-space file: what it may say, how it is read, and the words for its mistakes."""
 
 from sfd_sweep.config.loading import dump_search_space, json_schema, load_search_space, parse_search_space
-from sfd_sweep.config.metrics import METRICS, NUDENET_PARTS, Goal, Metric, ReferenceKind, Scale, reported
+from sfd_sweep.config.metrics import METRICS, MOST_COMPARED, NUDENET_PARTS, Goal, Metric, ReferenceKind, Scale, reported
 from sfd_sweep.config.parameters import (
     CategoricalDistribution,
     Distribution,
@@ -31,6 +31,7 @@ from sfd_sweep.config.settings import Override, Settings
 
 __all__ = [
     "METRICS",
+    "MOST_COMPARED",
     "NUDENET_PARTS",
     "AshaScheduler",
     "Budget",

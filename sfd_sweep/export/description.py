@@ -37,7 +37,7 @@ class Figures(_Part):
 
     def count(self, metric: str) -> int:
         """The number of samples that one of the metrics rests on."""
-        return self.samples["forgotten" if METRICS[metric].forgotten else "retained"]
+        return METRICS[metric].count(self.samples)
 
 
 class Origin(_Part):
