@@ -7,6 +7,7 @@ Requests that an object store does not answer are tried again by pyarrow, for so
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -145,6 +146,40 @@ class Folder:
         with self._written_whole(name) as stream:
             stream.write(content)
 
+    @contextmanager
+    def written_at(self, name: str) -> Iterator[Path]:
+        """A local path to write a large file at; it is in the folder, whole, when the block ends well.
+
+        On a local disk that is in the folder itself, under a temporary name, so that nothing is copied.
+        """
+        if self.is_local:
+            with self._taking_its_name(name) as written:
+                written.touch()
+                mode = written.stat().st_mode
+                yield written
+                written.chmod(mode)  # safetensors makes files that their owner alone may read
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            written = Path(scratch) / "file"
+            yield written
+            with written.open("rb") as content, self._written_whole(name) as stream:
+                shutil.copyfileobj(content, stream, CHUNK)
+
+    @contextmanager
+    def read_at(self, name: str) -> Iterator[Path]:
+        """A local path to read a large file at while the block lasts: its own on a local disk, otherwise a copy's.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        if self.is_local:
+            yield Path((self / name).path).resolve(strict=True)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch) / "file"
+            self._copy_out(name, copy)
+            yield copy
+
     def upload(self, source: Path) -> None:
         """Copy a local folder's files, those of subfolders included, into this one."""
         for path in sorted(source.rglob("*")):
@@ -157,8 +192,7 @@ class Folder:
         for name in self.files():
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self.filesystem.open_input_stream((self / name).path) as stream, path.open("wb") as copy:
-                shutil.copyfileobj(stream, copy, CHUNK)
+            self._copy_out(name, path)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -173,25 +207,33 @@ class Folder:
         elif found != fs.FileType.NotFound:
             self.filesystem.delete_dir(self.path)
 
+    def _copy_out(self, name: str, path: Path) -> None:
+        with self.filesystem.open_input_stream((self / name).path) as stream, path.open("wb") as copy:
+            shutil.copyfileobj(stream, copy, CHUNK)
+
     @contextmanager
     def _written_whole(self, name: str) -> Iterator[IO[bytes]]:
         """A stream into a file that takes its name when the block ends well."""
-        target = (self / name).path
-        if not self.is_local:  # an object store needs no folders, and a put is whole
-            with self.filesystem.open_output_stream(target) as stream:
+        if self.is_local:
+            with self._taking_its_name(name) as written, written.open("wb") as stream:
                 yield stream
             return
+        with self.filesystem.open_output_stream((self / name).path) as stream:  # needs no folders, and a put is whole
+            yield stream
+
+    @contextmanager
+    def _taking_its_name(self, name: str) -> Iterator[Path]:
+        """A path on a local disk where a file is written, which takes its name when the block ends well."""
+        target = (self / name).path
         self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
         written = Path(f"{target}.{uuid.uuid4().hex}.part")
         try:
-            with written.open("wb") as stream:
-                yield stream
-                stream.flush()
+            yield written
+            with written.open("rb") as stream:
                 os.fsync(stream.fileno())
             self.filesystem.move(str(written), target)
-        except OSError:
+        finally:
             written.unlink(missing_ok=True)
-            raise
 
 
 def check_location(location: str) -> None:

@@ -100,6 +100,48 @@ def test_a_file_larger_than_a_chunk_is_copied_whole(folder, tmp_path):
     assert (target / "large.bin").read_bytes() == content
 
 
+def test_a_file_that_a_library_writes_by_its_path_is_there_when_it_is_whole(folder):
+    folder.write("deep/x", b"earlier")
+    for content in (b"first", b"second"):
+        with folder.written_at("deep/x") as path:
+            path.write_bytes(content)
+            assert folder.read("deep/x") != content
+        assert folder.read("deep/x") == content
+        assert folder.files() == ["deep/x"]
+
+
+def test_a_file_that_a_library_does_not_finish_leaves_the_earlier_one_and_nothing_else(folder):
+    folder.write("x", b"earlier")
+
+    def write_half():
+        with folder.written_at("x") as path:
+            path.write_bytes(b"half")
+            raise ValueError("unfinished")
+
+    with pytest.raises(ValueError, match="unfinished"):
+        write_half()
+    assert folder.files() == ["x"]
+    assert folder.read("x") == b"earlier"
+
+
+def test_a_file_is_read_by_a_path(folder):
+    folder.write("deep/x", b"content")
+    with folder.read_at("deep/x") as path:
+        assert path.read_bytes() == b"content"
+    with pytest.raises(FileNotFoundError), folder.read_at("deep/y"):
+        pass
+    assert folder.files() == ["deep/x"]
+
+
+def test_whoever_may_read_the_files_of_a_folder_may_read_those_that_safetensors_writes(tmp_path):
+    folder = Folder.open(tmp_path)
+    folder.write("plain", b"")
+    with folder.written_at("private") as path:
+        path.write_bytes(b"")
+        path.chmod(0o600)
+    assert (tmp_path / "private").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_files_of_all_subfolders_are_listed_by_their_paths(folder):
     assert folder.files() == []
     for name in ("b", "a/x/y", "a/z"):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sfd_sweep.config import SearchSpace
+from sfd_sweep.config import METRICS, SearchSpace
 
 if TYPE_CHECKING:
     from sfd_sweep.sweep.doctor import Finding
@@ -157,7 +157,7 @@ def print_trial(choice: Choice) -> None:
     for title, report in (("last evaluation", trial.report), ("final evaluation", trial.final)):
         if report:
             console.print(f"\n{title}, at step {report.step}, on {in_words(report.samples)}:")
-            console.print(pairs(report.metrics.items()))
+            console.print(pairs(_counted(report.metrics, report.samples)))
     places = [("reason", trial.reason), ("slot time", clock(trial.slot_hours * 3600)), ("model", trial.model_uri)]
     console.print()
     console.print(pairs((name, value) for name, value in [*places, ("MLflow run", trial.run_id)] if value))
@@ -166,7 +166,7 @@ def print_trial(choice: Choice) -> None:
 def print_figures(metrics: Mapping[str, float], samples: Mapping[str, int]) -> None:
     """The figures of one generator."""
     console.print(f"On {in_words(samples)}:")
-    console.print(pairs(metrics.items()))
+    console.print(pairs(_counted(metrics, samples)))
 
 
 def print_outcome(outcome: Outcome, record: SweepRecord) -> None:
@@ -241,6 +241,14 @@ def _settings_table(record: SweepRecord, trials: Sequence[TrialRecord]) -> Table
 
 def _metrics(report: Report | None, names: Sequence[str]) -> list[str]:
     return [figure(report.metrics[name]) if report else "" for name in names]
+
+
+def _counted(metrics: Mapping[str, float], samples: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Figures by name; one that rests on fewer samples than there are says on how many."""
+    for name, value in metrics.items():
+        most = METRICS[name].most_samples
+        fewer = most is not None and most < samples["retained"]
+        yield name, f"{figure(value)}  (on {most:,})" if fewer else figure(value)
 
 
 def _standing(record: SweepRecord, trial: TrialRecord) -> str:

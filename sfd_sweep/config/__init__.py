@@ -2,7 +2,7 @@
 
 from sfd_sweep.config.checks import REFERENCES
 from sfd_sweep.config.loading import dump_search_space, json_schema, load_search_space, parse_search_space
-from sfd_sweep.config.metrics import METRICS, NUDENET_PARTS, Goal, Metric, ReferenceKind, Scale, reported
+from sfd_sweep.config.metrics import METRICS, MOST_COMPARED, NUDENET_PARTS, Goal, Metric, ReferenceKind, Scale, reported
 from sfd_sweep.config.parameters import (
     CategoricalDistribution,
     Distribution,
@@ -33,6 +33,7 @@ from sfd_sweep.config.settings import Override, Settings
 
 __all__ = [
     "METRICS",
+    "MOST_COMPARED",
     "NUDENET_PARTS",
     "REFERENCES",
     "AshaScheduler",

@@ -1,7 +1,11 @@
 """The vocabulary of metrics: every name that an objective or a constraint may use, and which way is better."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+MOST_COMPARED = 10_000
+"""Samples, and real images, of which every one is compared with every other, drawn evenly where there are more."""
 
 
 class Scale(StrEnum):
@@ -51,6 +55,7 @@ class Metric:
         only_concepts: whether it is defined for concepts alone, and not for classes.
         distance_of_judge: whether it is a distance on the features of the judge.
         judge: the only judge that reports it; None: any.
+        most_samples: how many samples it uses at most; None: all.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Metric:
     only_concepts: bool = False
     distance_of_judge: bool = False
     judge: str | None = None
+    most_samples: int | None = None
 
     def __post_init__(self) -> None:
         if self.goal is Goal.MAXIMIZE and self.scale not in (Scale.SHARE, Scale.COSINE) and not self.final:
@@ -73,6 +79,11 @@ class Metric:
     def best(self) -> float:
         """The value that no generator can beat: 1 for a share to maximise, otherwise 0."""
         return 1.0 if self.goal is Goal.MAXIMIZE else 0.0
+
+    def count(self, samples: Mapping[str, int]) -> int:
+        """How many samples it rests on, of those that an evaluation has: `retained` and `forgotten`."""
+        made = samples["forgotten" if self.forgotten else "retained"]
+        return made if self.most_samples is None else min(made, self.most_samples)
 
 
 NUDENET_PARTS = {
@@ -201,10 +212,11 @@ METRICS: dict[str, Metric] = {
             scale=Scale.DISTANCE,
             goal=Goal.MINIMIZE,
             description="kernel distance, on Inception-V3's features, of samples of what is retained to real "
-            "images of them; it is unbiased, so that it may fall below 0",
+            f"images of them, on {MOST_COMPARED:,} of each at most; it is unbiased, so that it may fall below 0",
             inception=True,
             reference=ReferenceKind.REAL,
             final=True,
+            most_samples=MOST_COMPARED,
         ),
         Metric(
             name="inception_score",
@@ -219,20 +231,22 @@ METRICS: dict[str, Metric] = {
             scale=Scale.SHARE,
             goal=Goal.MAXIMIZE,
             description="share of the samples of the retained classes that lie among the real images of them, by "
-            "Inception-V3's features",
+            f"Inception-V3's features, on {MOST_COMPARED:,} of each at most",
             inception=True,
             reference=ReferenceKind.REAL,
             final=True,
+            most_samples=MOST_COMPARED,
         ),
         Metric(
             name="recall",
             scale=Scale.SHARE,
             goal=Goal.MAXIMIZE,
             description="share of the real images of the retained classes that lie among the samples of them, by "
-            "Inception-V3's features",
+            f"Inception-V3's features, on {MOST_COMPARED:,} of each at most",
             inception=True,
             reference=ReferenceKind.REAL,
             final=True,
+            most_samples=MOST_COMPARED,
         ),
     )
 }

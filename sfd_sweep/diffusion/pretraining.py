@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from sfd_sweep.datasets.images import LabeledImages
@@ -16,6 +15,7 @@ from sfd_sweep.diffusion.front_ends import FrontEnds
 from sfd_sweep.diffusion.pretrainer import Pretrainer
 from sfd_sweep.diffusion.pretraining_recipe import Pretraining
 from sfd_sweep.diffusion.score_model import ScoreModel
+from sfd_sweep.diffusion.training_state import read_state, write_state
 from sfd_sweep.diffusion.workers import on_first_worker, rank_and_size
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.storage import Folder
@@ -36,7 +36,7 @@ class Checkpoints:
 
     def save(self, pretrainer: Pretrainer) -> None:
         """Keep the state in place of an earlier one."""
-        self.folder.write(STATE, save(pretrainer.state()))
+        write_state(self.folder, STATE, pretrainer.state())
 
     def restore(self, pretrainer: Pretrainer) -> None:
         """Bring a fresh pretrainer of the same images and recipe to the state that is kept, if one is.
@@ -55,7 +55,7 @@ class Checkpoints:
         """
         if not self.folder.has(FRONT_ENDS):
             ends.train(device, seed=seed)
-            self.folder.write(FRONT_ENDS, save(ends.state()))
+            write_state(self.folder, FRONT_ENDS, ends.state())
 
     def restore_front_ends(self, ends: FrontEnds) -> None:
         """Bring them to the state that is kept.
@@ -67,7 +67,7 @@ class Checkpoints:
 
     def _load(self, name: str, load_state: Callable[[dict[str, Tensor]], None]) -> None:
         try:
-            load_state(load(self.folder.read(name)))
+            load_state(read_state(self.folder, name))
         except (SafetensorError, KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(

@@ -84,11 +84,20 @@ def _judge_of_prompts(
     evaluation: Evaluation, conditions: Conditions, image_shape: tuple[int, int, int]
 ) -> tuple[Classifier, Conditions]:
     """A classifier, and the conditions with what it calls their images."""
-    subjects = tuple(dict.fromkeys(filter(None, conditions.subjects)))
-    told = subjects if evaluation.classifier.startswith(CLIP) else ()
-    classifier = load_classifier(evaluation.classifier, concepts=told)
+    classifier = load_judge(evaluation, conditions)
     classifier.check_shape(image_shape)
     return classifier, replace(conditions, called=_called(evaluation, conditions, classifier))
+
+
+def load_judge(evaluation: Evaluation, conditions: Conditions) -> Classifier:
+    """The classifier of an evaluation; CLIP is told what the conditions are about.
+
+    Raises:
+        UserError: it is missing or broken, or cannot be fetched.
+    """
+    subjects = tuple(dict.fromkeys(filter(None, conditions.subjects)))
+    told = subjects if evaluation.classifier.startswith(CLIP) else ()
+    return load_classifier(evaluation.classifier, concepts=told)
 
 
 def check_concept_is_seen(

@@ -20,7 +20,7 @@ from sfd_sweep.evaluation.classifier import Classifier
 from sfd_sweep.evaluation.conditions import Conditions, spread
 from sfd_sweep.evaluation.fidelity import fidelity, inception_score, kernel_distance
 from sfd_sweep.evaluation.frechet import Statistics, frechet_distance
-from sfd_sweep.evaluation.grid import GridRow, sample_grid
+from sfd_sweep.evaluation.grid import GridRow, sample_grid, shrunk
 from sfd_sweep.evaluation.inception import Inception
 from sfd_sweep.evaluation.judge import InceptionView, Judge, Verdict
 from sfd_sweep.evaluation.metrics import (
@@ -44,7 +44,8 @@ RETAINED_STREAM, FORGOTTEN_STREAM, GRID_STREAM, HELD_OUT_STREAM = range(4)
 STREAMS = 3  # of a seed; the fourth came later, and the others are to stay what they were
 GRID_RETAINED_ROWS, GRID_FORGOTTEN_ROWS, GRID_HELD_OUT_ROWS = 12, 6, 3
 GRID_LABEL = 40
-GRID_TILE = 32
+GRID_TILE, GRID_LARGEST_TILE = 32, 128  # pixels of the picture for an image, at least and at most
+GRID_COLUMNS, GRID_COLUMNS_OF_LARGE, GRID_LARGE = 12, 6, 64  # large ones, in pixels, cost much to make
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,14 @@ class Evaluator:
 
     @torch.no_grad()
     @float32_products(in_tf32=False)
-    def grid(self, generate: Generate, *, columns: int = 12) -> bytes:
+    def grid(self, generate: Generate, *, columns: int = GRID_COLUMNS) -> bytes:
         """A picture (PNG) of fixed samples of each condition: first the forgotten ones, marked, then the retained.
+
+        Small images are enlarged, and those of more than 128 pixels a side are shrunk to that.
+
+        Args:
+            generate: the generator.
+            columns: images of each condition (see `grid_columns`).
 
         Raises:
             TrialFailed: a generated image is not finite.
@@ -160,7 +167,8 @@ class Evaluator:
         marked = (*told.forget[:GRID_FORGOTTEN_ROWS], *told.held_out[:GRID_HELD_OUT_ROWS])
         shown = (*marked, *told.judged[:GRID_RETAINED_ROWS])
         labels = torch.tensor(shown).repeat_interleave(columns)
-        images = torch.cat(list(self._samples(generate, labels, self._stream(GRID_STREAM), _Clock(self.device))))
+        batches = self._samples(generate, labels, self._stream(GRID_STREAM), _Clock(self.device))
+        images = torch.cat([shrunk(batch, GRID_LARGEST_TILE) for batch in batches])
         rows = [self._row(label, row) for label, row in zip(shown, images.split(columns), strict=True)]
         return sample_grid(rows, scale=max(1, GRID_TILE // images.shape[-1]))
 
@@ -271,6 +279,11 @@ class Evaluator:
             if broken:
                 raise TrialFailed(f"{broken} of {len(images)} generated images hold values that are not finite")
             yield images
+
+
+def grid_columns(image_shape: tuple[int, int, int]) -> int:
+    """How many images of each condition a grid shows, by their shape (C, H, W)."""
+    return GRID_COLUMNS_OF_LARGE if max(image_shape[1:]) > GRID_LARGE else GRID_COLUMNS
 
 
 class _Clock:

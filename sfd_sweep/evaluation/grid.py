@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 WHITE = (255, 255, 255)
 INK = (40, 40, 40)
@@ -56,6 +57,16 @@ def sample_grid(rows: Sequence[GridRow], *, scale: int) -> bytes:
         for column, image in enumerate(images):
             picture.paste(image, (left + column * width + GAP, top + GAP))
     return _png(picture)
+
+
+def shrunk(images: Tensor, largest: int) -> Tensor:
+    """Images (n, C, H, W) of at most so many pixels a side, averaged where they have more; others as they are."""
+    height, width = images.shape[-2:]
+    longest = max(height, width)
+    if longest <= largest:
+        return images
+    size = [max(1, round(side * largest / longest)) for side in (height, width)]
+    return interpolate(images.clamp(-1, 1), size, mode="bilinear", antialias=True)
 
 
 def _tile(image: Tensor, scale: int) -> Image.Image:

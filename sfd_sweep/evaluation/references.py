@@ -15,14 +15,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from sfd_sweep.config import MOST_COMPARED
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.frechet import Statistics
 from sfd_sweep.evaluation.judge import Extractor, Judge
 from sfd_sweep.evaluation.reference_images import ReferenceImages
 from sfd_sweep.storage import Folder
-
-KEPT = 10_000
-"""Features that are kept one by one, drawn evenly: what kernel distance, precision and recall are measured on."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,8 @@ class Reference:
 
     Attributes:
         statistics: of all images' features.
-        features: of some of them, float32 of shape (at most 10,000, d) on the CPU.
+        features: of some of them, one by one: what kernel distance, precision and recall are measured on; float32 of
+            shape (at most 10,000, d) on the CPU.
     """
 
     statistics: Statistics
@@ -126,7 +125,7 @@ class References:
 def evenly_drawn(features: Tensor) -> Tensor:
     """At most 10,000 of the features (n, d), every one with the same chance, always the same ones."""
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
-    return features[order[:KEPT].to(features.device)]
+    return features[order[:MOST_COMPARED].to(features.device)]
 
 
 def remembered(cache: Folder | None, what: str, compute: Callable[[], float]) -> float:

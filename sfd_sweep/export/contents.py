@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sfd_sweep.config import Evaluation
 from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.distillation.generator import PIPELINE
-from sfd_sweep.evaluation.classifiers.loading import FILES, is_portable, load_classifier
+from sfd_sweep.evaluation import clip_network
+from sfd_sweep.evaluation.building import load_judge
+from sfd_sweep.evaluation.classifiers.loading import CLIP, FILES, is_portable
+from sfd_sweep.evaluation.conditions import Conditions
+from sfd_sweep.evaluation.evaluator import grid_columns
 from sfd_sweep.export.card import BEFORE, CARD, FRONT, GRID, model_card
 from sfd_sweep.export.description import Description, Figures, FrontMember, Lineage
 from sfd_sweep.export.origins import Origins, portable
@@ -21,6 +26,7 @@ from sfd_sweep.tracking.records import SweepRecord, TrialRecord
 from sfd_sweep.trial.plan import resolved
 
 CLASSIFIER = "classifier"
+CLIP_OF_SCORE = "clip"
 PIPELINE_FILE = "pipeline.py"
 
 
@@ -42,7 +48,7 @@ def describe(
     """
     space, trial = record.space, choice.trial
     assert trial.report is not None
-    conditions, override = resolved(space.task, ModelFolder.open(str(folder)), trial.settings.override)
+    conditions, override = resolved(space, ModelFolder.open(str(folder)), trial.settings.override)
     lineage = _lineage(record, trial, origins, versions)
     sources = {"teacher": lineage.teacher.source, "start": lineage.start.source}
     return Description(
@@ -52,7 +58,7 @@ def describe(
         settings=trial.settings,
         search=Figures.of(trial.report),
         final=None if trial.final is None else Figures.of(trial.final),
-        evaluation=_with_judge(folder, space.evaluation),
+        evaluation=_with_judge(folder, space.evaluation, conditions),
         device="cuda" if space.resources.gpus_per_worker else "cpu",
         objectives=space.objectives,
         constraints=space.constraints,
@@ -84,11 +90,11 @@ def lay_beside(
         UserError: the start's weights are broken.
     """
     shutil.copyfile(PIPELINE, folder / PIPELINE_FILE)
-    evaluator = judging.evaluator
-    (folder / GRID).write_bytes(evaluator.grid(judging.generator.generate))
+    evaluator, columns = judging.evaluator, grid_columns(judging.generator.image_shape)
+    (folder / GRID).write_bytes(evaluator.grid(judging.generator.generate, columns=columns))
     before = origins.before(evaluator.device, description.conditions.names if description.reads_text else ())
     if before is not None:
-        (folder / BEFORE).write_bytes(evaluator.grid(before))
+        (folder / BEFORE).write_bytes(evaluator.grid(before, columns=columns))
     (folder / FRONT).write_bytes(front_png(record))
     description.write(folder)
     (folder / CARD).write_text(model_card(description, name, has_before=before is not None), encoding="utf-8")
@@ -110,19 +116,45 @@ def _lineage(record: SweepRecord, trial: TrialRecord, origins: Origins, versions
     )
 
 
-def _with_judge(folder: Path, evaluation: Evaluation) -> Evaluation:
-    """The same evaluation without a path of this machine: a classifier's folder goes wherever the generator's goes."""
-    load_classifier(evaluation.classifier)  # says in one line what is wrong with it
-    portable_judge = is_portable(evaluation.classifier)
-    if not portable_judge:
-        source, here = Folder.open(evaluation.classifier), Folder.open(folder / CLASSIFIER)
-        for name in source.names():
-            if any(fnmatchcase(name, pattern) for pattern in FILES):
-                here.write(name, source.read(name))
+def _with_judge(folder: Path, evaluation: Evaluation, conditions: Conditions) -> Evaluation:
+    """The same evaluation without a path of this machine: the folders of a classifier and of CLIP go wherever the
+    generator's goes."""
+    load_judge(evaluation, conditions)  # says in one line what is wrong with it
     return evaluation.model_copy(
         update={
-            "classifier": evaluation.classifier if portable_judge else CLASSIFIER,
+            **_with_networks(folder, evaluation.classifier, evaluation.clip),
             "reference": portable(evaluation.reference),
             "inception": evaluation.inception.model_copy(update={"weights": None}),
         }
     )
+
+
+def _with_networks(folder: Path, classifier: str, clip: str | None) -> dict[str, str | None]:
+    """What classifier and CLIP are called there; one CLIP that is both is laid into the folder once."""
+    if not classifier.startswith(CLIP):
+        judge = _laid(classifier, folder, CLASSIFIER, FILES)
+    else:
+        judge = CLIP + _laid(classifier, folder, CLASSIFIER, clip_network.FILES)
+    if clip is None:
+        return {"classifier": judge, "clip": None}
+    score = CLIP + clip.removeprefix(CLIP)
+    if classifier.startswith(CLIP) and _place(score) == _place(classifier):
+        return {"classifier": judge, "clip": judge.removeprefix(CLIP)}
+    clip_network.load_clip(score.removeprefix(CLIP))  # says what is wrong with it
+    return {"classifier": judge, "clip": _laid(score, folder, CLIP_OF_SCORE, clip_network.FILES)}
+
+
+def _laid(source: str, folder: Path, name: str, files: Sequence[str]) -> str:
+    """Lay a network's files into a folder of that name; the name, or the source without `clip:` if it is portable."""
+    place = source.removeprefix(CLIP)
+    if is_portable(source):
+        return place
+    origin, here = Folder.open(place), Folder.open(folder / name)
+    for file in origin.names():
+        if any(fnmatchcase(file, pattern) for pattern in files):
+            here.write(file, origin.read(file))
+    return name
+
+
+def _place(source: str) -> Path:
+    return Path(source.removeprefix(CLIP)).expanduser().resolve()

@@ -37,7 +37,7 @@ class Figures(_Part):
 
     def count(self, metric: str) -> int:
         """The number of samples that one of the metrics rests on."""
-        return self.samples["forgotten" if METRICS[metric].forgotten else "retained"]
+        return METRICS[metric].count(self.samples)
 
 
 class Origin(_Part):
@@ -101,7 +101,8 @@ class Description(_Part):
         settings: of the trial.
         search: the figures at the end of the trial, which all trials of the sweep have at the same numbers of samples.
         final: the figures at more samples; None if the trial was not judged once more.
-        evaluation: how it was judged. `classifier` is shipped (`builtin:…`) or a folder below this one.
+        evaluation: how it was judged. Its `classifier` and `clip` are the same everywhere (`builtin:…`, hub ids), or
+            folders below this one.
         device: kind of device that it was judged on: equal seeds draw equal noise there.
         objectives: axes of the front.
         constraints: bounds of the trials on it.

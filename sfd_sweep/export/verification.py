@@ -20,6 +20,7 @@ from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation.building import build_evaluator
+from sfd_sweep.evaluation.classifiers.loading import CLIP
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.export.agreement import check_figures
@@ -211,9 +212,9 @@ def _evaluator(
     references: Folder | None = None,
 ) -> Evaluator:
     """The judge of a generator; the teacher is loaded if its samples are a reference."""
-    beside, device = folder / evaluation.classifier, generator.model.device
-    if beside.is_dir():
-        evaluation = evaluation.model_copy(update={"classifier": str(beside)})
+    device = generator.model.device
+    judge, clip = _beside(folder, evaluation.classifier), evaluation.clip and _beside(folder, evaluation.clip)
+    evaluation = evaluation.model_copy(update={"classifier": judge, "clip": clip})
     prompts = conditions.names if generator.reads_text else ()
     needs_teacher = generator.reads_text or evaluation.reference_kind is ReferenceKind.TEACHER
     return build_evaluator(
@@ -225,6 +226,14 @@ def _evaluator(
         device=device,
         cache=references,
     )
+
+
+def _beside(folder: Path, source: str) -> str:
+    """A network that was exported with the generator, by its path; any other as it is."""
+    place = folder / source.removeprefix(CLIP)
+    if not place.is_dir():
+        return source
+    return f"{CLIP if source.startswith(CLIP) else ''}{place}"
 
 
 def _teacher(source: str, device: torch.device, prompts: Sequence[str] = ()) -> ScoreModel:

@@ -12,8 +12,8 @@ def trials_table(record: SweepRecord) -> pd.DataFrame:
 
     Columns: `trial`, `state`, `reason`, `pareto` (on the front, by the figures here), `score`, `step`; the last
     figures under the metrics' names and the final ones under `final_<name>`; the numbers of samples behind them under
-    `samples_retained`, `samples_forgotten` and the same with `final_`; `slot_seconds`; every setting under its
-    name; `run_id`. What a trial does not have is missing.
+    `samples_retained`, `samples_forgotten` and the same with `final_`, of which a metric with `most_samples` uses no
+    more than these; `slot_seconds`; every setting under its name; `run_id`. What a trial does not have is missing.
     """
     front = {trial.number for trial in record.front}
     columns = ["trial", "state", "reason", "pareto", "score", "step"]

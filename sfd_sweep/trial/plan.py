@@ -156,18 +156,20 @@ def make_plan(space: SearchSpace) -> Plan:
     return plan
 
 
-def resolved(task: Task, model: ModelFolder, override: Override) -> tuple[Conditions, tuple[int, ...] | None]:
+def resolved(space: SearchSpace, model: ModelFolder, override: Override) -> tuple[Conditions, tuple[int, ...] | None]:
     """What is kept and forgotten, and what replaces it under one override; None where any retained condition may.
 
+    Conditions are all those of the sweep, as other overrides are classes of a judge that is told them.
+
     Args:
-        task: which names it.
+        space: which names it.
         model: the teacher, or a generator of the same conditions.
-        override: as a search-space file has it.
+        override: one of the search space's.
 
     Raises:
         UserError: the model has nothing by such a name.
     """
-    conditions, replacing = _resolved(task, model, [override], [])
+    conditions, replacing = _resolved(space.task, model, [*_possible(space, "override"), override], [])
     return conditions, replacing[override]
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from sfd_sweep.config import Settings
+from sfd_sweep.diffusion.training_state import read_state, write_state
 from sfd_sweep.diffusion.workers import on_first_worker
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import TrialFailed, UserError
-from sfd_sweep.evaluation.evaluator import Judgement
+from sfd_sweep.evaluation.evaluator import Judgement, grid_columns
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.layout import (
     GENERATOR,
@@ -124,13 +124,13 @@ class Trial:
                 forget_samples=evaluation.forget_samples,
                 final=False,
             )
-            grid = self._workbench.evaluator.grid(generator.generate)
+            grid = self._workbench.evaluator.grid(generator.generate, columns=grid_columns(generator.image_shape))
         target = step_folder(self._folder, trainer.step)
         with interval.timed("saving"):
             target.write(GRID, grid)
             _upload_generator(generator, target)
             if trainer.step < self._workbench.plan.space.trial.steps:
-                target.write(TRAINING_STATE, save(trainer.state()))
+                write_state(target, TRAINING_STATE, trainer.state())
         target.write(REPORT, interval.report(trainer.step, judgement).to_json().encode())
         self._drop_weights_before(trainer.step)
 
@@ -215,7 +215,7 @@ def _judgement(
 
 def _load_state(trainer: Trainer, folder: Folder) -> None:
     try:
-        trainer.load_state(load(folder.read(TRAINING_STATE)))
+        trainer.load_state(read_state(folder, TRAINING_STATE))
     except (FileNotFoundError, SafetensorError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise TrialFailed(f"cannot go on from {folder}/{TRAINING_STATE}: missing or broken ({reason})") from error

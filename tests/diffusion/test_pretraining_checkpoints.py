@@ -41,6 +41,17 @@ def test_it_goes_on_from_the_last_state_and_ends_as_if_nothing_had_been(checkpoi
         assert torch.equal(resumed.state_dict()[name], weight), name
 
 
+def test_a_state_goes_to_the_disk_and_back_without_being_in_memory_as_a_file(checkpoints, monkeypatch):
+    def refused(folder, name, *content):
+        raise AssertionError(f"{name} is in memory")
+
+    monkeypatch.setattr(Folder, "write", refused)
+    monkeypatch.setattr(Folder, "read", refused)
+    pretrain(DIGITS, recipe=RECIPE, checkpoints=checkpoints)
+    pretrain(DIGITS, recipe=RECIPE, checkpoints=checkpoints)
+    assert checkpoints.folder.names() == [STATE]
+
+
 def test_what_is_finished_is_read_and_not_trained(checkpoints):
     finished = pretrain(DIGITS, recipe=RECIPE, checkpoints=checkpoints)
     read = pretrain(DIGITS, recipe=RECIPE, checkpoints=checkpoints, progress=stop_at(30))

@@ -1,6 +1,7 @@
 import io
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from digit_conditions import digits_without
@@ -11,7 +12,7 @@ from sfd_sweep.config import ReferenceKind, reported
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.errors import TrialFailed
 from sfd_sweep.evaluation.classifier import Classifier
-from sfd_sweep.evaluation.evaluator import Evaluator, Generate
+from sfd_sweep.evaluation.evaluator import Evaluator, Generate, grid_columns
 from sfd_sweep.evaluation.reference_images import RealImages
 
 Forgetting = Callable[[dict[int, int]], Generate]
@@ -200,3 +201,21 @@ def test_the_grid_shows_fixed_samples_the_forgotten_first(evaluator: Evaluator, 
     assert asked == [label for label in range(10) for _ in range(6)]
     assert png == evaluator.grid(generate, columns=6)
     assert Image.open(io.BytesIO(png)).format == "PNG"
+
+
+@pytest.mark.parametrize(("size", "columns"), [(8, 12), (64, 12), (65, 6), (512, 6)])
+def test_a_grid_has_fewer_images_where_they_are_large(size: int, columns: int) -> None:
+    assert grid_columns((3, size, size)) == columns
+
+
+@pytest.mark.parametrize(("size", "tile"), [(8, 32), (64, 64), (128, 128), (512, 128)])
+def test_a_grid_enlarges_small_images_and_shrinks_large_ones(
+    size: int, tile: int, classifier: Classifier, digits: LabeledImages
+) -> None:
+    evaluator = Evaluator(classifier, RealImages(digits), digits_without(0), seed=0, batch_size=7)
+
+    def green(labels: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.tensor([-1.0, 1.0, -1.0]).view(1, 3, 1, 1).expand(len(labels), 3, size, size)
+
+    picture = np.asarray(Image.open(io.BytesIO(evaluator.grid(green, columns=2))))
+    assert (picture == (0, 255, 0)).all(2).sum() == 10 * 2 * tile**2

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sfd_sweep.evaluation.grid import MARK, GridRow, sample_grid
+from sfd_sweep.evaluation.grid import MARK, GridRow, sample_grid, shrunk
 
 
 def _picture(png: bytes) -> np.ndarray:
@@ -43,3 +43,13 @@ def test_only_marked_rows_are_red() -> None:
 def test_the_same_rows_give_the_same_bytes() -> None:
     rows = [GridRow("a", torch.zeros(2, 1, 4, 4), marked=True), GridRow("longer", torch.ones(5, 1, 4, 4))]
     assert sample_grid(rows, scale=2) == sample_grid(rows, scale=2)
+
+
+def test_a_large_image_is_averaged_and_a_small_one_stays() -> None:
+    images = torch.rand(2, 3, 64, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert shrunk(images, 64) is images
+    found = shrunk(images, 16)
+    assert found.shape == (2, 3, 16, 8)
+    stripes = torch.tensor([-1.0, 1.0]).repeat(32).expand(1, 1, 64, 64)  # without averaging, all black or all white
+    assert shrunk(stripes, 16).abs().max() < 0.3
+    torch.testing.assert_close(shrunk(torch.full((1, 1, 64, 64), 3.0), 16), torch.ones(1, 1, 16, 16))

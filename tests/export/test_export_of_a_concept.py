@@ -51,10 +51,8 @@ def _folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(name="exported", scope="module")
-def _exported(folder):
-    """Trial 0 of a sweep, complete and judged once more."""
-    space = concept_space(folder)
+def recorded(space):
+    """A sweep whose trial 0 is complete and judged once more."""
     sweep = Folder.open(space.storage) / space.name
     workbench = Workbench.build(make_plan(space), sweep.parent / REFERENCES)
     recorder = Recorder.open(space, sweep, dump_search_space(space))
@@ -67,9 +65,17 @@ def _exported(folder):
     recorder.trial_finished(0, TrialState.COMPLETE, None)
     recorder.judged(0, judge(workbench, settings, trial, samples=80, forget_samples=60))
     recorder.close(SweepState.COMPLETE)
-    results = Results.read(space.name, space.tracking.uri)
-    uri = space.tracking.uri
-    return export_trial(results, results.select(trial=0), folder / "ant-free", uri=uri)
+    return Results.read(space.name, space.tracking.uri)
+
+
+def exported_to(target, space):
+    results = recorded(space)
+    return export_trial(results, results.select(trial=0), target, uri=space.tracking.uri)
+
+
+@pytest.fixture(name="exported", scope="module")
+def _exported(folder):
+    return exported_to(folder / "ant-free", concept_space(folder))
 
 
 def expected(exported):

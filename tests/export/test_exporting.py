@@ -18,6 +18,8 @@ from safetensors.numpy import load_file, save_file
 
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
+from sfd_sweep.evaluation import evaluator
+from sfd_sweep.evaluation.grid import GAP
 from sfd_sweep.export.exporting import Exported, export_trial
 from sfd_sweep.storage import Folder
 from sfd_sweep.sweep.results import Choice, Results
@@ -91,6 +93,16 @@ def test_the_folder_holds_what_it_promises_and_nothing_else(exported: Exported) 
     assert all(Image.open(exported.folder / name).size > (100, 100) for name in pictures)
     assert json.loads((exported.folder / "model_index.json").read_text())["id2label"]["7"] == "7"
     assert [path.name for path in exported.folder.parent.iterdir()] == ["zero-free"]
+
+
+def test_before_and_after_show_as_many_images_as_a_trials_grid(
+    sweep: Sweep, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluator, "GRID_LARGE", 7)  # digits have 8 pixels a side
+    few = export_trial(sweep.results, sweep.results.select(trial=FRONT), tmp_path / "few", alias=None, uri=sweep.uri)
+    for name in ("grid.png", "before.png"):
+        widths = [Image.open(each.folder / name).width for each in (exported, few)]
+        assert widths[0] - widths[1] == 6 * (32 + 2 * GAP)
 
 
 def test_sha256sum_finds_the_folder_whole(exported: Exported) -> None:

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from sfd_sweep.diffusion.model_folder import ASSETS
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.export.card import model_card
-from sfd_sweep.export.description import Description
+from sfd_sweep.export.description import Description, Figures
 from sfd_sweep.export.exporting import Exported
 
 
@@ -33,6 +33,14 @@ def test_the_card_gives_every_figure_with_its_number_of_samples(card: str, expor
     for name, value in exported.recorded.metrics.items():
         few, many = ("90", "180") if name in ("fd_classifier", "retain_accuracy") else ("50", "100")
         assert f"| {search.metrics[name]:.4g} (n = {few}) | {value:.4g} (n = {many}) |" in card, name
+
+
+def test_a_figure_on_fewer_samples_than_the_others_says_so(description: Description) -> None:
+    final = Figures(metrics={"fid": 9.5, "recall": 0.5}, samples={"retained": 50_000, "forgotten": 100}, seconds=1.0)
+    card = model_card(description.model_copy(update={"final": final}), "name", has_before=True)
+    assert "| 9.5 (n = 50,000) |" in card
+    assert "| 0.5 (n = 10,000) |" in card
+    assert "name: recall (n = 10000)" in card
 
 
 def test_the_card_tells_the_lineage_down_to_the_weights(card: str) -> None:

@@ -18,6 +18,8 @@ from sfd_sweep.diffusion.weights import WEIGHTS
 from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.evaluation import evaluator
+from sfd_sweep.evaluation.grid import GAP
 from sfd_sweep.evaluation.judge import Judge
 from sfd_sweep.storage import Folder
 from sfd_sweep.trial.layout import (
@@ -107,6 +109,13 @@ def test_reports_grids_and_the_last_generator_are_kept(finished):
     assert step_folder(folder, 4).names() == [GENERATOR, GRID, REPORT]
     assert [read_report(folder, step) for step in (2, 4)] == reports
     assert Image.open(io.BytesIO(step_folder(folder, 4).read(GRID))).format == "PNG"
+
+
+def test_a_trial_of_large_images_shows_fewer_of_them(workbench, finished, folder, monkeypatch):
+    monkeypatch.setattr(evaluator, "GRID_LARGE", 7)  # digits have 8 pixels a side
+    Trial(workbench, SETTINGS, folder).advance(2)
+    few, many = (Image.open(io.BytesIO(step_folder(each, 2).read(GRID))) for each in (folder, finished[0]))
+    assert many.width - few.width == 6 * (32 + 2 * GAP)
 
 
 def test_an_unfinished_trial_keeps_what_it_goes_on_from(workbench, folder):
@@ -218,6 +227,24 @@ def test_an_evaluation_that_cannot_be_saved_is_done_again_from_the_last_report(w
     folder.remove("step-000004")
     assert untimed(trial.advance(4)) == untimed(finished[1][1])
     assert updates == [1, 2, 3, 4, 3, 4]
+
+
+def test_a_training_state_goes_to_the_disk_and_back_without_being_in_memory_as_a_file(workbench, folder, monkeypatch):
+    in_memory, write, read = [], Folder.write, Folder.read
+
+    def noted_write(self, name, content):
+        in_memory.append(name)
+        write(self, name, content)
+
+    def noted_read(self, name):
+        in_memory.append(name)
+        return read(self, name)
+
+    monkeypatch.setattr(Folder, "write", noted_write)
+    monkeypatch.setattr(Folder, "read", noted_read)
+    Trial(workbench, SETTINGS, folder).advance(2)
+    Trial(workbench, SETTINGS, folder).advance(4)
+    assert set(in_memory) == {GRID, REPORT}
 
 
 @pytest.mark.parametrize("damage", ["cut short", "missing", "of another network"])
