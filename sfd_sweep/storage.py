@@ -70,7 +70,7 @@ class Folder:
             filesystem, path = fs.FileSystem.from_uri(_with_single_puts(location))
         except (OSError, ValueError, RuntimeError) as error:  # the last of these for the home of a user unknown
             raise UserError(
-                f"cannot open {location!r}: {why_refused(error)}. Use a path, file://, s3:// or gs://."
+                f"cannot open {location!r}: {why_refused(error).rstrip('.')}. Use a path, file://, s3:// or gs://."
             ) from error
         if not path:
             raise UserError(f"cannot open {location!r}: it names no bucket")

@@ -12,7 +12,6 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from mlflow import MlflowClient
@@ -21,7 +20,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from PIL import UnidentifiedImageError
 from requests.exceptions import HTTPError as RequestRefused
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sfd_sweep.credentials import without_credentials
 from sfd_sweep.errors import UserError
@@ -215,16 +215,16 @@ def _check_server(uri: str) -> None:
     except HTTPError as error:
         if error.code >= 500:
             raise _away(uri, f"it answers {error.code}") from error
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise _away(uri, one_line(error)) from error
 
 
 def _check_database(uri: str) -> None:
     try:
-        host, port = urlsplit(uri).hostname, urlsplit(uri).port
-        if host and port:
-            socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
-    except (OSError, ValueError) as error:
+        place = make_url(uri)
+        if place.host and place.port:
+            socket.create_connection((place.host, place.port), timeout=ANSWER_SECONDS).close()
+    except (OSError, ArgumentError) as error:
         raise _away(uri, one_line(error)) from error
 
 

@@ -55,6 +55,12 @@ def test_a_server_that_is_away_is_named_without_its_password(scheme: str) -> Non
     assert "hunter2" not in message
 
 
+def test_a_password_with_a_slash_is_not_shown_either() -> None:
+    message = refusal(f"postgresql://user:hunter/2@127.0.0.1:{free_port()}/db")
+    assert "the tracking server postgresql://127.0.0.1:" in message
+    assert "hunter" not in message
+
+
 def test_a_server_that_does_not_answer_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "ANSWER_SECONDS", 0.3)
     with listening() as port:
