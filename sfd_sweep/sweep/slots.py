@@ -110,7 +110,7 @@ class SlotPool:
     def _trainer(self, slot: int) -> Any:
         resources = self._space.resources
         post = Post(self.broker, slot, self._space, self._sweep, self._build, Path.cwd())
-        return _trainer(resources.workers_per_slot)(
+        return _trainer_for(resources.workers_per_slot)(
             functools.partial(work, post),
             scaling_config=ScalingConfig(
                 num_workers=resources.workers_per_slot,
@@ -169,9 +169,9 @@ def _kill_controllers() -> None:
             os.kill(controller.pid, signal.SIGKILL)
 
 
-def _trainer(workers: int) -> Any:
-    """A process group needs torch in the run's controller too, which takes seconds to import: only where there is one
-    to make."""
+def _trainer_for(workers: int) -> Any:
+    """What makes the Train run of a slot. A process group needs torch in the run's controller too, which takes seconds
+    to import: only where there is one to make."""
     if workers == 1:
         return DataParallelTrainer
     from ray.train.torch import TorchConfig, TorchTrainer

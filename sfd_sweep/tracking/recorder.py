@@ -9,7 +9,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,8 @@ class Recorder:
     def _write_reports(self, number: int) -> None:
         """Write what the trial has reported, unless an earlier call has written it along with its own."""
         unwritten = self._unwritten[number]
-        if reports := list(islice(unwritten, REPORTS_AT_ONCE)):
+        # By index, as the caller may append meanwhile, which would end an iteration.
+        if reports := [unwritten[index] for index in range(min(len(unwritten), REPORTS_AT_ONCE))]:
             self._runs.report_trial(number, reports)
         for _ in reports:
             unwritten.popleft()
