@@ -14,10 +14,10 @@ import torch
 from record_digits import SPACE, points
 
 from sfd_sweep.config.loading import load_search_space
-from sfd_sweep.storage import Folder
-from sfd_sweep.trial.plan import make_plan
-from sfd_sweep.trial.trial import Trial, judge
-from sfd_sweep.trial.workbench import Workbench
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.context import TrialContext
+from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.runner import Trial, judge
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     spaces = [load_search_space(SPACE, [f"evaluation.seed={seed}"]) for seed in range(asked.seeds)]
-    benches = [Workbench.build(make_plan(space), None) for space in spaces]
+    benches = [TrialContext.build(resolve_sweep(space), None) for space in spaces]
     space = spaces[0]
     metrics = [part.metric for part in space.objectives] + [part.metric for part in space.constraints]
     for number, point in enumerate(points(space, asked.trials)):

@@ -21,12 +21,12 @@ from precision import memory_of
 from torch import Tensor
 
 from sfd_sweep.config import Resources, Settings
-from sfd_sweep.diffusion.prompts import Prompts, TextEncoder
-from sfd_sweep.diffusion.score_model import ScoreModel
-from sfd_sweep.diffusion.training_state import below
-from sfd_sweep.distillation.conditions import FixedOverride, ForgettingTask
-from sfd_sweep.distillation.trained_model import TrainedModel
-from sfd_sweep.distillation.trainer import Trainer
+from sfd_sweep.method.batch import FixedOverride, ForgettingTask
+from sfd_sweep.method.trainable_model import TrainableModel
+from sfd_sweep.method.trainer import Trainer
+from sfd_sweep.models.prompts import Prompts, TextEncoder
+from sfd_sweep.models.score_model import ScoreModel
+from sfd_sweep.models.training_state import below
 
 STABLE_DIFFUSION_15: dict[str, Any] = {
     "sample_size": 64,
@@ -100,7 +100,7 @@ def measured(trainer: Trainer) -> Memory:
 
 def computed(teacher: ScoreModel, rank: int) -> Memory:
     """What a trainer on such a teacher has: a gradient and Adam's two moments of each parameter that is trained."""
-    fake_score, generator = (TrainedModel.of(teacher, rank) for _ in range(2))
+    fake_score, generator = (TrainableModel.of(teacher, rank) for _ in range(2))
     trained = [*fake_score.parameters.values(), *generator.parameters.values()]
     return Memory(
         weights=weights_of(teacher, fake_score.model, generator.model),

@@ -20,18 +20,18 @@ from pathlib import Path
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import load_search_space
-from sfd_sweep.storage import Folder
-from sfd_sweep.sweep.cluster import SWITCHES
-from sfd_sweep.sweep.lab import Lab, build_trial_room
-from sfd_sweep.sweep.run import run
-from sfd_sweep.sweep.study import SweepStudy
+from sfd_sweep.execution.cluster import SWITCHES
+from sfd_sweep.execution.run import run
+from sfd_sweep.execution.slot_runtime import SlotRuntime, build_slot_runtime
+from sfd_sweep.search.study import SweepStudy
+from sfd_sweep.storage.folder import Folder
 
 SPACE = Path(__file__).parent.parent / "search_spaces" / "digits.yaml"
 
 
 def note_steps(events: Path) -> None:
     """Have every training step of this process append its times to a file."""
-    from sfd_sweep.distillation.trainer import Trainer, UpdateLosses
+    from sfd_sweep.method.trainer import Trainer, UpdateLosses
 
     update = Trainer.update
 
@@ -51,10 +51,10 @@ def gaps(events: Path) -> list[float]:
     return [after["begin"] - before["end"] for before, after in pairwise(steps) if after["step"] == 1]
 
 
-def build_and_note(events: Path, space: SearchSpace, sweep: Folder) -> Lab:
+def build_and_note(events: Path, space: SearchSpace, sweep: Folder) -> SlotRuntime:
     """The usual trial room, in a process that notes its steps."""
     note_steps(events)
-    return build_trial_room(space, sweep)
+    return build_slot_runtime(space, sweep)
 
 
 def run_slots(space: SearchSpace, events: Path) -> list[Settings]:
@@ -68,14 +68,14 @@ def train_one(config: dict) -> None:  # type: ignore[type-arg]
     import torch
     from ray import train
 
-    from sfd_sweep.trial.plan import make_plan
-    from sfd_sweep.trial.trial import Trial
-    from sfd_sweep.trial.workbench import Workbench
+    from sfd_sweep.trial.context import TrialContext
+    from sfd_sweep.trial.resolve import resolve_sweep
+    from sfd_sweep.trial.runner import Trial
 
     torch.set_num_threads(1)
     note_steps(Path(config["events"]))
     space: SearchSpace = config["space"]
-    workbench = Workbench.build(make_plan(space), None)
+    workbench = TrialContext.build(resolve_sweep(space), None)
     with tempfile.TemporaryDirectory() as folder:
         report = Trial(workbench, config["settings"], Folder.open(folder)).advance(space.trial.steps)
     train.report(report.metrics)

@@ -18,11 +18,11 @@ import torch
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import load_search_space
 from sfd_sweep.errors import TrialFailed, UserError
-from sfd_sweep.storage import Folder
-from sfd_sweep.trial.plan import make_plan
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.report import Report
-from sfd_sweep.trial.trial import Trial
-from sfd_sweep.trial.workbench import Workbench
+from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.runner import Trial
 
 
 def settings_of(space: SearchSpace, index: int) -> Settings:
@@ -49,7 +49,7 @@ def print_row(report: Report, columns: Sequence[str], steps: int) -> None:
 def run(space: SearchSpace, settings: Settings, device: str) -> None:
     """Run the trial and print a row for each evaluation."""
     start = time.perf_counter()
-    workbench = Workbench.build(make_plan(space), None, device)
+    workbench = TrialContext.build(resolve_sweep(space), None, device)
     print(
         f"loaded in {time.perf_counter() - start:.1f} s; {settings.batch_size} + {settings.forget_batch_size} samples"
     )

@@ -19,10 +19,10 @@ from step import FORGET, OVERRIDE, SEED, seconds_of
 from torch import Tensor
 
 from sfd_sweep.config import Resources, Settings
-from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.distillation.conditions import FixedOverride, ForgettingTask
-from sfd_sweep.distillation.trainer import Trainer
+from sfd_sweep.method.batch import FixedOverride, ForgettingTask
+from sfd_sweep.method.trainer import Trainer
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.loading import load_score_model
 
 MEGABYTE = 1e6
 

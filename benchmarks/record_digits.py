@@ -25,10 +25,10 @@ from scipy.stats import qmc
 from sfd_sweep.config import FloatDistribution, SearchSpace
 from sfd_sweep.config.loading import load_search_space
 from sfd_sweep.errors import TrialFailed
-from sfd_sweep.storage import Folder
-from sfd_sweep.trial.plan import make_plan
-from sfd_sweep.trial.trial import Trial
-from sfd_sweep.trial.workbench import Workbench
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.context import TrialContext
+from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.runner import Trial
 
 SPACE = Path(__file__).parent / "search.yaml"
 TABLE = Path(__file__).parent / "digits_trials.parquet"
@@ -68,10 +68,10 @@ def points(space: SearchSpace, count: int) -> list[dict[str, float]]:
 
 
 @functools.cache
-def _workbench() -> Workbench:
+def _workbench() -> TrialContext:
     """This process's, with all that trials share."""
     torch.set_num_threads(1)
-    return Workbench.build(make_plan(load_search_space(SPACE)), None)
+    return TrialContext.build(resolve_sweep(load_search_space(SPACE)), None)
 
 
 def curve(number: int, point: dict[str, float]) -> list[dict[str, float]]:

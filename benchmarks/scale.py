@@ -23,12 +23,12 @@ from PIL import Image
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import load_search_space
-from sfd_sweep.storage import Folder
-from sfd_sweep.sweep.observer import Observer
-from sfd_sweep.sweep.run import run
-from sfd_sweep.sweep.study import SweepStudy
+from sfd_sweep.execution.events import SweepObserver
+from sfd_sweep.execution.run import run
+from sfd_sweep.search.study import SweepStudy
+from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.runs import SweepRuns
-from sfd_sweep.trial.layout import GRID, REPORT, step_folder, trial_folder
+from sfd_sweep.trial.files import GRID, REPORT, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
 SPACE = Path(__file__).parent.parent / "search_spaces" / "digits.yaml"
@@ -127,7 +127,7 @@ class Cost:
         )
 
 
-class Meter(Observer):
+class Meter(SweepObserver):
     """Prints a line for each tenth of the trials."""
 
     def __init__(self, trials: int) -> None:

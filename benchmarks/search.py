@@ -32,10 +32,10 @@ from record_digits import SPACE, TABLE, distributions, to_unit
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.config.loading import load_search_space
-from sfd_sweep.objectives import front, hypervolume, to_losses, violation
-from sfd_sweep.sweep.samplers import make_sampler, suggest
-from sfd_sweep.sweep.scheduler import PastTrial, make_scheduler
-from sfd_sweep.sweep.trainable import standing
+from sfd_sweep.execution.trainable import standing
+from sfd_sweep.execution.tune_scheduler import PastTrial, make_scheduler
+from sfd_sweep.search.objectives import front, hypervolume, to_losses, violation
+from sfd_sweep.search.samplers import make_sampler, suggest
 from sfd_sweep.trial.report import Report
 
 WORKERS = 4

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sfd_sweep.config import Settings
-from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.diffusion.score_model import ScoreModel
-from sfd_sweep.distillation.conditions import Draw, FixedOverride, ForgettingTask, draw_update
-from sfd_sweep.distillation.trainer import Trainer
+from sfd_sweep.method.batch import FixedOverride, ForgettingTask, UpdateBatch, draw_update_batch
+from sfd_sweep.method.trainer import Trainer
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.models.score_model import ScoreModel
 
 FORGET, OVERRIDE, SEED = 0, 1, 0
 
@@ -51,10 +51,10 @@ class SeparatePasses:
         self._minimize(self.theta, self.theta_optimizer, self._cross_conditioned_loss, passes)
         self.average.update_parameters(self.theta)
 
-    def _passes(self, forget_weight: float) -> Iterator[tuple[float, Draw]]:
+    def _passes(self, forget_weight: float) -> Iterator[tuple[float, UpdateBatch]]:
         """The retained batch and the forgotten one, each with its weight."""
         settings = self.settings
-        draw = draw_update(
+        draw = draw_update_batch(
             self.task,
             batch_size=settings.batch_size,
             forget_batch_size=settings.forget_batch_size,
@@ -69,8 +69,8 @@ class SeparatePasses:
         self,
         model: ScoreModel,
         optimizer: torch.optim.Optimizer,
-        loss_of: Callable[[Draw], Tensor],
-        passes: Iterator[tuple[float, Draw]],
+        loss_of: Callable[[UpdateBatch], Tensor],
+        passes: Iterator[tuple[float, UpdateBatch]],
     ) -> None:
         optimizer.zero_grad()
         for weight, draw in passes:
@@ -78,12 +78,12 @@ class SeparatePasses:
         nn.utils.clip_grad_value_(model.parameters(), self.settings.gradient_clip)
         optimizer.step()
 
-    def _generate(self, draw: Draw) -> Tensor:
+    def _generate(self, draw: UpdateBatch) -> Tensor:
         t_init = torch.full_like(draw.t, self.settings.t_init)
         _, b_init = self.theta.schedule.coefficients(t_init, draw.z.ndim)
         return self.theta.forward(b_init * draw.z, t_init, draw.c).x_0
 
-    def _denoising_error(self, draw: Draw) -> Tensor:
+    def _denoising_error(self, draw: UpdateBatch) -> Tensor:
         """E ‖v̂_ψ - v‖², v = a·ε - b·x_0."""
         with torch.no_grad():
             x_0 = self._generate(draw)
@@ -91,7 +91,7 @@ class SeparatePasses:
         prediction = self.psi.forward(a * x_0 + b * draw.epsilon, draw.t, draw.c)
         return (prediction.velocity - (a * draw.epsilon - b * x_0)).square().sum((1, 2, 3)).mean()
 
-    def _cross_conditioned_loss(self, draw: Draw) -> Tensor:
+    def _cross_conditioned_loss(self, draw: UpdateBatch) -> Tensor:
         """E Σ (x̂_φ - x̂_ψ)·[(x̂_φ - x_0) - α·(x̂_φ - x̂_ψ)] / ω, with c_φ = c_o where c is forgotten."""
         x_0 = self._generate(draw)
         a, b = self.phi.schedule.coefficients(draw.t, x_0.ndim)

@@ -8,7 +8,7 @@ if [[ $# -ne 4 ]]; then
 fi
 file=$1 storage=$2 name=$3 address=$4
 has_begun='import sys
-from sfd_sweep.storage import Folder
+from sfd_sweep.storage.folder import Folder
 sys.exit(not (Folder.open(sys.argv[1]) / sys.argv[2]).has("config.yaml"))'
 if python3 -c "$has_begun" "$storage" "$name"; then
   exec sfd-sweep resume "$name" --storage "$storage" --address "$address"

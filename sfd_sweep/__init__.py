@@ -24,9 +24,9 @@ from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
     from sfd_sweep.config.loading import load_search_space
-    from sfd_sweep.distillation.generator import OneStepGenerator
-    from sfd_sweep.sweep.results import Results
-    from sfd_sweep.sweep.run import resume, run
+    from sfd_sweep.execution.run import resume, run
+    from sfd_sweep.method.generator import OneStepGenerator
+    from sfd_sweep.tracking.results import Results
 
     __version__: str
 
@@ -42,10 +42,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "OneStepGenerator": "sfd_sweep.distillation.generator",
+    "OneStepGenerator": "sfd_sweep.method.generator",
     "load_search_space": "sfd_sweep.config.loading",
-    "resume": "sfd_sweep.sweep.run",
-    "run": "sfd_sweep.sweep.run",
+    "resume": "sfd_sweep.execution.run",
+    "run": "sfd_sweep.execution.run",
 }
 """Where a name that is imported on its first use is defined."""
 
@@ -60,7 +60,7 @@ def open_sweep(name: str, uri: str | None = None) -> Results:
     Raises:
         UserError: the store cannot be reached or read, or has no sweep of that name.
     """
-    from sfd_sweep.sweep.results import Results
+    from sfd_sweep.tracking.results import Results
 
     return Results.read(name, uri)
 
@@ -71,7 +71,7 @@ def load_generator(folder: str | Path) -> OneStepGenerator:
     Raises:
         UserError: there is none.
     """
-    from sfd_sweep.distillation.generator import OneStepGenerator
+    from sfd_sweep.method.generator import OneStepGenerator
 
     return OneStepGenerator.load(folder)
 

@@ -5,17 +5,17 @@ import torch
 
 from sfd_sweep.config import Settings
 from sfd_sweep.datasets.sources import load_images
-from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.diffusion.pretraining import pretrain
-from sfd_sweep.diffusion.pretraining_recipe import Pretraining
-from sfd_sweep.diffusion.sampling import sample_ddim
-from sfd_sweep.distillation.distill import distill
-from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
-from sfd_sweep.evaluation.presets import PRESETS
-from sfd_sweep.evaluation.quality import classifier_distance
-from sfd_sweep.evaluation.training import train_classifier
+from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.models.samplers import sample_ddim
+from sfd_sweep.teachers.classifier_presets import PRESETS
+from sfd_sweep.teachers.classifier_training import train_classifier
+from sfd_sweep.teachers.distillation import distill
+from sfd_sweep.teachers.pretraining import pretrain
+from sfd_sweep.teachers.quality import classifier_distance
+from sfd_sweep.teachers.recipes import Pretraining
 
 DIGITS = load_images("builtin:digits")
 GOOD_TEACHER, GOOD_GENERATOR = 0.6, 1.0

@@ -8,16 +8,16 @@ import torch
 
 from sfd_sweep.datasets.digits import WORDS
 from sfd_sweep.datasets.sources import load_images
-from sfd_sweep.diffusion.loading import STABLE_DIFFUSION_INDEX, load_score_model, save_score_model
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.diffusion.pretraining import pretrain
-from sfd_sweep.diffusion.pretraining_recipe import PRESETS
-from sfd_sweep.diffusion.sampling import sample_ddim
-from sfd_sweep.distillation.conditions import FixedOverride, ForgettingTask
-from sfd_sweep.distillation.distill import OF_PROMPTS, distill
-from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
-from sfd_sweep.evaluation.quality import QualityJudge
+from sfd_sweep.method.batch import FixedOverride, ForgettingTask
+from sfd_sweep.method.trainer import Trainer
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.loading import STABLE_DIFFUSION_INDEX, load_score_model, save_score_model
+from sfd_sweep.models.samplers import sample_ddim
+from sfd_sweep.teachers.distillation import OF_PROMPTS, distill
+from sfd_sweep.teachers.pretraining import pretrain
+from sfd_sweep.teachers.quality import QualityJudge
+from sfd_sweep.teachers.recipes import PRESETS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

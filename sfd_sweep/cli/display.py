@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sfd_sweep import objectives
 from sfd_sweep.cli.tables import clock, console, figure, in_words, new_table, portion, styled, watched_metrics
 from sfd_sweep.config import SearchSpace, Settings
-from sfd_sweep.sweep.observer import Observer, SweepPlan
+from sfd_sweep.execution.events import SweepObserver, SweepStart
+from sfd_sweep.search import objectives
 from sfd_sweep.trial.report import Report, TrialState
 
 MOST_ROWS = 16
@@ -34,7 +34,7 @@ def watching() -> Iterator[View]:
         yield table
 
 
-class View(Observer):
+class View(SweepObserver):
     """What a sweep that is shown has said about itself.
 
     Before its first phase a resumed sweep tells once more what an earlier part of it has told: it is `in_retrospect`.
@@ -43,10 +43,10 @@ class View(Observer):
     def __init__(self) -> None:
         self.began = time.monotonic()
         self.in_retrospect = True
-        self._plan: SweepPlan | None = None
+        self._plan: SweepStart | None = None
 
     @property
-    def plan(self) -> SweepPlan:
+    def plan(self) -> SweepStart:
         """What is run; known once the sweep has started."""
         if self._plan is None:
             raise RuntimeError("the sweep has not started yet")
@@ -57,7 +57,7 @@ class View(Observer):
         """The sweep's search space; known likewise."""
         return self.plan.space
 
-    def sweep_started(self, plan: SweepPlan) -> None:
+    def sweep_started(self, plan: SweepStart) -> None:
         """Take down what is run."""
         self._plan = plan
 
@@ -73,7 +73,7 @@ class View(Observer):
 class Lines(View):
     """A line an event, for logs."""
 
-    def sweep_started(self, plan: SweepPlan) -> None:
+    def sweep_started(self, plan: SweepStart) -> None:
         """Say what is run, and where."""
         super().sweep_started(plan)
         budget, steps = plan.space.budget, plan.space.trial.steps

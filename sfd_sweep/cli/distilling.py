@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from sfd_sweep.config import Resources, Settings
-    from sfd_sweep.diffusion.model_folder import ModelFolder
-    from sfd_sweep.evaluation.quality import QualityJudge
+    from sfd_sweep.models.folder import ModelFolder
+    from sfd_sweep.teachers.quality import QualityJudge
 
     Model = TypeVar("Model", bound=BaseModel)
 
@@ -109,8 +109,8 @@ def distill(
     check_target(out, force)
     one_thread()
     from sfd_sweep.config import Resources
-    from sfd_sweep.diffusion.model_folder import ModelFolder
-    from sfd_sweep.distillation.distill import OF_CLASSES, OF_PROMPTS, check_teacher
+    from sfd_sweep.models.folder import ModelFolder
+    from sfd_sweep.teachers.distillation import OF_CLASSES, OF_PROMPTS, check_teacher
 
     folder = ModelFolder.open(teacher)
     settings = _changed(
@@ -142,7 +142,7 @@ def distill(
     _train(folder, conditions, settings, out, steps=steps, device=place, resources=resources, seed=seed)
     print(f"{out}: a one-step generator of {len(conditions)} {'prompts' if folder.reads_text else 'classes'}")
     if judge is not None:
-        from sfd_sweep.distillation.generator import OneStepGenerator
+        from sfd_sweep.method.generator import OneStepGenerator
 
         distance = judge.distance(OneStepGenerator.load(out).generate)
         print(f"fd_classifier {distance:.4g} on 2,000 samples")
@@ -166,8 +166,8 @@ def _train(
     """
     import torch
 
-    from sfd_sweep.diffusion.loading import load_score_model
-    from sfd_sweep.distillation.distill import distill as distill_teacher
+    from sfd_sweep.models.loading import load_score_model
+    from sfd_sweep.teachers.distillation import distill as distill_teacher
 
     model = load_score_model(folder, device, prompts=conditions if folder.reads_text else ())
     try:
@@ -203,7 +203,7 @@ def _judge_of(teacher: ModelFolder) -> QualityJudge:
     Raises:
         UserError: there is none for images of such classes.
     """
-    from sfd_sweep.evaluation.quality import QualityJudge
+    from sfd_sweep.teachers.quality import QualityJudge
 
     judge = QualityJudge.load()
     judge.check_fit(teacher.class_names, teacher.image_shape)

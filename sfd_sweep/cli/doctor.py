@@ -29,12 +29,12 @@ def doctor(
     """
     from sfd_sweep.cli.tables import print_findings
     from sfd_sweep.config.loading import load_search_space
-    from sfd_sweep.sweep.doctor import Verdict, examine
+    from sfd_sweep.execution.doctor import CheckStatus, examine
 
     if overrides and file is None:
         raise UserError("--set is of a search-space file; name the file too")
     findings = examine(load_search_space(file, overrides or ()) if file else None, address)
     print_findings(findings)
-    faults = sum(finding.verdict is Verdict.FAULT for finding in findings)
+    faults = sum(finding.verdict is CheckStatus.FAULT for finding in findings)
     if faults:
         raise UserError(f"{faults} of {len(findings)} checks found a fault; mend what the table names, and look again")

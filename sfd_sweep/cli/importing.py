@@ -10,8 +10,8 @@ import typer
 
 from sfd_sweep.cli.making import check_target, parse_class_names
 from sfd_sweep.cli.options import ClassNames, Force
-from sfd_sweep.diffusion.research_checkpoint import Network, Weights
 from sfd_sweep.errors import UserError
+from sfd_sweep.teachers.research_checkpoint import Network, Weights
 
 T_INIT = 440
 
@@ -57,10 +57,10 @@ def import_checkpoint(
     """
     check_target(out, force)
     names = parse_class_names(class_names)
-    from sfd_sweep.diffusion import ddpm_layout
-    from sfd_sweep.diffusion.loading import save_score_model
-    from sfd_sweep.diffusion.research_checkpoint import ResearchCheckpoint
-    from sfd_sweep.distillation.generator import OneStepGenerator
+    from sfd_sweep.method.generator import OneStepGenerator
+    from sfd_sweep.models.loading import save_score_model
+    from sfd_sweep.teachers import ddpm_layout
+    from sfd_sweep.teachers.research_checkpoint import ResearchCheckpoint
 
     chosen = ResearchCheckpoint.read(checkpoint.expanduser()).choose(network, weights)
     if t_init is not None and chosen.network is not Network.GENERATOR:

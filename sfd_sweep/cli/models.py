@@ -58,7 +58,7 @@ def export(
     """
     from sfd_sweep.cli.tables import console, print_figures
     from sfd_sweep.export.exporting import export_trial
-    from sfd_sweep.sweep.results import Results
+    from sfd_sweep.tracking.results import Results
 
     results = Results.read(name, uri)
     choice = choose(results, trial=trial, knee=knee, best_score=best_score, at_most=at_most, at_least=at_least)
@@ -90,8 +90,8 @@ def sample(
     Every class or prompt is made from the same noise.
     """
     from sfd_sweep.datasets.labels import class_index
-    from sfd_sweep.distillation.generator import OneStepGenerator
-    from sfd_sweep.evaluation.grid import GridRow, sample_grid
+    from sfd_sweep.evaluation.sample_grid import GridRow, sample_grid
+    from sfd_sweep.method.generator import OneStepGenerator
 
     one_thread()
     generator = OneStepGenerator.load(folder)
@@ -140,7 +140,7 @@ def evaluate(
 ) -> None:
     """Measure a generator anew."""
     from sfd_sweep.cli.tables import print_figures
-    from sfd_sweep.export.verification import Places, evaluate_folder
+    from sfd_sweep.export.verification import AssetLocations, evaluate_folder
 
     one_thread()
     each = override or []
@@ -150,7 +150,7 @@ def evaluate(
         forget_samples=forget_samples,
         forget=forget or (),
         override=each[0] if len(each) == 1 else tuple(each) or None,
-        places=Places(reference=reference, inception=inception, teacher=teacher),
+        places=AssetLocations(reference=reference, inception=inception, teacher=teacher),
     )
     if layout is Layout.JSON:
         print(json.dumps({"metrics": found.metrics, "samples": found.samples}, indent=2))

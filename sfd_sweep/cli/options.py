@@ -13,7 +13,7 @@ import typer
 from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
-    from sfd_sweep.sweep.results import Choice, Results
+    from sfd_sweep.tracking.results import Results, Selection
 
 Name = Annotated[str, typer.Argument(help="The sweep's name.", metavar="NAME")]
 Uri = Annotated[
@@ -96,7 +96,7 @@ def choose(
     best_score: bool,
     at_most: Sequence[str] | None,
     at_least: Sequence[str] | None,
-) -> Choice | None:
+) -> Selection | None:
     """The chosen trial; None if no way of choosing was given.
 
     Raises:
@@ -138,7 +138,7 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    from sfd_sweep.storage import Folder
+    from sfd_sweep.storage.folder import Folder
 
     check_file(path)
     path = path.expanduser()

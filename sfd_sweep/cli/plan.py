@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sfd_sweep.cli.tables import bounds, console, pairs
-from sfd_sweep.config import Constraint, Objective, ReferenceKind, SearchSpace
-from sfd_sweep.credentials import without_credentials
+from sfd_sweep.config import Constraint, Objective, SearchSpace
 from sfd_sweep.datasets.finding import describe, describe_unlabelled
 from sfd_sweep.evaluation.inception_weights import describe_weights
-from sfd_sweep.storage import below
+from sfd_sweep.metrics import ReferenceKind
+from sfd_sweep.storage.credentials import without_credentials
+from sfd_sweep.storage.folder import below
 from sfd_sweep.tracking.store import resolve_uri
-from sfd_sweep.trial.plan import MEGABYTE, Plan
+from sfd_sweep.trial.resolve import MEGABYTE, ResolvedSweep
 
 
-def print_plan(plan: Plan, earlier: Sequence[str]) -> None:
+def print_plan(plan: ResolvedSweep, earlier: Sequence[str]) -> None:
     """The plan, section by section.
 
     Args:
@@ -39,7 +40,7 @@ def _section(title: str, values: list[tuple[str, object]]) -> None:
         console.print()
 
 
-def _models(plan: Plan) -> list[tuple[str, object]]:
+def _models(plan: ResolvedSweep) -> list[tuple[str, object]]:
     teacher, task, evaluation = plan.teacher, plan.space.task, plan.space.evaluation
     size, latent = ("×".join(map(str, shape)) for shape in (teacher.image_shape, teacher.sample_shape))
     latents = "" if teacher.vae is None else f" by latents of {latent}"
@@ -55,7 +56,7 @@ def _models(plan: Plan) -> list[tuple[str, object]]:
     ]
 
 
-def _conditions(plan: Plan) -> list[tuple[str, object]]:
+def _conditions(plan: ResolvedSweep) -> list[tuple[str, object]]:
     """What is forgotten and kept: classes by name, prompts by number and the first of them."""
     told = plan.conditions
     if not plan.prompts:
@@ -71,7 +72,7 @@ def _conditions(plan: Plan) -> list[tuple[str, object]]:
     ]
 
 
-def _reference(plan: Plan) -> list[tuple[str, object]]:
+def _reference(plan: ResolvedSweep) -> list[tuple[str, object]]:
     """What generated images are compared with, and on whose features."""
     evaluation = plan.space.evaluation
     recipe = evaluation.teacher_samples
@@ -91,7 +92,7 @@ def _reference(plan: Plan) -> list[tuple[str, object]]:
     return rows
 
 
-def _work(plan: Plan) -> list[tuple[str, object]]:
+def _work(plan: ResolvedSweep) -> list[tuple[str, object]]:
     space, evaluation, resources = plan.space, plan.space.evaluation, plan.space.resources
     milestones, each = space.trial.milestones(), _images(plan)
     networks = "the judge and Inception-V3" if space.wants_inception else "the judge"
@@ -126,13 +127,13 @@ def _at_random(space: SearchSpace) -> str:
     return f"; {', '.join(conditional)} at random, as {space.search.sampler} models no conditions" if alone else ""
 
 
-def _images(plan: Plan) -> int:
+def _images(plan: ResolvedSweep) -> int:
     """Images of an evaluation; of held-out conditions there are as many as of the forgotten ones."""
     evaluation = plan.space.evaluation
     return evaluation.samples + evaluation.forget_samples * (2 if plan.conditions.held_out else 1)
 
 
-def _in_all(plan: Plan) -> str:
+def _in_all(plan: ResolvedSweep) -> str:
     """What all trials take together."""
     space = plan.space
     trials = space.budget.trials
@@ -143,7 +144,7 @@ def _in_all(plan: Plan) -> str:
     return f"up to {trials * space.trial.steps:,} updates, {evaluations} evaluations, {samples:,} samples"
 
 
-def _disk(plan: Plan) -> list[tuple[str, object]]:
+def _disk(plan: ResolvedSweep) -> list[tuple[str, object]]:
     """Most of what weights take in the storage, and on what assumption."""
     space, slots = plan.space, plan.space.resources.slots
     generator, state = plan.generator_bytes / MEGABYTE, plan.training_state_bytes / MEGABYTE
@@ -166,7 +167,7 @@ def _error(part: Objective | Constraint) -> str:
     return f", error {part.error:g}" if part.error else ""
 
 
-def _places(plan: Plan) -> list[tuple[str, object]]:
+def _places(plan: ResolvedSweep) -> list[tuple[str, object]]:
     space = plan.space
     return [
         ("storage", below(space.storage, space.name)),

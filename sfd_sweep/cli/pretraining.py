@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from sfd_sweep.datasets.images import LabeledImages
-    from sfd_sweep.diffusion.pretraining_recipe import Pretraining
-    from sfd_sweep.diffusion.score_model import ScoreModel
-    from sfd_sweep.evaluation.quality import QualityJudge
-    from sfd_sweep.sweep.pretraining import Workers
+    from sfd_sweep.execution.pretraining import Workers
+    from sfd_sweep.models.score_model import ScoreModel
+    from sfd_sweep.teachers.quality import QualityJudge
+    from sfd_sweep.teachers.recipes import Pretraining
 
 DIGITS = "builtin:digits"
 SAME_DIGITS = (DIGITS, "builtin:digits-in-words")  # that the shipped judge knows, whatever they are called
@@ -108,8 +108,8 @@ def pretrain(
     import torch
 
     from sfd_sweep.datasets.sources import load_images
-    from sfd_sweep.diffusion.new_teacher import check_images
-    from sfd_sweep.sweep.pretraining import Workers
+    from sfd_sweep.execution.pretraining import Workers
+    from sfd_sweep.teachers.networks import check_images
 
     one_thread() if cpus_per_worker == 1 else torch.set_num_threads(cpus_per_worker)
     images = load_images(source, class_names=names, size=recipe.image_size)
@@ -142,8 +142,8 @@ def _train(
     """Train the teacher, and store it."""
     import torch
 
-    from sfd_sweep.diffusion.loading import STABLE_DIFFUSION_INDEX, save_score_model
-    from sfd_sweep.sweep.pretraining import pretrained, working_folder
+    from sfd_sweep.execution.pretraining import pretrained, working_folder
+    from sfd_sweep.models.loading import STABLE_DIFFUSION_INDEX, save_score_model
 
     try:
         with (
@@ -180,8 +180,8 @@ def _look(
 
     If it is one of prompts, it is asked for one of each class.
     """
-    from sfd_sweep.diffusion.loading import load_score_model
-    from sfd_sweep.diffusion.model_folder import ModelFolder
+    from sfd_sweep.models.folder import ModelFolder
+    from sfd_sweep.models.loading import load_score_model
 
     folder = ModelFolder.open(str(out))
     teacher = load_score_model(folder, device, prompts=prompts)
@@ -204,7 +204,7 @@ def _judge(source: str, images: LabeledImages, classifier: str | None) -> Qualit
     """
     if classifier is None and source not in SAME_DIGITS:
         return None
-    from sfd_sweep.evaluation.quality import QualityJudge
+    from sfd_sweep.teachers.quality import QualityJudge
 
     if classifier is None:
         judge = QualityJudge.load(classifier=DIGITS, reference=DIGITS)
@@ -219,7 +219,7 @@ def _grid(teacher: ScoreModel, names: Sequence[str]) -> bytes:
     """A picture with a row of samples for each class or prompt."""
     import torch
 
-    from sfd_sweep.evaluation.grid import GridRow, sample_grid
+    from sfd_sweep.evaluation.sample_grid import GridRow, sample_grid
 
     noise = torch.Generator().manual_seed(0)
     rows = [GridRow(name, _sample(teacher, torch.full((COLUMNS,), label), noise)) for label, name in enumerate(names)]
@@ -227,7 +227,7 @@ def _grid(teacher: ScoreModel, names: Sequence[str]) -> bytes:
 
 
 def _sample(teacher: ScoreModel, c: Tensor, noise: Generator) -> Tensor:
-    from sfd_sweep.diffusion.sampling import sample_ddim
+    from sfd_sweep.models.samplers import sample_ddim
 
     return sample_ddim(teacher, c.to(next(teacher.parameters()).device), noise, guidance_scale=GUIDANCE)
 
@@ -240,9 +240,9 @@ def _recipe(preset: str, assignments: Sequence[str], **options: object) -> Pretr
     """
     from pydantic import ValidationError
 
-    from sfd_sweep.config.document import Document
-    from sfd_sweep.config.mistakes import advice
-    from sfd_sweep.diffusion.pretraining_recipe import PRESETS
+    from sfd_sweep.config.config_errors import advice
+    from sfd_sweep.config.yaml_document import Document
+    from sfd_sweep.teachers.recipes import PRESETS
 
     if preset not in PRESETS:
         raise UserError(f"--preset {preset}: there is none of that name{advice(preset, PRESETS)}")
@@ -258,8 +258,8 @@ def _recipe(preset: str, assignments: Sequence[str], **options: object) -> Pretr
 
 def _explain(error: ErrorDetails, options: Container[str]) -> str:
     """What is wrong with an option, in a line."""
-    from sfd_sweep.config.mistakes import advice
-    from sfd_sweep.diffusion.pretraining_recipe import Pretraining
+    from sfd_sweep.config.config_errors import advice
+    from sfd_sweep.teachers.recipes import Pretraining
 
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if not error["loc"]:

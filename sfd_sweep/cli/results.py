@@ -18,7 +18,7 @@ from sfd_sweep.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sfd_sweep.sweep.results import Choice, Results
+    from sfd_sweep.tracking.results import Results, Selection
 
 LOOPBACK = "127.0.0.1"
 
@@ -35,7 +35,7 @@ class Format(StrEnum):
 def list_sweeps(uri: Uri = None) -> None:
     """List the sweeps that MLflow knows."""
     from sfd_sweep.cli.tables import print_sweeps
-    from sfd_sweep.sweep.results import list_sweeps as known_sweeps
+    from sfd_sweep.tracking.results import list_sweeps as known_sweeps
 
     print_sweeps(known_sweeps(uri))
 
@@ -52,7 +52,7 @@ def show(
 ) -> None:
     """Show a sweep's trials, or one trial in full."""
     from sfd_sweep.cli.tables import print_sweep, print_trial
-    from sfd_sweep.sweep.results import Results
+    from sfd_sweep.tracking.results import Results
 
     results = Results.read(name, uri)
     choice = choose(results, trial=trial, knee=knee, best_score=best_score, at_most=at_most, at_least=at_least)
@@ -79,7 +79,7 @@ def pareto(
 
     With a way of choosing, json, csv and parquet hold that trial alone.
     """
-    from sfd_sweep.sweep.results import Results
+    from sfd_sweep.tracking.results import Results
 
     _check_output(layout, out)
     results = Results.read(name, uri)
@@ -126,7 +126,7 @@ def _check_output(layout: Format, out: Path | None) -> None:
         raise UserError("--format parquet is nothing for a terminal; name a file with --out")
 
 
-def _print_front(results: Results, choice: Choice | None, picture: Path | None) -> None:
+def _print_front(results: Results, choice: Selection | None, picture: Path | None) -> None:
     from sfd_sweep.cli.tables import console, print_front
 
     print_front(results.record, choice)
@@ -137,7 +137,7 @@ def _print_front(results: Results, choice: Choice | None, picture: Path | None) 
         console.print(f"\nPicture: `--picture FILE` writes it; MLflow has it as front.png of the run {run}.")
 
 
-def _rows(results: Results, choice: Choice | None) -> pd.DataFrame:
+def _rows(results: Results, choice: Selection | None) -> pd.DataFrame:
     """The front's rows of the table of trials, in its order, or the row of the chosen trial."""
     members = [choice.trial] if choice else results.front()
     return results.trials().set_index("trial", drop=False).loc[[member.number for member in members]]

@@ -14,7 +14,7 @@ from sfd_sweep.cli.options import Address, Name, Uri
 
 if TYPE_CHECKING:
     from sfd_sweep.config import SearchSpace
-    from sfd_sweep.sweep.observer import Observer, Outcome
+    from sfd_sweep.execution.events import Outcome, SweepObserver
 
 
 def run(
@@ -33,16 +33,16 @@ def run(
     space = load_search_space(file, overrides or ())
     if dry_run:
         from sfd_sweep.cli.plan import print_plan
-        from sfd_sweep.trial.plan import make_plan
+        from sfd_sweep.trial.resolve import resolve_sweep
 
-        plan = make_plan(space)
+        plan = resolve_sweep(space)
         print_plan(plan, _earlier(space))
         return
-    from sfd_sweep.sweep.cluster import is_outside
+    from sfd_sweep.execution.cluster import is_outside
 
     if is_outside(address):
         _run_inside(space, address)
-    from sfd_sweep.sweep.run import run as run_sweep
+    from sfd_sweep.execution.run import run as run_sweep
 
     _watch(lambda observer: run_sweep(space, address=address, observer=observer))
 
@@ -61,8 +61,8 @@ def resume(
 
     Trials that have ended stay as they are; the others continue from their last evaluation.
     """
-    from sfd_sweep.sweep.location import locate
-    from sfd_sweep.sweep.run import resume as resume_sweep
+    from sfd_sweep.execution.run import resume as resume_sweep
+    from sfd_sweep.tracking.location import locate
 
     location = locate(name, storage=storage, uri=uri)
     _watch(lambda observer: resume_sweep(location, uri=uri, address=address, observer=observer))
@@ -79,7 +79,7 @@ def _earlier(space: SearchSpace) -> list[str]:
     """What the sweep would take over from earlier ones, in words."""
     if not space.search.warm_start:
         return []
-    from sfd_sweep.sweep.earlier import find_warm_start
+    from sfd_sweep.search.warm_start import find_warm_start
 
     return find_warm_start(space).in_words()
 
@@ -87,18 +87,18 @@ def _earlier(space: SearchSpace) -> list[str]:
 def _run_inside(space: SearchSpace, address: str) -> NoReturn:
     """Hand the sweep over to the cluster, show what it says there, and leave with its exit code."""
     from sfd_sweep.config.loading import dump_search_space
-    from sfd_sweep.sweep.remote import FILE, for_elsewhere, run_inside
+    from sfd_sweep.execution.ray_job import FILE, for_elsewhere, run_inside
 
     file = dump_search_space(for_elsewhere(space)).encode()
     say = functools.partial(print, end="", flush=True)
     raise typer.Exit(run_inside(address, ["run", FILE], file, say))
 
 
-def _watch(work: Callable[[Observer], Outcome]) -> None:
+def _watch(work: Callable[[SweepObserver], Outcome]) -> None:
     """Show a sweep while it runs, and then what came of it."""
     from sfd_sweep.cli.display import watching
     from sfd_sweep.cli.tables import print_outcome
-    from sfd_sweep.sweep.results import Results
+    from sfd_sweep.tracking.results import Results
 
     with watching() as view:
         outcome = work(view)

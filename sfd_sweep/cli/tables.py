@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sfd_sweep.config import METRICS, SearchSpace
+from sfd_sweep.config import SearchSpace
+from sfd_sweep.metrics import METRICS
 
 if TYPE_CHECKING:
-    from sfd_sweep.sweep.doctor import Finding
-    from sfd_sweep.sweep.observer import Outcome
-    from sfd_sweep.sweep.results import Choice
-    from sfd_sweep.tracking.records import SweepRecord, SweepSummary, TrialRecord
+    from sfd_sweep.execution.doctor import Finding
+    from sfd_sweep.execution.events import Outcome
+    from sfd_sweep.search.records import SweepRecord, SweepSummary, TrialRecord
+    from sfd_sweep.tracking.results import Selection
     from sfd_sweep.trial.report import Report
 
 STATE_STYLES = {
@@ -133,7 +134,7 @@ def print_sweep(record: SweepRecord) -> None:
         console.print(_settings_table(record, record.trials))
 
 
-def print_front(record: SweepRecord, choice: Choice | None = None) -> None:
+def print_front(record: SweepRecord, choice: Selection | None = None) -> None:
     """The front, and what was chosen from it."""
     if not record.front:
         console.print("The front is empty: no trial that is complete keeps the constraints.")
@@ -146,7 +147,7 @@ def print_front(record: SweepRecord, choice: Choice | None = None) -> None:
         console.print(f"\n{choice.why}")
 
 
-def print_trial(choice: Choice) -> None:
+def print_trial(choice: Selection) -> None:
     """Everything that is known of one trial."""
     trial = choice.trial
     console.print(f"{choice.why}\n")

@@ -24,7 +24,7 @@ from sfd_sweep.errors import UserError
 
 
 class ClassifierPreset(StrEnum):
-    """Networks and recipes of classifiers: the names of `sfd_sweep.evaluation.presets.PRESETS`."""
+    """Networks and recipes of classifiers: the names of `sfd_sweep.teachers.classifier_presets.PRESETS`."""
 
     DIGITS = "digits"
     CIFAR_RESNET_SMALL = "cifar-resnet-small"
@@ -60,8 +60,8 @@ def train_classifier(
     names = None if class_names is None else parse_class_names(class_names)
     from sfd_sweep.datasets.sources import load_images
     from sfd_sweep.evaluation.classifiers.residual import imagenet_weights
-    from sfd_sweep.evaluation.presets import PRESETS, default_preset
-    from sfd_sweep.evaluation.training import train_classifier as train
+    from sfd_sweep.teachers.classifier_presets import PRESETS, default_preset
+    from sfd_sweep.teachers.classifier_training import train_classifier as train
 
     place = chosen_device(device)
     images = load_images(source, class_names=names)

@@ -2,7 +2,6 @@
 
 from sfd_sweep.config.checks import REFERENCES
 from sfd_sweep.config.loading import dump_search_space, json_schema, load_search_space, parse_search_space
-from sfd_sweep.config.metrics import METRICS, MOST_COMPARED, NUDENET_PARTS, Goal, Metric, ReferenceKind, Scale, reported
 from sfd_sweep.config.parameters import (
     CategoricalDistribution,
     Distribution,
@@ -10,7 +9,7 @@ from sfd_sweep.config.parameters import (
     IntDistribution,
     Parameters,
 )
-from sfd_sweep.config.search_space import (
+from sfd_sweep.config.schema import (
     AshaScheduler,
     Bound,
     Budget,
@@ -27,9 +26,19 @@ from sfd_sweep.config.search_space import (
     Task,
     TeacherSamples,
     Tracking,
-    TrialBudget,
+    TrialSchedule,
 )
 from sfd_sweep.config.settings import Override, Settings
+from sfd_sweep.metrics.registry import (
+    METRICS,
+    MOST_COMPARED,
+    NUDENET_PARTS,
+    Goal,
+    Metric,
+    ReferenceKind,
+    Scale,
+    reported,
+)
 
 __all__ = [
     "METRICS",
@@ -63,7 +72,7 @@ __all__ = [
     "Task",
     "TeacherSamples",
     "Tracking",
-    "TrialBudget",
+    "TrialSchedule",
     "dump_search_space",
     "json_schema",
     "load_search_space",

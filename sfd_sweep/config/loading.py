@@ -12,10 +12,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
-from sfd_sweep.config.document import Document
-from sfd_sweep.config.messages import explain
-from sfd_sweep.config.search_space import SearchSpace
-from sfd_sweep.config.vocabulary import Vocabulary
+from sfd_sweep.config.error_messages import explain
+from sfd_sweep.config.schema import SearchSpace
+from sfd_sweep.config.schema_index import SchemaIndex
+from sfd_sweep.config.yaml_document import Document
 from sfd_sweep.errors import UserError
 
 
@@ -68,7 +68,7 @@ def parse_search_space(text: str, source: str, overrides: Sequence[str] = ()) ->
         # lists be tuples and words be enums.
         return SearchSpace.model_validate_json(json.dumps(document.data), strict=True)
     except ValidationError as error:
-        raise UserError(explain(error, document, Vocabulary(json_schema()))) from error
+        raise UserError(explain(error, document, SchemaIndex(json_schema()))) from error
 
 
 def dump_search_space(space: SearchSpace) -> str:

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
-from sfd_sweep.config.mistakes import KeyPath, Mistake, advice, one_of, refuse
+from sfd_sweep.config.config_errors import ConfigError, KeyPath, advice, one_of, raise_config_errors
 from sfd_sweep.config.settings import Settings
 
 Scalar = bool | int | float | str
@@ -44,11 +44,11 @@ class _Distribution(BaseModel):
     @model_validator(mode="after")
     def _condition_has_both_halves(self) -> "_Distribution":
         if self.when == {}:
-            refuse([Mistake(("when",), "names no parameter; name one, or remove it")])
+            raise_config_errors([ConfigError(("when",), "names no parameter; name one, or remove it")])
         if self.when and self.otherwise is None:
-            refuse([Mistake(("otherwise",), "is missing: the value where `when` does not hold")])
+            raise_config_errors([ConfigError(("otherwise",), "is missing: the value where `when` does not hold")])
         if self.when is None and self.otherwise is not None:
-            refuse([Mistake(("otherwise",), "needs a condition: add `when`, or remove it")])
+            raise_config_errors([ConfigError(("otherwise",), "needs a condition: add `when`, or remove it")])
         return self
 
     def conditions(self) -> dict[str, tuple[Scalar, ...]]:
@@ -83,7 +83,7 @@ class FloatDistribution(_Distribution):
 
     @model_validator(mode="after")
     def _range(self) -> "FloatDistribution":
-        refuse(_range_mistakes(self.low, self.high, self.log, has_step=self.step is not None))
+        raise_config_errors(_range_mistakes(self.low, self.high, self.log, has_step=self.step is not None))
         return self
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ class IntDistribution(_Distribution):
 
     @model_validator(mode="after")
     def _range(self) -> "IntDistribution":
-        refuse(_range_mistakes(self.low, self.high, self.log, has_step=self.step != 1))
+        raise_config_errors(_range_mistakes(self.low, self.high, self.log, has_step=self.step != 1))
         return self
 
     def __str__(self) -> str:
@@ -137,7 +137,9 @@ class CategoricalDistribution(_Distribution):
     def _distinct(self) -> "CategoricalDistribution":
         written = list(map(repr, self.choices))
         twice = [index for index, choice in enumerate(written) if choice in written[:index]]
-        refuse(Mistake(("choices", index), f"{written[index]} is there already; remove one") for index in twice)
+        raise_config_errors(
+            ConfigError(("choices", index), f"{written[index]} is there already; remove one") for index in twice
+        )
         return self
 
     def __str__(self) -> str:
@@ -155,13 +157,13 @@ class CategoricalDistribution(_Distribution):
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
 
 
-def _range_mistakes(low: float, high: float, log: bool, has_step: bool) -> Iterator[Mistake]:
+def _range_mistakes(low: float, high: float, log: bool, has_step: bool) -> Iterator[ConfigError]:
     if low > high:
-        yield Mistake(("low",), f"must not be above high ({high:g}), but is {low:g}")
+        yield ConfigError(("low",), f"must not be above high ({high:g}), but is {low:g}")
     if log and low <= 0:
-        yield Mistake(("low",), f"must be above 0 with log: true, not {low:g}; raise it, or leave log out")
+        yield ConfigError(("low",), f"must be above 0 with log: true, not {low:g}; raise it, or leave log out")
     if log and has_step:
-        yield Mistake(("step",), "log and step exclude each other; leave one out")
+        yield ConfigError(("step",), "log and step exclude each other; leave one out")
 
 
 def _setting_type(field: FieldInfo) -> Any:
@@ -180,21 +182,23 @@ def _setting_errors(name: str, distribution: Distribution) -> Iterator[InitError
                 yield InitErrorDetails(type=detail["type"], loc=(name, *path), input=value, ctx=detail.get("ctx", {}))
 
 
-def _condition_mistakes(name: str, searched: Mapping[str, Distribution]) -> Iterator[Mistake]:
+def _condition_mistakes(name: str, searched: Mapping[str, Distribution]) -> Iterator[ConfigError]:
     """Conditions that never hold, or of which nobody knows when they do."""
     for other, values in searched[name].conditions().items():
         path, condition = (name, "when", other), searched.get(other)
         if other not in Settings.model_fields:
-            yield Mistake(path, f"unknown parameter{advice(other, [found for found in searched if found != name])}")
+            yield ConfigError(path, f"unknown parameter{advice(other, [found for found in searched if found != name])}")
         elif condition is None:
-            yield Mistake(path, f"{other} is not searched, so it never changes; remove the condition")
+            yield ConfigError(path, f"{other} is not searched, so it never changes; remove the condition")
         elif not isinstance(condition, CategoricalDistribution):
-            yield Mistake(path, f"only a categorical parameter can be a condition, and {other} is {condition.type}")
+            yield ConfigError(path, f"only a categorical parameter can be a condition, and {other} is {condition.type}")
         else:
             possible = condition.edges().values()
             wrong = [value for value in values if not any(same(value, choice) for choice in possible)]
             if wrong:
-                yield Mistake(path, f"must be {one_of(map(str, possible))} as in parameters.{other}, not {wrong[0]!r}")
+                yield ConfigError(
+                    path, f"must be {one_of(map(str, possible))} as in parameters.{other}, not {wrong[0]!r}"
+                )
 
 
 def _numbers(value: Any) -> list[Any]:
@@ -224,8 +228,8 @@ class _Parameters(BaseModel):
 
     @model_validator(mode="after")
     def _distributions_give_valid_settings(self) -> "_Parameters":
-        refuse(
-            Mistake((name, "type"), f"must be int or categorical, as {name} is a whole number")
+        raise_config_errors(
+            ConfigError((name, "type"), f"must be int or categorical, as {name} is a whole number")
             for name, distribution in self.searched().items()
             if isinstance(distribution, FloatDistribution) and Settings.model_fields[name].annotation is int
         )
@@ -239,13 +243,17 @@ class _Parameters(BaseModel):
     @model_validator(mode="after")
     def _conditions_can_hold(self) -> "_Parameters":
         searched = self.searched()
-        refuse(mistake for name in searched for mistake in _condition_mistakes(name, searched))
+        raise_config_errors(mistake for name in searched for mistake in _condition_mistakes(name, searched))
         try:
             drawing_order(searched)
         except CycleError as error:
             first, *others = reversed(error.args[1])
-            refuse(
-                [Mistake((first, "when"), f"{first} waits for {', which waits for '.join(others)}; break the circle")]
+            raise_config_errors(
+                [
+                    ConfigError(
+                        (first, "when"), f"{first} waits for {', which waits for '.join(others)}; break the circle"
+                    )
+                ]
             )
         return self
 
@@ -255,7 +263,9 @@ class _Parameters(BaseModel):
         greatest, least = max(_numbers(values["t_min"])), min(_numbers(values["t_max"]))
         if greatest >= least:
             written = "t_min" if "t_min" in self.model_fields_set else "t_max"
-            refuse([Mistake((written,), f"t_min (up to {greatest}) must always be below t_max (from {least})")])
+            raise_config_errors(
+                [ConfigError((written,), f"t_min (up to {greatest}) must always be below t_max (from {least})")]
+            )
         return self
 
     def searched(self) -> dict[str, Distribution]:

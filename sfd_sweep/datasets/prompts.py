@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfd_sweep.config.mistakes import advice
+from sfd_sweep.config.config_errors import advice
 from sfd_sweep.datasets.captions import read_captions
 from sfd_sweep.errors import UserError
 

@@ -15,8 +15,8 @@ from torch.nn.functional import normalize
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.hugging_face import PASSING, Preparation, check_complete
+from sfd_sweep.extras import quiet_transformers, transformers_for
 from sfd_sweep.hub import fetch, is_hub_id
-from sfd_sweep.transformers_library import quiet_transformers, transformers_for
 
 TOKENIZERS = ("tokenizer.json", "vocab.json")
 FILES = (

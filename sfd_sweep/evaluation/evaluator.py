@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sfd_sweep.config import ReferenceKind
-from sfd_sweep.diffusion.precision import float32_products
 from sfd_sweep.errors import TrialFailed
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.conditions import Conditions, spread
 from sfd_sweep.evaluation.fidelity import fidelity, inception_score, kernel_distance
-from sfd_sweep.evaluation.frechet import Statistics, frechet_distance
-from sfd_sweep.evaluation.grid import GridRow, sample_grid, shrunk
-from sfd_sweep.evaluation.inception import Inception
-from sfd_sweep.evaluation.judge import InceptionView, Judge, Verdict
-from sfd_sweep.evaluation.metrics import (
+from sfd_sweep.evaluation.forgetting_metrics import (
     forget_entropy,
     forget_probability,
     override_rate,
     retain_accuracy,
     unlearning_accuracy,
 )
+from sfd_sweep.evaluation.frechet import Statistics, frechet_distance
+from sfd_sweep.evaluation.image_scorer import ImageScorer, ImageScores, InceptionScores
+from sfd_sweep.evaluation.inception import Inception
 from sfd_sweep.evaluation.reference_images import ReferenceImages
-from sfd_sweep.evaluation.references import References, evenly_drawn
-from sfd_sweep.storage import Folder
+from sfd_sweep.evaluation.reference_statistics import References, evenly_drawn
+from sfd_sweep.evaluation.sample_grid import GridRow, sample_grid, shrunk
+from sfd_sweep.metrics import ReferenceKind
+from sfd_sweep.models.precision import float32_products
+from sfd_sweep.storage.folder import Folder
 
 if TYPE_CHECKING:
     from sfd_sweep.evaluation.clip_score import ClipScore
@@ -49,7 +49,7 @@ GRID_COLUMNS, GRID_COLUMNS_OF_LARGE, GRID_LARGE = 12, 6, 64  # large ones, in pi
 
 
 @dataclass(frozen=True)
-class Judgement:
+class EvaluationResult:
     """The figures of a generator.
 
     Attributes:
@@ -99,7 +99,7 @@ class Evaluator:
         self.device = torch.device(device)
         self.classifier = classifier
         self.conditions = conditions
-        self._judge = Judge(classifier, reference.levels, self.device, inception)
+        self._judge = ImageScorer(classifier, reference.levels, self.device, inception)
         self._clip_score = clip_score
         self._reference_kind = reference.kind
         self._references = References(self._judge, reference, conditions.names, cache, batch_size)
@@ -115,7 +115,7 @@ class Evaluator:
         samples: int,
         forget_samples: int,
         final: bool = False,
-    ) -> Judgement:
+    ) -> EvaluationResult:
         """All metrics of a generator.
 
         Args:
@@ -147,7 +147,7 @@ class Evaluator:
             metrics |= held_out
         clock.seconds["judging"] -= clock.seconds["sampling"]  # images are made while they are asked for
         counts = {"retained": len(judged), "forgotten": sum(map(len, asked))}
-        return Judgement(metrics, counts, clock.seconds)
+        return EvaluationResult(metrics, counts, clock.seconds)
 
     @torch.no_grad()
     @float32_products(in_tf32=False)
@@ -199,7 +199,7 @@ class Evaluator:
         verdict = self._judge.verdict(self._samples(generate, c, self._stream(HELD_OUT_STREAM), clock))
         return {"held_out_unlearning_accuracy": unlearning_accuracy(verdict.called, self.conditions.forgotten_classes)}
 
-    def _quality(self, retained: Verdict, labels: Tensor) -> dict[str, float]:
+    def _quality(self, retained: ImageScores, labels: Tensor) -> dict[str, float]:
         metrics = {}
         if self.classifier.measures_distances:
             reference = self._references.of_classes(self._judge.classifier, self.conditions.judged)
@@ -213,7 +213,7 @@ class Evaluator:
             metrics |= self._inception_metrics(self._judge.inception, retained.inception)
         return metrics
 
-    def _inception_metrics(self, inception: Inception, view: InceptionView) -> dict[str, float]:
+    def _inception_metrics(self, inception: Inception, view: InceptionScores) -> dict[str, float]:
         reference = self._references.of_classes(inception, self.conditions.judged)
         metrics = {self._against_reference("fid"): frechet_distance(view.statistics, reference.statistics)}
         if view.probabilities is not None:
@@ -232,7 +232,7 @@ class Evaluator:
         """The name of a metric that has another one where the teacher is the reference."""
         return metric if self._reference_kind is ReferenceKind.REAL else f"{metric}_{self._reference_kind}"
 
-    def _forgetting(self, forgotten: Sequence[Verdict], override: tuple[int, ...] | None) -> dict[str, float]:
+    def _forgetting(self, forgotten: Sequence[ImageScores], override: tuple[int, ...] | None) -> dict[str, float]:
         """The metrics of the forgotten conditions; distances are measured for each group of them, and averaged."""
         called = torch.cat([verdict.called for verdict in forgotten])
         probabilities = torch.cat([verdict.probabilities for verdict in forgotten])
@@ -315,7 +315,7 @@ class _Matches:
         judged: indices of those prompts.
     """
 
-    def __init__(self, clip_score: ClipScore | None, judge: Judge, judged: Sequence[int]) -> None:
+    def __init__(self, clip_score: ClipScore | None, judge: ImageScorer, judged: Sequence[int]) -> None:
         self._clip_score = clip_score
         self._judge = judge
         self._place = {index: place for place, index in enumerate(judged)}

@@ -11,11 +11,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sfd_sweep.config import ReferenceKind, TeacherSamples
+from sfd_sweep.config import TeacherSamples
 from sfd_sweep.datasets.images import LabeledImages
-from sfd_sweep.diffusion.sampling import GRID, denoise_ddim, draw_noise
-from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.evaluation.conditions import spread
+from sfd_sweep.metrics import ReferenceKind
+from sfd_sweep.models.samplers import GRID, denoise_ddim, draw_noise
+from sfd_sweep.models.score_model import ScoreModel
 
 
 class ReferenceImages(Protocol):

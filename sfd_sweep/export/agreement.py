@@ -2,9 +2,9 @@
 
 from math import log, sqrt
 
-from sfd_sweep.config import METRICS, Scale
 from sfd_sweep.errors import UserError
 from sfd_sweep.export.description import Figures
+from sfd_sweep.metrics import METRICS, Scale
 
 STANDARD_ERRORS = 3
 INCEPTION_CLASSES = 1008

@@ -7,8 +7,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from sfd_sweep.config import METRICS, Constraint, Goal, ReferenceKind
+from sfd_sweep.config import Constraint
 from sfd_sweep.export.description import DESCRIPTION, Description, Figures, FrontMember, Origin
+from sfd_sweep.metrics import METRICS, Goal, ReferenceKind
 
 CARD = "README.md"
 GRID, BEFORE, FRONT = "grid.png", "before.png", "front.png"

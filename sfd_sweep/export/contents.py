@@ -8,22 +8,22 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sfd_sweep.config import Evaluation
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.distillation.generator import PIPELINE
 from sfd_sweep.evaluation import clip_network
-from sfd_sweep.evaluation.building import load_judge
 from sfd_sweep.evaluation.classifiers.loading import CLIP, FILES, is_portable
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import grid_columns
+from sfd_sweep.evaluation.factory import load_judge
 from sfd_sweep.export.card import BEFORE, CARD, FRONT, GRID, model_card
 from sfd_sweep.export.description import Description, Figures, FrontMember, Lineage
 from sfd_sweep.export.origins import Origins, portable
-from sfd_sweep.export.verification import Judging
-from sfd_sweep.storage import Folder
-from sfd_sweep.sweep.results import Choice
+from sfd_sweep.export.verification import FolderEvaluation
+from sfd_sweep.method.generator import PIPELINE
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.search.records import SweepRecord, TrialRecord
+from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.plots import front_png
-from sfd_sweep.tracking.records import SweepRecord, TrialRecord
-from sfd_sweep.trial.plan import resolved
+from sfd_sweep.tracking.results import Selection
+from sfd_sweep.trial.resolve import resolved
 
 CLASSIFIER = "classifier"
 CLIP_OF_SCORE = "clip"
@@ -31,7 +31,7 @@ PIPELINE_FILE = "pipeline.py"
 
 
 def describe(
-    record: SweepRecord, choice: Choice, folder: Path, origins: Origins, versions: dict[str, str]
+    record: SweepRecord, choice: Selection, folder: Path, origins: Origins, versions: dict[str, str]
 ) -> Description:
     """Everything that is known of a trial's generator, without a path of this machine; a judge that is not shipped is
     laid into the folder.
@@ -72,7 +72,7 @@ def describe(
 
 
 def lay_beside(
-    folder: Path, name: str, record: SweepRecord, description: Description, judging: Judging, origins: Origins
+    folder: Path, name: str, record: SweepRecord, description: Description, judging: FolderEvaluation, origins: Origins
 ) -> None:
     """Lay code, pictures, description and card beside a generator.
 

@@ -5,9 +5,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sfd_sweep.config import METRICS, Constraint, Evaluation, Objective, Settings, Task
+from sfd_sweep.config import Constraint, Evaluation, Objective, Settings, Task
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
+from sfd_sweep.metrics import METRICS
 from sfd_sweep.trial.report import Report, TrialState
 
 DESCRIPTION = "sfd_sweep.json"

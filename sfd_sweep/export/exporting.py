@@ -14,13 +14,13 @@ from sfd_sweep.export.checksums import write_checksums
 from sfd_sweep.export.contents import describe, lay_beside
 from sfd_sweep.export.description import Figures, is_exported
 from sfd_sweep.export.origins import Origins
-from sfd_sweep.export.verification import Judging, Places, verify
-from sfd_sweep.storage import Folder, reaching
-from sfd_sweep.sweep.results import Choice, Results
-from sfd_sweep.tracking.models import log_generator, register
-from sfd_sweep.tracking.records import TrialRecord
+from sfd_sweep.export.verification import AssetLocations, FolderEvaluation, verify
+from sfd_sweep.search.records import TrialRecord
+from sfd_sweep.storage.folder import Folder, reaching
+from sfd_sweep.tracking.model_registry import log_generator, register
+from sfd_sweep.tracking.results import Results, Selection
 from sfd_sweep.tracking.store import Store, refusals_of
-from sfd_sweep.trial.layout import GENERATOR, step_folder, trial_folder
+from sfd_sweep.trial.files import GENERATOR, step_folder, trial_folder
 
 VERSION = "version."
 COMMIT = "mlflow.source.git.commit"
@@ -45,7 +45,7 @@ class Exported:
 
 def export_trial(
     results: Results,
-    choice: Choice,
+    choice: Selection,
     target: Path,
     *,
     force: bool = False,
@@ -75,7 +75,7 @@ def export_trial(
         generator.download(folder)
         origins = Origins.find(results.record.space.task)
         description = describe(results.record, choice, folder, origins, versions)
-        judging = Judging.of_exported(folder, description, _places(results))
+        judging = FolderEvaluation.of_exported(folder, description, _places(results))
         lay_beside(folder, target.name, results.record, description, judging, origins)
         write_checksums(folder)
         found = verify(folder, description, judging)
@@ -83,11 +83,11 @@ def export_trial(
     return Exported(target, description.figures, found, registered)
 
 
-def _places(results: Results) -> Places:
+def _places(results: Results) -> AssetLocations:
     """Where the sweep had what its judge needs."""
     space = results.record.space
     evaluation = space.evaluation
-    return Places(
+    return AssetLocations(
         evaluation.reference,
         evaluation.inception.weights,
         space.task.teacher,

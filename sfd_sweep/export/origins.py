@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from sfd_sweep.config import Task
-from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.diffusion.sampling import sample_ddim
-from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
 from sfd_sweep.export.checksums import sha256
 from sfd_sweep.export.description import Origin
+from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.models.samplers import sample_ddim
 
 Generate = Callable[[Tensor, torch.Generator], Tensor]
 

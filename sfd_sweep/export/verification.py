@@ -12,23 +12,24 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 
-from sfd_sweep.config import METRICS, Evaluation, Override, ReferenceKind
+from sfd_sweep.config import Evaluation, Override
 from sfd_sweep.datasets.labels import class_index
-from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.diffusion.score_model import ScoreModel
-from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import TrialFailed, UserError
-from sfd_sweep.evaluation.building import build_evaluator
 from sfd_sweep.evaluation.classifiers.loading import CLIP
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
+from sfd_sweep.evaluation.factory import build_evaluator
 from sfd_sweep.export.agreement import check_figures
 from sfd_sweep.export.checksums import check_checksums
 from sfd_sweep.export.description import Description, Figures, is_exported
-from sfd_sweep.storage import Folder
-from sfd_sweep.transformers_library import quiet_transformers
-from sfd_sweep.trial.plan import replacements
+from sfd_sweep.extras import quiet_transformers
+from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.metrics import METRICS, ReferenceKind
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.models.score_model import ScoreModel
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.resolve import replacements
 
 COMPARED_IMAGES = 16
 COMPARED_PIXELS = 2**17
@@ -38,7 +39,7 @@ SAME_IMAGE = 1e-4
 
 
 @dataclass(frozen=True)
-class Places:
+class AssetLocations:
     """Where things are on this machine that a description knows by name alone; None: where it says.
 
     Attributes:
@@ -65,7 +66,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Judging:
+class FolderEvaluation:
     """A generator with its judge, and on how many samples it is to be judged.
 
     Attributes:
@@ -83,7 +84,7 @@ class Judging:
     final: bool = False
 
     @classmethod
-    def of_exported(cls, folder: Path, description: Description, places: Places) -> Judging:
+    def of_exported(cls, folder: Path, description: Description, places: AssetLocations) -> FolderEvaluation:
         """As the sweep judged it: same judge, seed and numbers of samples, and the same kind of device if there is one.
 
         Raises:
@@ -105,7 +106,9 @@ class Judging:
         return cls(generator, evaluator, description.override, description.figures.samples, final)
 
     @classmethod
-    def of_plain(cls, folder: Path, forget: Sequence[int | str], override: Override, places: Places) -> Judging:
+    def of_plain(
+        cls, folder: Path, forget: Sequence[int | str], override: Override, places: AssetLocations
+    ) -> FolderEvaluation:
         """By the defaults of a search-space file.
 
         Raises:
@@ -154,7 +157,7 @@ def evaluate_folder(
     forget_samples: int | None = None,
     forget: Sequence[int | str] = (),
     override: Override | None = None,
-    places: Places = Places(),
+    places: AssetLocations = AssetLocations(),
 ) -> Figures:
     """Measure the generator in a folder.
 
@@ -175,9 +178,9 @@ def evaluate_folder(
         if forget or override is not None:
             raise UserError(f"{folder} says itself what was forgotten and what replaces it; leave both out")
         check_checksums(folder)
-        judging = Judging.of_exported(folder, Description.read(folder), places)
+        judging = FolderEvaluation.of_exported(folder, Description.read(folder), places)
     elif forget and override is not None:
-        judging = Judging.of_plain(folder, forget, override, places)
+        judging = FolderEvaluation.of_plain(folder, forget, override, places)
     elif not folder.is_dir():
         raise UserError(f"there is no folder {folder}; give one that `sfd-sweep export` wrote")
     else:
@@ -188,7 +191,7 @@ def evaluate_folder(
     return judging.figures(samples, forget_samples)
 
 
-def verify(folder: Path, description: Description, judging: Judging) -> Figures:
+def verify(folder: Path, description: Description, judging: FolderEvaluation) -> Figures:
     """Hold an exported folder against what it says of itself, and return its figures.
 
     Raises:

@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sfd_sweep.config import METRICS, Goal, Objective, Scale
+from sfd_sweep.config import Objective
+from sfd_sweep.metrics import METRICS, Goal, Scale
 
 LOGARITHMIC_FROM = 3.0  # a distance whose values differ by this factor is drawn in its logarithm
 NINES_FROM = 0.9  # a share to maximise that comes so close to 1 is drawn by its nines, so that 0.99 and 0.999 are apart

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sfd_sweep.config import Objective
+from sfd_sweep.search.records import SweepRecord, TrialRecord
 from sfd_sweep.tracking.axes import Axis
-from sfd_sweep.tracking.records import SweepRecord, TrialRecord
 from sfd_sweep.trial.report import TrialState
 
 INK, MUTED, RULE = "#1f2933", "#6b7280", "#e5e7eb"

@@ -6,10 +6,10 @@ import optuna
 from matplotlib.axes import Axes
 
 from sfd_sweep.config import Distribution, Objective
-from sfd_sweep.tracking.distributions import to_optuna
+from sfd_sweep.search.distributions import to_optuna
+from sfd_sweep.search.records import SweepRecord, TrialRecord
 from sfd_sweep.tracking.front_view import INK
 from sfd_sweep.tracking.plots import new_figure, say, to_png
-from sfd_sweep.tracking.records import SweepRecord, TrialRecord
 
 FEWEST_TRIALS = 8
 FIRM_FROM = 50

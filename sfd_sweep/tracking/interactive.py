@@ -6,9 +6,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from sfd_sweep.search.records import SweepRecord, TrialRecord
 from sfd_sweep.tracking.axes import Axis
 from sfd_sweep.tracking.front_view import FRONT_COLOR, INK, RULE, FrontView, Group
-from sfd_sweep.tracking.records import SweepRecord, TrialRecord
 
 
 def front_html(record: SweepRecord) -> str:

@@ -1,9 +1,9 @@
 """Everything that a sweep leaves to look at, as files."""
 
+from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.tracking.importance import importance_png
 from sfd_sweep.tracking.interactive import front_html
 from sfd_sweep.tracking.plots import front_png, hypervolume_png
-from sfd_sweep.tracking.records import SweepRecord
 from sfd_sweep.tracking.tables import trials_parquet
 
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.tracking.front_view import FRONT_COLOR, INK, MUTED, RULE, FrontView, Group
-from sfd_sweep.tracking.records import SweepRecord
 
 MARKERS = {"circle": "o", "circle-open": "o", "x-thin-open": "x"}
 LABEL_OFFSETS = ((6, 6), (6, -13), (-6, 8))  # in turn, so that the numbers of neighbours stay apart

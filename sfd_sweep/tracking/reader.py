@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from sfd_sweep.config import Parameters, SearchSpace
 from sfd_sweep.config.loading import parse_search_space
 from sfd_sweep.errors import UserError
-from sfd_sweep.tracking.records import SweepRecord, SweepState, SweepSummary, TrialRecord
+from sfd_sweep.search.records import SweepRecord, SweepState, SweepSummary, TrialRecord
 from sfd_sweep.tracking.schema import (
     FINAL,
     FINISHED,

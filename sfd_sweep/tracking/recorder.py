@@ -17,14 +17,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import SweepFailed, UserError
-from sfd_sweep.storage import Folder
-from sfd_sweep.tracking.models import log_generator
+from sfd_sweep.search.records import ResourceUsage, SweepRecord, SweepState, TrialRecord
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.tracking.model_registry import log_generator
 from sfd_sweep.tracking.pictures import sweep_files
 from sfd_sweep.tracking.reader import read_sweep
-from sfd_sweep.tracking.records import Spent, SweepRecord, SweepState, TrialRecord
 from sfd_sweep.tracking.runs import SweepRuns
 from sfd_sweep.tracking.store import Store, may_pass, one_line, refusals_of
-from sfd_sweep.trial.layout import GENERATOR, step_folder, trial_folder
+from sfd_sweep.trial.files import GENERATOR, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ REPORTS_AT_ONCE = 20
 """MLflow takes a thousand figures in a request."""
 
 
-class Recorder:
+class MlflowRecorder:
     """Records a sweep in MLflow: a run for the sweep, and one below it for each trial.
 
     Calls return at once; one background thread makes the writes, in order. Reports of a trial that have come in
@@ -63,7 +63,9 @@ class Recorder:
         self._patient_until = math.inf
 
     @classmethod
-    def open(cls, space: SearchSpace, sweep_folder: Folder, config_yaml: str, *, resume: bool = False) -> "Recorder":
+    def open(
+        cls, space: SearchSpace, sweep_folder: Folder, config_yaml: str, *, resume: bool = False
+    ) -> "MlflowRecorder":
         """Reach the store, create or migrate its database, and make the sweep's run (or find it).
 
         Args:
@@ -102,7 +104,7 @@ class Recorder:
         """The trial has ended."""
         self._put(self._runs.end_trial, number, state, reason)
 
-    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int, spent: Spent) -> None:
+    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int, spent: ResourceUsage) -> None:
         """The front, by numbers of trials, after so many trials have ended and so much was spent."""
         self._put(self._runs.mark_front, tuple(front), hypervolume, finished, spent)
 

@@ -17,12 +17,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_USER
 from PIL import Image
 
 from sfd_sweep.config import SearchSpace, Settings
-from sfd_sweep.credentials import without_credentials
 from sfd_sweep.errors import UserError
-from sfd_sweep.objectives import combined_score
-from sfd_sweep.storage import Folder
+from sfd_sweep.search.objectives import combined_score
+from sfd_sweep.search.records import ResourceUsage, SweepState
+from sfd_sweep.storage.credentials import without_credentials
+from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.environment import package_lock, version_tags
-from sfd_sweep.tracking.records import Spent, SweepState
 from sfd_sweep.tracking.schema import (
     FINAL,
     FINISHED,
@@ -42,7 +42,7 @@ from sfd_sweep.tracking.schema import (
     to_text,
 )
 from sfd_sweep.tracking.store import Store
-from sfd_sweep.trial.layout import GRID, step_folder, trial_folder
+from sfd_sweep.trial.files import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
 log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ class SweepRuns:
             self._client.set_terminated(trial.run_id, RUN_STATUS[state])
             self._log(trial, [], {Tag.STATE: state, Tag.REASON: _short(reason)})
 
-    def mark_front(self, front: Sequence[int], hypervolume: float, finished: int, spent: Spent) -> None:
+    def mark_front(self, front: Sequence[int], hypervolume: float, finished: int, spent: ResourceUsage) -> None:
         """Tag the trials of the front, and write the sweep's figures after so many finished trials."""
         members = set(front)
         for number, trial in self._trials.items():

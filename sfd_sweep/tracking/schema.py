@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from sfd_sweep.config import SearchSpace, Settings
-from sfd_sweep.tracking.records import Spent
+from sfd_sweep.search.records import ResourceUsage
 from sfd_sweep.trial.report import Report
 
 
@@ -115,7 +115,7 @@ def metrics_to_report(metrics: Mapping[str, float]) -> Report | None:
 
 
 def sweep_metrics(
-    front_size: int, hypervolume: float, finished: int, slot_hours: float, spent: Spent
+    front_size: int, hypervolume: float, finished: int, slot_hours: float, spent: ResourceUsage
 ) -> dict[str, float]:
     """The metrics of a sweep after so many trials have ended; MLflow has them by that number.
 

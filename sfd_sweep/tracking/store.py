@@ -23,8 +23,8 @@ from requests.exceptions import HTTPError as RequestRefused
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from sfd_sweep.credentials import without_credentials
 from sfd_sweep.errors import UserError
+from sfd_sweep.storage.credentials import without_credentials
 from sfd_sweep.tracking.schema import SWEEP_KIND, Tag
 
 DEFAULT_URI = "sqlite:///mlflow.db"

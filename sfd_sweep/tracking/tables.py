@@ -4,7 +4,7 @@ import io
 
 import pandas as pd
 
-from sfd_sweep.tracking.records import SweepRecord, TrialRecord
+from sfd_sweep.search.records import SweepRecord, TrialRecord
 
 
 def trials_table(record: SweepRecord) -> pd.DataFrame:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from recorded_sweep import NAME
 
-from sfd_sweep.diffusion.model_folder import find_model
-from sfd_sweep.diffusion.weights import WEIGHTS
+from sfd_sweep.models.folder import find_model
+from sfd_sweep.models.weights import WEIGHTS
 
 DIGITS = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 SEARCHED = (

@@ -7,7 +7,7 @@ from recorded_sweep import report, space
 from rich.console import Console
 
 from sfd_sweep.cli.display import Lines, LiveTable, View
-from sfd_sweep.sweep.observer import SweepPlan
+from sfd_sweep.execution.events import SweepStart
 from sfd_sweep.trial.report import TrialState
 
 WEIGHTS = "weights take at most 7 MB"
@@ -25,7 +25,7 @@ def tell(view: View, tmp_path, *, ended_earlier: int = 0) -> None:
         view.trial_finished(0, TrialState.COMPLETE, None)
         view.front_changed([0], 7.5)
 
-    view.sweep_started(SweepPlan(recorded, "/runs/recorded", slots=2, ended=ended_earlier, weights=WEIGHTS))
+    view.sweep_started(SweepStart(recorded, "/runs/recorded", slots=2, ended=ended_earlier, weights=WEIGHTS))
     if ended_earlier:
         trial_0()
     view.phase("starting 2 slots")
@@ -125,7 +125,7 @@ def test_a_view_knows_the_search_space_once_the_sweep_has_started(view, tmp_path
 
 def test_what_is_taken_over_from_earlier_sweeps_is_said_at_the_start(tmp_path, capsys):
     earlier = ("taken over: 2", "left out: 1")
-    plan = SweepPlan(space(tmp_path), "/runs/recorded", slots=2, ended=0, weights=WEIGHTS, earlier=earlier)
+    plan = SweepStart(space(tmp_path), "/runs/recorded", slots=2, ended=0, weights=WEIGHTS, earlier=earlier)
     lines, table = Lines(), LiveTable()
     lines.sweep_started(plan)
     table.sweep_started(plan)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from research_unet import ResearchUNet, Sizes, random_weights
 
-from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.loading import load_score_model
 
 OPTIMIZER = {"state": {}, "param_groups": []}
 RAW, EMA, FAKE = (random_weights(seed=seed) for seed in range(3))

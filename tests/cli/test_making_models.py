@@ -15,11 +15,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sfd_sweep.cli import making, training
-from sfd_sweep.diffusion.model_folder import ASSETS, ModelFolder
-from sfd_sweep.diffusion.pretraining import STATE
-from sfd_sweep.diffusion.weights import WEIGHTS
-from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
+from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.models.folder import ASSETS, ModelFolder
+from sfd_sweep.models.weights import WEIGHTS
+from sfd_sweep.teachers.pretraining import STATE
 
 
 def files(folder) -> list[str]:
@@ -186,7 +186,7 @@ def test_a_classifier_that_cannot_be_trained_so_leaves_nothing_behind(command, f
 
 
 def test_the_presets_on_the_command_line_are_those_that_there_are():
-    from sfd_sweep.evaluation.presets import PRESETS
+    from sfd_sweep.teachers.classifier_presets import PRESETS
 
     assert [preset.value for preset in training.ClassifierPreset] == list(PRESETS)
 

@@ -8,9 +8,9 @@ from PIL import Image
 from tiny_models import save_teacher, tiny_model
 from tiny_text_models import PROMPTS, save_stable_diffusion
 
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.diffusion.pretraining import FRONT_ENDS
-from sfd_sweep.distillation.generator import OneStepGenerator
+from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.teachers.pretraining import FRONT_ENDS
 
 PRETRAIN = ("pretrain", "builtin:digits-in-words", "--preset", "digits-text", "--out", "teacher", "--steps", "2")
 FEW_STEPS = ("text.autoencoder_steps=2", "text.text_steps=2", "channels=[8,8]", "attention_head_dim=4")

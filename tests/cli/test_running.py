@@ -116,7 +116,7 @@ def test_a_dry_run_knows_several_forgotten_classes_and_what_replaces_them(comman
 def test_a_sweep_is_found_by_its_name(place, recorded, folder, monkeypatch):
     from recorded_sweep import NAME
 
-    from sfd_sweep.sweep.location import locate
+    from sfd_sweep.tracking.location import locate
 
     if place == "storage":
         assert locate("x", storage="elsewhere") == "elsewhere/x"

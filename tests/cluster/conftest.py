@@ -1,13 +1,10 @@
 """Several machines on one host."""
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "sweep"))  # the stub lab is there
 
 
 @pytest.fixture(scope="module")

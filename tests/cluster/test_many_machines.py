@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from machines import ROOT, STUBS, TOKEN, Machines, head, kill
 from mlflow_server import free_port, serving
-from stub_lab import notes
+from stub_runtime import notes
 
 from sfd_sweep.cli import main
 from sfd_sweep.tracking.reader import read_reports, read_sweep
@@ -63,7 +63,7 @@ def test_a_sweep_loses_a_machine_and_nothing_else(
 ) -> None:
     sweep = tmp_path / "stub"
     with machines.running(
-        *(str(Path(__file__).parent / "sweep_with_stub.py"), machines.address, str(tmp_path), server, "1.5"),
+        *(str(STUBS / "sweep_with_stub.py"), machines.address, str(tmp_path), server, "1.5"),
         *(f"budget.trials={TRIALS}", "resources.slots=2", "resources.cpus_per_worker=1"),
         cwd=tmp_path,
     ) as program:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from concept_cases import CONCEPT
 
-from sfd_sweep.config import NUDENET_PARTS, load_search_space
+from sfd_sweep.config import load_search_space
 from sfd_sweep.config.loading import parse_search_space
 from sfd_sweep.errors import UserError
+from sfd_sweep.metrics import NUDENET_PARTS
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
 

@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from sfd_sweep.config import (
-    METRICS,
     CategoricalDistribution,
     FloatDistribution,
-    Goal,
     IntDistribution,
     SearchSpace,
     Settings,
@@ -26,6 +24,7 @@ from sfd_sweep.config import (
     parse_search_space,
 )
 from sfd_sweep.errors import UserError
+from sfd_sweep.metrics import METRICS, Goal
 
 DIGITS = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sfd_sweep.config import METRICS, Goal, Metric, Scale
+from sfd_sweep.metrics import METRICS, Goal, Metric, Scale
 
 
 def test_every_metric_is_found_by_its_name() -> None:

@@ -8,13 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sfd_sweep.config import (
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    Parameters,
-    Settings,
-)
+from sfd_sweep.config import CategoricalDistribution, FloatDistribution, IntDistribution, Parameters, Settings
 
 TWINS: list[tuple[FloatDistribution | IntDistribution, optuna.distributions.BaseDistribution]] = [
     (FloatDistribution(low=-1, high=2), optuna.distributions.FloatDistribution(-1, 2)),

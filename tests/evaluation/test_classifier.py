@@ -7,7 +7,7 @@ import torch
 
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.classifiers.residual import ResidualConfig
 
 DIGITS = tuple("0123456789")

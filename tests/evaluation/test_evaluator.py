@@ -8,12 +8,12 @@ from digit_conditions import digits_without
 from PIL import Image
 from torch import Tensor
 
-from sfd_sweep.config import ReferenceKind, reported
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.errors import TrialFailed
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.evaluator import Evaluator, Generate, grid_columns
 from sfd_sweep.evaluation.reference_images import RealImages
+from sfd_sweep.metrics import ReferenceKind, reported
 
 Forgetting = Callable[[dict[int, int]], Generate]
 

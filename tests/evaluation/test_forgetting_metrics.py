@@ -4,7 +4,7 @@ import scipy.stats
 import torch
 from sklearn.metrics import accuracy_score
 
-from sfd_sweep.evaluation.metrics import (
+from sfd_sweep.evaluation.forgetting_metrics import (
     forget_entropy,
     forget_probability,
     override_rate,

@@ -7,19 +7,20 @@ from digit_conditions import DIGITS, digits_without
 from stand_in_inception import write_stand_in
 from torch import Tensor
 
-from sfd_sweep.config import ReferenceKind, TeacherSamples, reported
+from sfd_sweep.config import TeacherSamples
 from sfd_sweep.datasets.images import LabeledImages
-from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.diffusion.sampling import sample_ddim
-from sfd_sweep.diffusion.score_model import ScoreModel
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.evaluator import Evaluator, Generate
 from sfd_sweep.evaluation.frechet import Statistics, frechet_distance
 from sfd_sweep.evaluation.inception import Inception
 from sfd_sweep.evaluation.reference_images import RealImages, TeacherImages
-from sfd_sweep.storage import Folder
+from sfd_sweep.metrics import ReferenceKind, reported
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.models.samplers import sample_ddim
+from sfd_sweep.models.score_model import ScoreModel
+from sfd_sweep.storage.folder import Folder
 
 RECIPE = TeacherSamples(samples=1000, steps=8)
 

@@ -9,17 +9,17 @@ import torch
 
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.frechet import Statistics
-from sfd_sweep.evaluation.judge import Judge
+from sfd_sweep.evaluation.image_scorer import ImageScorer
 from sfd_sweep.evaluation.reference_images import RealImages
-from sfd_sweep.evaluation.references import References, remembered
-from sfd_sweep.storage import Folder
+from sfd_sweep.evaluation.reference_statistics import References, remembered
+from sfd_sweep.storage.folder import Folder
 
 
 @pytest.fixture
-def judge(classifier: Classifier) -> Judge:
-    return Judge(classifier, levels=17, device=torch.device("cpu"))
+def judge(classifier: Classifier) -> ImageScorer:
+    return ImageScorer(classifier, levels=17, device=torch.device("cpu"))
 
 
 @pytest.fixture
@@ -27,11 +27,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "references"
 
 
-def _references(judge: Judge, digits: LabeledImages, cache: Folder | None) -> References:
+def _references(judge: ImageScorer, digits: LabeledImages, cache: Folder | None) -> References:
     return References(judge, RealImages(digits), digits.class_names, cache)
 
 
-def _statistics(judge: Judge, digits: LabeledImages, cache: Folder | None, *classes: int) -> Statistics:
+def _statistics(judge: ImageScorer, digits: LabeledImages, cache: Folder | None, *classes: int) -> Statistics:
     return _references(judge, digits, cache).of_classes(judge.classifier, classes).statistics
 
 
@@ -39,7 +39,7 @@ def _equal(a: Statistics, b: Statistics) -> bool:
     return a.count == b.count and torch.equal(a.mean, b.mean) and torch.equal(a.covariance, b.covariance)
 
 
-def test_a_reference_is_of_the_features_of_all_images_of_its_classes(judge: Judge, digits: LabeledImages) -> None:
+def test_a_reference_is_of_the_features_of_all_images_of_its_classes(judge: ImageScorer, digits: LabeledImages) -> None:
     chosen = (digits.labels == 3) | (digits.labels == 5)
     features = judge.classifier.features(digits.images[chosen]).double().numpy()
     statistics = _statistics(judge, digits, None, 5, 3)
@@ -48,7 +48,7 @@ def test_a_reference_is_of_the_features_of_all_images_of_its_classes(judge: Judg
     np.testing.assert_allclose(statistics.covariance.numpy(), np.cov(features.T), rtol=1e-4, atol=1e-5)
 
 
-def test_a_cached_reference_is_read_and_not_computed(judge: Judge, digits: LabeledImages, folder: Path) -> None:
+def test_a_cached_reference_is_read_and_not_computed(judge: ImageScorer, digits: LabeledImages, folder: Path) -> None:
     written = _statistics(judge, digits, Folder.open(folder), 1)
     (data,) = folder.glob("*.safetensors")
     (record,) = folder.glob("*.json")
@@ -89,7 +89,7 @@ def _cut_the_record(folder: Path) -> None:
 
 @pytest.mark.parametrize("break_it", [_truncate, _flip_a_bit, _lose_the_statistics, _lose_the_record, _cut_the_record])
 def test_a_broken_cache_is_computed_and_written_again(
-    judge: Judge, digits: LabeledImages, folder: Path, break_it: Callable[[Path], None]
+    judge: ImageScorer, digits: LabeledImages, folder: Path, break_it: Callable[[Path], None]
 ) -> None:
     written = _statistics(judge, digits, Folder.open(folder), 1)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -99,7 +99,7 @@ def test_a_broken_cache_is_computed_and_written_again(
 
 
 def test_other_images_classes_levels_or_weights_have_files_of_their_own(
-    judge: Judge, digits: LabeledImages, folder: Path
+    judge: ImageScorer, digits: LabeledImages, folder: Path
 ) -> None:
     cache = Folder.open(folder)
     _statistics(judge, digits, cache, 1)
@@ -111,7 +111,7 @@ def test_other_images_classes_levels_or_weights_have_files_of_their_own(
     assert len(list(folder.glob("*.json"))) == 5
 
 
-def test_one_image_is_no_reference(judge: Judge, digits: LabeledImages) -> None:
+def test_one_image_is_no_reference(judge: ImageScorer, digits: LabeledImages) -> None:
     ones = digits.of_classes([1]).take(torch.tensor([0]))
     with pytest.raises(UserError, match="1 reference images of class 1: a distance needs two or more"):
         _statistics(judge, ones, None, 1)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sfd_sweep.evaluation.grid import MARK, GridRow, sample_grid, shrunk
+from sfd_sweep.evaluation.sample_grid import MARK, GridRow, sample_grid, shrunk
 
 
 def _picture(png: bytes) -> np.ndarray:

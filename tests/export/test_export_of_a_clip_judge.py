@@ -9,8 +9,9 @@ from test_export_of_a_concept import exported_to
 from tiny_clip import save_clip
 
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation import building, clip_network
-from sfd_sweep.export.verification import Places, evaluate_folder
+from sfd_sweep.evaluation import clip_network
+from sfd_sweep.evaluation import factory as building
+from sfd_sweep.export.verification import AssetLocations, evaluate_folder
 
 FILES = {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"}
 
@@ -48,7 +49,7 @@ def test_a_folder_with_clip_travels_once_and_judges_where_it_came_from_is_gone(f
     assert not (exported.folder / "clip").exists()
     moved = exported.folder.rename(tmp_path / "moved")
     shutil.rmtree(folder / "clip")
-    found = evaluate_folder(moved, places=Places(teacher=str(folder / "teacher")))
+    found = evaluate_folder(moved, places=AssetLocations(teacher=str(folder / "teacher")))
     assert found.metrics == pytest.approx(exported.recorded.metrics, rel=1e-3, abs=1e-6)
     assert str(folder) not in (moved / "sfd_sweep.json").read_text()
 
@@ -62,7 +63,7 @@ def test_a_hub_id_stays_one_and_another_clip_for_the_score_travels(folder, tmp_p
     assert files_in(exported.folder / "clip") == FILES
     assert not (exported.folder / "classifier").exists()
     shutil.rmtree(folder / "other")
-    found = evaluate_folder(exported.folder, places=Places(teacher=str(folder / "teacher")))
+    found = evaluate_folder(exported.folder, places=AssetLocations(teacher=str(folder / "teacher")))
     assert found.metrics == pytest.approx(exported.recorded.metrics, rel=1e-3, abs=1e-6)
 
 

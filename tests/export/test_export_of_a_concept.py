@@ -13,20 +13,20 @@ from ruamel.yaml import YAML
 
 from sfd_sweep.config import REFERENCES
 from sfd_sweep.config.loading import dump_search_space
-from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
 from sfd_sweep.export.description import Description
 from sfd_sweep.export.exporting import export_trial
-from sfd_sweep.export.verification import Places, evaluate_folder
-from sfd_sweep.storage import Folder
-from sfd_sweep.sweep.results import Results
+from sfd_sweep.export.verification import AssetLocations, evaluate_folder
+from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.search.records import SweepState
+from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.recorder import Recorder
-from sfd_sweep.tracking.records import SweepState
-from sfd_sweep.trial.layout import trial_folder
-from sfd_sweep.trial.plan import make_plan
+from sfd_sweep.tracking.results import Results
+from sfd_sweep.trial.context import TrialContext
+from sfd_sweep.trial.files import trial_folder
 from sfd_sweep.trial.report import TrialState
-from sfd_sweep.trial.trial import Trial, judge
-from sfd_sweep.trial.workbench import Workbench
+from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.runner import Trial, judge
 
 PROMPTS, SEEDS = ["a photo of an ant", "cow"], [3, 5]
 LOAD_ELSEWHERE = """
@@ -54,7 +54,7 @@ def _folder(tmp_path_factory):
 def recorded(space):
     """A sweep whose trial 0 is complete and judged once more."""
     sweep = Folder.open(space.storage) / space.name
-    workbench = Workbench.build(make_plan(space), sweep.parent / REFERENCES)
+    workbench = TrialContext.build(resolve_sweep(space), sweep.parent / REFERENCES)
     recorder = Recorder.open(space, sweep, dump_search_space(space))
     searched = {"generator_lr": 2e-4, "override": "bee"}
     settings, trial = space.parameters.settings(searched), trial_folder(sweep, 0)
@@ -107,7 +107,7 @@ def test_the_figures_are_measured_again_with_held_out_prompts_among_them(exporte
 def test_an_exported_folder_is_evaluated_where_its_teacher_is(exported, folder):
     with pytest.raises(UserError, match=r"the teacher, whose samples are the reference, .*\(--teacher\)"):
         evaluate_folder(exported.folder)
-    found = evaluate_folder(exported.folder, places=Places(teacher=str(folder / "teacher")))
+    found = evaluate_folder(exported.folder, places=AssetLocations(teacher=str(folder / "teacher")))
     assert found.metrics == pytest.approx(exported.recorded.metrics, rel=1e-3, abs=1e-6)
 
 

@@ -12,11 +12,7 @@ from hypothesis import strategies as st
 from recorded_trials import FRONT, Sweep
 from tiny_latent_models import save_dit, tiny_vae
 
-from sfd_sweep.config import METRICS, Scale
 from sfd_sweep.datasets.sources import load_images
-from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import ASSETS, ModelFolder
-from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import Evaluator
@@ -25,6 +21,10 @@ from sfd_sweep.export.agreement import check_figures, standard_error, tolerance
 from sfd_sweep.export.description import Figures
 from sfd_sweep.export.exporting import Exported
 from sfd_sweep.export.verification import evaluate_folder
+from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.metrics import METRICS, Scale
+from sfd_sweep.models.folder import ASSETS, ModelFolder
+from sfd_sweep.models.loading import load_score_model
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 

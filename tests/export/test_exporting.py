@@ -16,16 +16,16 @@ from PIL import Image
 from recorded_trials import FAILED, FRONT, LOST, PRUNED, Sweep
 from safetensors.numpy import load_file, save_file
 
-from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation import evaluator
-from sfd_sweep.evaluation.grid import GAP
+from sfd_sweep.evaluation.sample_grid import GAP
 from sfd_sweep.export.exporting import Exported, export_trial
-from sfd_sweep.storage import Folder
-from sfd_sweep.sweep.results import Choice, Results
-from sfd_sweep.trial.layout import trial_folder
+from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.tracking.results import Results, Selection
+from sfd_sweep.trial.files import trial_folder
 from sfd_sweep.trial.report import Report
-from sfd_sweep.trial.trial import load_generator
+from sfd_sweep.trial.runner import load_generator
 
 LOAD_ELSEWHERE = """
 import sys
@@ -41,10 +41,10 @@ assert not [name for name in sys.modules if name.startswith("sfd_sweep")], "sfd_
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
-def choice_of(results: Results, number: int, report: Report | None = None, final: Report | None = None) -> Choice:
+def choice_of(results: Results, number: int, report: Report | None = None, final: Report | None = None) -> Selection:
     """A trial, with other figures than the recorded ones if they are given."""
     trial = next(trial for trial in results.record.trials if trial.number == number)
-    return Choice(replace(trial, report=report or trial.report, final=final), "It was asked for.")
+    return Selection(replace(trial, report=report or trial.report, final=final), "It was asked for.")
 
 
 def altered(report: Report, **metrics: float) -> Report:

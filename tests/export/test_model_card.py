@@ -6,11 +6,11 @@ import pytest
 from recorded_trials import FRONT, Sweep
 from ruamel.yaml import YAML
 
-from sfd_sweep.diffusion.model_folder import ASSETS
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.export.card import model_card
 from sfd_sweep.export.description import Description, Figures
 from sfd_sweep.export.exporting import Exported
+from sfd_sweep.models.folder import ASSETS
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,10 @@ import pytest
 from recorded import sweep, trial
 from tracked_sweep import search_space
 
-from sfd_sweep.config import Goal, Objective
+from sfd_sweep.config import Objective
+from sfd_sweep.metrics import Goal
+from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.tracking.importance import FEWEST_TRIALS, basis_of, parameter_importance
-from sfd_sweep.tracking.records import SweepRecord
 
 DISTANCE = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference=10)
 ACCURACY = Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference=0)

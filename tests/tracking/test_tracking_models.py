@@ -13,15 +13,15 @@ from tiny_latent_models import tiny_latent_model
 from tracked_sweep import open_recorder, tell_sweep
 
 from sfd_sweep.config import SearchSpace
-from sfd_sweep.diffusion.model_folder import find_model
-from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
-from sfd_sweep.storage import Folder
-from sfd_sweep.tracking.models import log_generator, register
+from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.models.folder import find_model
+from sfd_sweep.search.records import SweepState
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.tracking.model_registry import log_generator, register
 from sfd_sweep.tracking.reader import read_sweep
-from sfd_sweep.tracking.records import SweepState
 from sfd_sweep.tracking.store import Store
-from sfd_sweep.trial.layout import GENERATOR, step_folder, trial_folder
+from sfd_sweep.trial.files import GENERATOR, step_folder, trial_folder
 
 GENERATOR_FOLDER = find_model("builtin:digits-distilled")
 

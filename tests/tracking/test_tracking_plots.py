@@ -11,13 +11,14 @@ from PIL import Image
 from recorded import sweep, trial
 from tracked_sweep import search_space
 
-from sfd_sweep.config import Goal, Objective
+from sfd_sweep.config import Objective
+from sfd_sweep.metrics import Goal
+from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.tracking.axes import Axis, to_nines, within
 from sfd_sweep.tracking.front_view import FrontView
 from sfd_sweep.tracking.interactive import front_html
 from sfd_sweep.tracking.pictures import sweep_files
 from sfd_sweep.tracking.plots import front_png
-from sfd_sweep.tracking.records import SweepRecord
 from sfd_sweep.trial.report import TrialState
 
 DISTANCE = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference=10)

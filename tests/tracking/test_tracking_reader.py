@@ -8,8 +8,8 @@ from tracked_sweep import open_recorder, search_space, tell_trial
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import UserError
+from sfd_sweep.search.records import SweepState
 from sfd_sweep.tracking.reader import list_sweeps, read_sweep
-from sfd_sweep.tracking.records import SweepState
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from tracked_sweep import (
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import SweepFailed, UserError
+from sfd_sweep.search.records import ResourceUsage, SweepState
 from sfd_sweep.tracking.reader import list_sweeps, read_reports, read_sweep
-from sfd_sweep.tracking.records import Spent, SweepState
-from sfd_sweep.trial.layout import GRID, step_folder, trial_folder
+from sfd_sweep.trial.files import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
 
@@ -187,8 +187,8 @@ def test_tags_tell_the_front_while_the_sweep_runs(space: SearchSpace, tracking_u
     recorder = open_recorder(space, tmp_path)
     for number in (0, 1):
         tell_trial(recorder, space, number)
-    recorder.front_changed([0], 8.1, 1, Spent(0.1, 0.1))
-    recorder.front_changed([1], 8.2, 2, Spent(0.2, 0.2))
+    recorder.front_changed([0], 8.1, 1, ResourceUsage(0.1, 0.1))
+    recorder.front_changed([1], 8.2, 2, ResourceUsage(0.2, 0.2))
     recorder._thread.shutdown(wait=True)
     client, runs = runs_of(tracking_uri)
     assert [runs[name].data.tags["sfd.pareto"] for name in ("trial 0", "trial 1")] == ["false", "true"]
@@ -259,7 +259,7 @@ def test_a_refused_write_is_raised_when_the_sweep_is_closed(
         time.sleep(0.05)
     MlflowClient(tracking_uri).delete_run(read_sweep(tracking_uri, "small").trials[0].run_id)
     tell_report(recorder, 0, report(10, 1.0, 1.0))
-    recorder.front_changed([], 1.0, 1, Spent(0.1, 0.1))
+    recorder.front_changed([], 1.0, 1, ResourceUsage(0.1, 0.1))
     with pytest.raises(
         SweepFailed, match=r"safe in file://.*/small; `sfd-sweep resume small` records it again"
     ) as failure:

@@ -59,7 +59,7 @@ def test_an_infinity_that_a_database_has_cut_is_restored() -> None:
 
 def test_words_and_records_are_known_without_mlflow() -> None:
     code = (
-        "import sys, sfd_sweep.tracking.schema, sfd_sweep.tracking.records;"
+        "import sys, sfd_sweep.tracking.schema, sfd_sweep.search.records;"
         "sys.exit(bool({'mlflow', 'torch', 'ray'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,10 +10,10 @@ from mlflow_server import mlflow_server
 from test_tracking_models import put_generators
 from tracked_sweep import open_recorder, report, search_space, searched, settings, tell_report, tell_sweep
 
-from sfd_sweep.storage import Folder
-from sfd_sweep.tracking.models import register
+from sfd_sweep.search.records import SweepState
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.tracking.model_registry import register
 from sfd_sweep.tracking.reader import list_sweeps, read_reports, read_sweep
-from sfd_sweep.tracking.records import SweepState
 from sfd_sweep.tracking.store import Store
 from sfd_sweep.trial.report import TrialState
 

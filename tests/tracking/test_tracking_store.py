@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sfd_sweep.credentials import without_credentials
 from sfd_sweep.errors import UserError
+from sfd_sweep.storage.credentials import without_credentials
 from sfd_sweep.tracking import store
 from sfd_sweep.tracking.reader import list_sweeps
 from sfd_sweep.tracking.store import Store, resolve_uri

@@ -5,15 +5,15 @@ import torch
 from concept_cases import concept_space, digit_seen, save_tiny_teacher
 from trial_cases import digits_space
 
-from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.distillation.conditions import FixedOverride
-from sfd_sweep.distillation.trained_model import TrainedModel
 from sfd_sweep.errors import UserError
-from sfd_sweep.storage import Folder
-from sfd_sweep.trial.plan import make_plan
-from sfd_sweep.trial.trial import Trial, judge, load_generator
-from sfd_sweep.trial.workbench import Workbench
+from sfd_sweep.method.batch import FixedOverride
+from sfd_sweep.method.trainable_model import TrainableModel
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.context import TrialContext
+from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.runner import Trial, judge, load_generator
 
 FIGURES = {
     "fd_classifier_teacher",
@@ -35,7 +35,7 @@ def _folder(tmp_path_factory):
 
 @pytest.fixture(name="workbench", scope="module")
 def _workbench(folder):
-    return Workbench.build(make_plan(concept_space(folder)), Folder.open(folder / "references"))
+    return TrialContext.build(resolve_sweep(concept_space(folder)), Folder.open(folder / "references"))
 
 
 def settings_of(workbench, **sampled):
@@ -82,7 +82,7 @@ def test_each_forgotten_prompt_is_replaced_by_the_same_prompt_about_the_override
 
 def test_the_teacher_is_guided_away_from_the_negative_prompt_where_something_is_forgotten(folder, monkeypatch):
     space = concept_space(folder, "parameters.negative_prompt=many ants", "parameters.guidance_scale=2")
-    workbench = Workbench.build(make_plan(space), None)
+    workbench = TrialContext.build(resolve_sweep(space), None)
     trainer, asked = workbench.trainer(settings_of(workbench)), []
     guided = type(trainer.teacher).guided
 
@@ -108,7 +108,7 @@ def test_guidance_away_from_a_prompt_is_the_extrapolation_from_it(workbench):
 
 def refused(space):
     with pytest.raises(UserError) as caught:
-        Workbench.build(make_plan(space), None)
+        TrialContext.build(resolve_sweep(space), None)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -137,7 +137,7 @@ def test_what_does_not_fit_a_concept_is_refused(folder, overrides, words, tmp_pa
     if "override_samples" not in overrides[0]:
         assert words in refused(space)
         return
-    workbench = Workbench.build(make_plan(space), None)
+    workbench = TrialContext.build(resolve_sweep(space), None)
     with pytest.raises(UserError, match=words):
         Trial(workbench, settings_of(workbench), Folder.open(tmp_path)).advance(2)
 
@@ -147,20 +147,20 @@ def test_a_teacher_of_prompts_needs_a_concept(folder):
 
 
 def test_a_plan_counts_the_adapters_that_a_trial_trains(folder, tmp_path):
-    plan = make_plan(concept_space(folder, "parameters.lora_rank=3", called=1))
-    workbench = Workbench.build(make_plan(concept_space(folder, "parameters.lora_rank=3")), None)
+    plan = resolve_sweep(concept_space(folder, "parameters.lora_rank=3", called=1))
+    workbench = TrialContext.build(resolve_sweep(concept_space(folder, "parameters.lora_rank=3")), None)
     trained = sum(
         weight.numel()
         for name, weight in workbench.trainer(settings_of(workbench)).state().items()
         if name.startswith("generator.")
     )
     assert plan.training_state_bytes == 7 * 4 * trained
-    assert plan.model_bytes < make_plan(concept_space(folder, called=1)).model_bytes
+    assert plan.model_bytes < resolve_sweep(concept_space(folder, called=1)).model_bytes
     folder = Folder.open(tmp_path)
     assert Trial(workbench, settings_of(workbench), folder).advance(2).metrics.keys() >= FIGURES
 
 
 def test_a_network_without_attention_has_adapters_everywhere():
     model = ModelFolder.open("builtin:digits")
-    adapted = TrainedModel.of(load_score_model(model), 2)
+    adapted = TrainableModel.of(load_score_model(model), 2)
     assert sum(weight.numel() for weight in adapted.parameters.values()) == 2 * model.adapter_size

@@ -7,15 +7,15 @@ from photographs import photographs
 from tiny_clip import EMBEDDING, save_clip
 from tiny_text_models import save_stable_diffusion
 
-from sfd_sweep.diffusion.sampling import sample_ddim
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation import building
+from sfd_sweep.evaluation import factory as building
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.clip_score import ClipScore
-from sfd_sweep.storage import Folder
-from sfd_sweep.trial.plan import make_plan
-from sfd_sweep.trial.trial import Trial
-from sfd_sweep.trial.workbench import Workbench
+from sfd_sweep.models.samplers import sample_ddim
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.context import TrialContext
+from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.runner import Trial
 
 SUBJECTS = ("ant", "bee", "owl", "wasp")
 
@@ -36,7 +36,7 @@ def _any_share_will_do(monkeypatch):
 
 def workbench_of(folder, *overrides):
     space = concept_space(folder, "evaluation.class_of={}", *overrides, called=0)
-    return Workbench.build(make_plan(space), None)
+    return TrialContext.build(resolve_sweep(space), None)
 
 
 def report_of(workbench, tmp_path, **sampled):

@@ -8,13 +8,13 @@ import torch
 from tiny_latent_models import save_dit, tiny_vae
 from trial_cases import digits_settings, digits_space
 
-from sfd_sweep.diffusion.model_folder import ModelFolder
 from sfd_sweep.errors import UserError
-from sfd_sweep.storage import Folder
-from sfd_sweep.trial.layout import GENERATOR, step_folder
-from sfd_sweep.trial.plan import make_plan
-from sfd_sweep.trial.trial import Trial, judge, load_generator
-from sfd_sweep.trial.workbench import Workbench
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.context import TrialContext
+from sfd_sweep.trial.files import GENERATOR, step_folder
+from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.runner import Trial, judge, load_generator
 
 DIGITS = tuple("0123456789")
 
@@ -26,7 +26,7 @@ def space(teacher):
 @pytest.fixture(name="workbench", scope="module")
 def _workbench(tmp_path_factory):
     teacher = save_dit(tmp_path_factory.mktemp("models") / "teacher", DIGITS, vae=tiny_vae(channels=1))
-    return Workbench.build(make_plan(space(teacher)), None)
+    return TrialContext.build(resolve_sweep(space(teacher)), None)
 
 
 def test_a_trial_is_advanced_saved_and_judged_by_its_images(workbench, tmp_path):
@@ -60,4 +60,4 @@ def test_a_judge_of_images_of_another_size_is_refused(tmp_path):
     teacher = save_dit(tmp_path / "teacher", DIGITS, vae=tiny_vae(channels=1, blocks=1))
     assert ModelFolder.open(str(teacher)).image_shape == (1, 4, 4)
     with pytest.raises(UserError, match="judges images of 8×8 pixels, not of 4×4"):
-        Workbench.build(make_plan(space(teacher)), None)
+        TrialContext.build(resolve_sweep(space(teacher)), None)

@@ -11,10 +11,10 @@ HEAVY = ("torch", "diffusers", "ray", "mlflow", "optuna", "pandas", "matplotlib"
 @pytest.mark.parametrize(
     "statement",
     [
-        "from sfd_sweep.diffusion.model_folder import ModelFolder; ModelFolder.open('builtin:digits').parameter_count",
-        "import sfd_sweep.trial.plan",
-        "import sfd_sweep.trial.layout, sfd_sweep.trial.report",
-        "import sfd_sweep.config, sfd_sweep.errors, sfd_sweep.storage",
+        "from sfd_sweep.models.folder import ModelFolder; ModelFolder.open('builtin:digits').parameter_count",
+        "import sfd_sweep.trial.resolve",
+        "import sfd_sweep.trial.files, sfd_sweep.trial.report",
+        "import sfd_sweep.config, sfd_sweep.errors, sfd_sweep.storage.folder",
     ],
 )
 def test_looking_at_a_sweep_loads_no_heavy_package(statement):
@@ -24,6 +24,6 @@ def test_looking_at_a_sweep_loads_no_heavy_package(statement):
 
 
 def test_the_driver_of_a_sweep_needs_no_torch():
-    statement = "import sys, sfd_sweep.sweep.run; print('torch' in sys.modules, 'diffusers' in sys.modules)"
+    statement = "import sys, sfd_sweep.execution.run; print('torch' in sys.modules, 'diffusers' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", "False"]

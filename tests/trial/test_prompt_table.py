@@ -4,7 +4,7 @@ import pytest
 
 from sfd_sweep.config import Prompts, Task
 from sfd_sweep.errors import UserError
-from sfd_sweep.trial.prompts import prompt_table
+from sfd_sweep.trial.prompt_table import prompt_table
 
 
 def concept(*forget, **prompts):

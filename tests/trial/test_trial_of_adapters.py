@@ -4,11 +4,11 @@ import pytest
 import torch
 from trial_cases import digits_settings, digits_space
 
-from sfd_sweep.storage import Folder
-from sfd_sweep.trial.layout import TRAINING_STATE, step_folder
-from sfd_sweep.trial.plan import make_plan
-from sfd_sweep.trial.trial import Trial, load_generator
-from sfd_sweep.trial.workbench import Workbench
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.context import TrialContext
+from sfd_sweep.trial.files import TRAINING_STATE, step_folder
+from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.runner import Trial, load_generator
 
 SPACE = digits_space()
 ADAPTERS = digits_settings(SPACE, lora_rank=2)
@@ -16,7 +16,7 @@ ADAPTERS = digits_settings(SPACE, lora_rank=2)
 
 @pytest.fixture(name="workbench", scope="module")
 def _workbench():
-    return Workbench.build(make_plan(SPACE), None)
+    return TrialContext.build(resolve_sweep(SPACE), None)
 
 
 def test_it_goes_on_from_a_small_state_to_the_same_plain_generator(workbench, tmp_path):

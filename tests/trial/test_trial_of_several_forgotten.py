@@ -10,13 +10,13 @@ from PIL import Image
 from trial_cases import digits_settings, digits_space
 
 from sfd_sweep.datasets.sources import load_images
-from sfd_sweep.distillation import trainer as training
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
-from sfd_sweep.storage import Folder
-from sfd_sweep.trial.layout import GRID, step_folder
-from sfd_sweep.trial.plan import make_plan
-from sfd_sweep.trial.trial import Trial, load_generator
-from sfd_sweep.trial.workbench import Workbench
+from sfd_sweep.method import trainer as training
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.context import TrialContext
+from sfd_sweep.trial.files import GRID, step_folder
+from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.runner import Trial, load_generator
 
 FORGET, RETAIN = [0, 1], [2, 3, 4, 5, 6, 7, 8, 9]
 OVERRIDES = {"each its own": "[2, 3]", "one for both": "7", "random": "random", "classifier": "classifier"}
@@ -27,7 +27,7 @@ LEVELS = 17  # of scikit-learn's digits
 def _trained(request, tmp_path_factory):
     """A trial of two steps: its workbench, folder, report, and the conditions that φ was shown in place of c_f."""
     space = digits_space("task.forget=[0, 1]", f"parameters.override={OVERRIDES[request.param]}", "trial.steps=2")
-    workbench = Workbench.build(make_plan(space), None)
+    workbench = TrialContext.build(resolve_sweep(space), None)
     folder = Folder.open(tmp_path_factory.mktemp("trial"))
     shown = []
     with pytest.MonkeyPatch.context() as patch:

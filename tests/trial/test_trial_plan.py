@@ -8,25 +8,25 @@ from tiny_models import save_teacher, tiny_model
 from tiny_text_models import save_stable_diffusion
 from trial_cases import digits_space
 
-from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.diffusion.weights import WEIGHTS
-from sfd_sweep.distillation.generator import OneStepGenerator
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
-from sfd_sweep.trial.plan import make_plan
+from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.models.weights import WEIGHTS
+from sfd_sweep.trial.resolve import resolve_sweep
 
 
 def refusal(*overrides: str) -> str:
     with pytest.raises(UserError) as raised:
-        make_plan(digits_space(*overrides))
+        resolve_sweep(digits_space(*overrides))
     message = str(raised.value)
     assert "\n" not in message
     return message
 
 
 def test_a_plan_resolves_every_name():
-    plan = make_plan(digits_space('task.forget=[3, "0"]', "parameters.override=random"))
+    plan = resolve_sweep(digits_space('task.forget=[3, "0"]', "parameters.override=random"))
     assert plan.conditions == Conditions.of_classes("0123456789", [3, 0])
     assert plan.conditions.retain == plan.conditions.judged == (1, 2, 4, 5, 6, 7, 8, 9)
     assert plan.teacher.t_init is None
@@ -34,12 +34,12 @@ def test_a_plan_resolves_every_name():
 
 
 def test_a_one_stage_sweep_starts_from_its_teacher():
-    plan = make_plan(digits_space("task.start=teacher"))
+    plan = resolve_sweep(digits_space("task.start=teacher"))
     assert plan.start is plan.teacher
 
 
 def test_memory_and_disk_are_counted_from_the_teachers_weights():
-    plan = make_plan(digits_space())
+    plan = resolve_sweep(digits_space())
     weights = plan.teacher.parameter_count * 4
     assert plan.model_bytes == 10 * weights
     assert plan.checkpoint_bytes == 8 * weights
@@ -58,7 +58,7 @@ def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(t
         4 * sum(parameter.numel() for parameter in part.parameters()) for part in (tiny_transformer(), tiny_vae())
     )
     for start, loaded in (("teacher", 1), (generator, 2)):
-        plan = make_plan(digits_space(f"task.teacher={teacher}", f"task.start={start}", *TINY))
+        plan = resolve_sweep(digits_space(f"task.teacher={teacher}", f"task.start={start}", *TINY))
         assert plan.model_bytes == 10 * network + loaded * vae
         assert plan.checkpoint_bytes == 8 * network + vae
         assert plan.generator_bytes == network + vae
@@ -72,7 +72,7 @@ def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(t
     [("random", None), ("classifier", None), (1, (1, 1)), ('"7"', (7, 7)), ('[1, "7"]', (1, 7))],
 )
 def test_what_replaces_each_forgotten_class_is_an_index_or_any_retained_class(override, expected):
-    plan = make_plan(digits_space("task.forget=[0, 3]", f"parameters.override={override}"))
+    plan = resolve_sweep(digits_space("task.forget=[0, 3]", f"parameters.override={override}"))
     assert [*plan.replacements.values()] == [expected]
 
 
@@ -101,7 +101,7 @@ def test_what_does_not_fit_the_teacher_is_refused(overrides, words):
 
 
 def test_the_last_step_of_the_schedule_may_be_used():
-    make_plan(digits_space("parameters.t_max=1000", "parameters.t_init=999", "task.start=teacher"))
+    resolve_sweep(digits_space("parameters.t_max=1000", "parameters.t_init=999", "task.start=teacher"))
 
 
 TINY = ["task.forget=[ant]", "parameters.override=bee"]
@@ -120,7 +120,7 @@ TINY = ["task.forget=[ant]", "parameters.override=bee"]
 def test_guidance_is_refused_where_the_teacher_has_no_null_label(tmp_path, parameter, without, value):
     teacher = save_teacher(tmp_path / "teacher", tiny_model(null_label=False))
     task = [f"task.teacher={teacher}", "task.start=teacher", *TINY]
-    make_plan(digits_space(*task))
+    resolve_sweep(digits_space(*task))
     message = refusal(*task, f"parameters.{parameter}={value}")
     assert f"parameters.{parameter}: guidance needs a null label" in message
     assert message.endswith(f"fix it at {without}")

@@ -11,18 +11,19 @@ from PIL import Image
 from tiny_models import save_teacher, tiny_model
 from trial_cases import digits_settings, digits_space
 
-from sfd_sweep.config import ReferenceKind, reported
-from sfd_sweep.diffusion.loading import load_score_model
-from sfd_sweep.diffusion.model_folder import ModelFolder
-from sfd_sweep.diffusion.weights import WEIGHTS
-from sfd_sweep.distillation.generator import OneStepGenerator
-from sfd_sweep.distillation.trainer import Trainer
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation import evaluator
-from sfd_sweep.evaluation.grid import GAP
-from sfd_sweep.evaluation.judge import Judge
-from sfd_sweep.storage import Folder
-from sfd_sweep.trial.layout import (
+from sfd_sweep.evaluation.image_scorer import Judge
+from sfd_sweep.evaluation.sample_grid import GAP
+from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.method.trainer import Trainer
+from sfd_sweep.metrics import ReferenceKind, reported
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.models.weights import WEIGHTS
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.context import TrialContext
+from sfd_sweep.trial.files import (
     GENERATOR,
     GRID,
     REPORT,
@@ -34,10 +35,9 @@ from sfd_sweep.trial.layout import (
     trial_folder,
     trials_with_weights,
 )
-from sfd_sweep.trial.plan import make_plan
 from sfd_sweep.trial.report import Report
-from sfd_sweep.trial.trial import Trial, judge, load_generator
-from sfd_sweep.trial.workbench import Workbench
+from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.runner import Trial, judge, load_generator
 
 SPACE = digits_space()
 SETTINGS = digits_settings(SPACE)
@@ -45,7 +45,7 @@ SETTINGS = digits_settings(SPACE)
 
 @pytest.fixture(name="workbench", scope="module")
 def _workbench():
-    return Workbench.build(make_plan(SPACE), None)
+    return TrialContext.build(resolve_sweep(SPACE), None)
 
 
 @pytest.fixture(name="folder")
@@ -189,7 +189,7 @@ def test_equal_settings_and_seed_give_equal_trials(workbench, finished, folder):
 
 def test_another_seed_gives_another_trial(finished, folder):
     space = digits_space("trial.seed=1")
-    other = Trial(Workbench.build(make_plan(space), None), SETTINGS, folder).advance(2)
+    other = Trial(TrialContext.build(resolve_sweep(space), None), SETTINGS, folder).advance(2)
     assert untimed(other) != untimed(finished[1][0])
 
 
@@ -211,7 +211,7 @@ def test_an_interrupted_trial_goes_on_where_it_was_and_ends_as_if_it_had_not_bee
 
 def test_a_trial_goes_on_from_the_last_of_its_reports(folder, updates):
     space = digits_space("trial.steps=3", "trial.evaluate_every=1")
-    workbench = Workbench.build(make_plan(space), None)
+    workbench = TrialContext.build(resolve_sweep(space), None)
     for step in (1, 2, 3):
         Trial(workbench, SETTINGS, folder).advance(step)
     assert updates == [1, 2, 3]
@@ -303,13 +303,13 @@ def test_a_saved_generator_that_is_lost_or_broken_is_named_where_it_was_saved(wo
 @pytest.mark.parametrize("override", [1, "7", "random", "classifier"])
 def test_every_override_can_be_trained_and_judged(folder, override):
     space = digits_space(f"parameters.override={json.dumps(override)}")
-    report = Trial(Workbench.build(make_plan(space), None), digits_settings(space), folder).advance(2)
+    report = Trial(TrialContext.build(resolve_sweep(space), None), digits_settings(space), folder).advance(2)
     assert 0 <= report.metrics["override_rate"] <= 1
 
 
 def test_several_forgotten_classes_each_have_their_own_override(folder):
     space = digits_space("task.forget=[0, 3]", "parameters.override=[1, 8]")
-    report = Trial(Workbench.build(make_plan(space), None), digits_settings(space), folder).advance(2)
+    report = Trial(TrialContext.build(resolve_sweep(space), None), digits_settings(space), folder).advance(2)
     assert report.samples == {"retained": 64, "forgotten": 40}
 
 
@@ -320,7 +320,7 @@ def test_a_trial_computes_as_its_resources_say_and_is_judged_in_float32(workbenc
         "resources.micro_batch_size=5",
         "resources.activation_checkpointing=true",
     )
-    economical = dataclasses.replace(workbench, plan=make_plan(space), teacher=workbench.teacher.copy())
+    economical = dataclasses.replace(workbench, plan=resolve_sweep(space), teacher=workbench.teacher.copy())
     assert economical.trainer(SETTINGS).resources == space.resources
     seen, verdict = set(), Judge.verdict
 
@@ -342,7 +342,7 @@ def test_a_judge_of_other_classes_than_the_teachers_is_refused(tmp_path):
         f"task.teacher={teacher}", "task.start=teacher", "task.forget=[ant]", "parameters.override=bee"
     )
     with pytest.raises(UserError, match="knows 10 classes, not 3"):
-        Workbench.build(make_plan(space), None)
+        TrialContext.build(resolve_sweep(space), None)
 
 
 def test_a_trials_folder_is_called_by_its_number(tmp_path):

@@ -5,11 +5,11 @@ from stand_in_inception import write_stand_in
 from trial_cases import digits_settings, digits_space
 
 from sfd_sweep.datasets import finding
-from sfd_sweep.evaluation import building
-from sfd_sweep.storage import Folder
-from sfd_sweep.trial.plan import make_plan
-from sfd_sweep.trial.trial import Trial, judge
-from sfd_sweep.trial.workbench import Workbench
+from sfd_sweep.evaluation import factory as building
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.context import TrialContext
+from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.runner import Trial, judge
 
 
 @pytest.fixture(name="no_images")
@@ -31,7 +31,7 @@ def test_a_trial_against_the_teachers_samples_runs_where_no_real_image_is(no_ima
         f"evaluation.inception.weights={weights}",
         "objectives.0={metric: fid_teacher, goal: minimize, reference: 500}",
     )
-    workbench, folder = Workbench.build(make_plan(space), None), Folder.open(tmp_path / "0000")
+    workbench, folder = TrialContext.build(resolve_sweep(space), None), Folder.open(tmp_path / "0000")
     report = Trial(workbench, digits_settings(space), folder).advance(2)
     assert report.metrics.keys() >= {"fid_teacher", "unlearning_accuracy"}
     final = judge(workbench, digits_settings(space), folder, samples=90, forget_samples=40)
@@ -40,4 +40,4 @@ def test_a_trial_against_the_teachers_samples_runs_where_no_real_image_is(no_ima
 
 def test_a_trial_against_real_images_asks_for_them(no_images):
     with pytest.raises(AssertionError, match="real images were asked for"):
-        Workbench.build(make_plan(digits_space()), None)
+        TrialContext.build(resolve_sweep(digits_space()), None)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.clip_network import load_clip
 
 CAPTION = "a photo of {}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.pretrained import Pretrained
-from sfd_sweep.transformers_library import quiet_transformers, transformers_for
+from sfd_sweep.extras import quiet_transformers, transformers_for
 
 PASSING = ("_name_or_path", "transformers_version", "dtype")
 """Entries of a config that have no part in the judgement."""

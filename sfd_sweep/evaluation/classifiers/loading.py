@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.classifiers.pretrained import PretrainedClassifier
 from sfd_sweep.evaluation.classifiers.saved import read_classifier
 from sfd_sweep.evaluation.classifiers.trainable import CONFIG
 from sfd_sweep.hub import fetch, is_hub_id
-from sfd_sweep.storage import Folder
+from sfd_sweep.storage.folder import Folder
 
 BUILTIN_CLASSIFIERS = {"builtin:digits": Path(__file__).parents[2] / "assets" / "digits" / "classifier"}
 CLIP = "clip:"

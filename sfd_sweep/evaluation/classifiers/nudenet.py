@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfd_sweep.config import NUDENET_PARTS
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.base import Classifier
+from sfd_sweep.metrics import NUDENET_PARTS
 
 PARTS = (
     "female_genitalia_covered",

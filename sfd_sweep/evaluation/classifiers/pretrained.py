@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.base import Classifier
 
 PROBES, PROBE_SIZE = 2, 48
 

@@ -13,7 +13,7 @@ from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.residual import ResidualConfig
 from sfd_sweep.evaluation.classifiers.small_cnn import SmallCnnConfig
 from sfd_sweep.evaluation.classifiers.trainable import CONFIG, WEIGHTS, TrainableClassifier
-from sfd_sweep.storage import Folder
+from sfd_sweep.storage.folder import Folder
 
 AnyConfig = Annotated[SmallCnnConfig | ResidualConfig, Field(discriminator="architecture")]
 _CONFIG = TypeAdapter[SmallCnnConfig | ResidualConfig](AnyConfig)

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from sfd_sweep.evaluation.classifier import Classifier
-from sfd_sweep.storage import Folder
+from sfd_sweep.evaluation.classifiers.base import Classifier
+from sfd_sweep.storage.folder import Folder
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

@@ -13,7 +13,7 @@ from tiny_clip import EMBEDDING, save_clip
 from torch import Tensor
 
 from sfd_sweep.errors import UserError
-from sfd_sweep.evaluation.classifier import Classifier
+from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.classifiers.loading import is_portable, load_classifier
 
 CONCEPTS = ("a bee", "Monet", "cow")

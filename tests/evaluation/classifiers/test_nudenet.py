@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from sfd_sweep.config import NUDENET_PARTS
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers import nudenet as module
 from sfd_sweep.evaluation.classifiers.loading import is_portable, load_classifier
 from sfd_sweep.evaluation.classifiers.nudenet import PARTS, NudeNetClassifier
+from sfd_sweep.metrics import NUDENET_PARTS
 
 
 @pytest.fixture(name="classifier")

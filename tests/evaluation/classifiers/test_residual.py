@@ -9,7 +9,7 @@ from torchvision.models import ResNet34_Weights
 
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.evaluation.classifiers.residual import imagenet_weights
-from sfd_sweep.evaluation.presets import PRESETS
+from sfd_sweep.teachers.classifier_presets import PRESETS
 
 
 def test_with_imagenets_weights_the_features_are_those_of_torchvisions_resnet34(

@@ -1,1 +1,0 @@
-"""Diffusion models: noise schedule, parameterisations, score models over diffusers, pretraining."""

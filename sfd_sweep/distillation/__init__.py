@@ -1,1 +1,0 @@
-"""The method: losses, the two updates, one-step generators and forgetting tasks."""

@@ -1,0 +1,1 @@
+"""Diffusion models: noise schedule, score models over diffusers, samplers, folders and families."""

@@ -1,0 +1,1 @@
+"""Making models: pretraining, distillation without forgetting, classifier training, checkpoint imports."""

@@ -1,0 +1,170 @@
+"""What is left of a pretraining that ends early, and on whose request it goes on; and real workers of a Ray cluster."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfd_sweep.datasets.sources import load_images
+from sfd_sweep.errors import Interrupted, TrialFailed, UserError
+from sfd_sweep.execution.cluster import connected
+from sfd_sweep.execution.pretraining import Workers, pretrained, working_folder
+from sfd_sweep.teachers.pretraining import STATE, pretrain
+from sfd_sweep.teachers.recipes import Pretraining
+
+SOURCE = "builtin:digits"
+DIGITS = load_images(SOURCE)
+RECIPE = Pretraining(channels=(8, 8), norm_groups=4, steps=30, batch_size=8)
+
+
+def run(folder: Path, *, recipe=RECIPE, progress=lambda *news: None, store=lambda model: None, **request):
+    """Train a teacher in the folder `teacher.pretraining`; its weights."""
+    wanted = {"workers": Workers(), "save_every": 10, "resume": False, "anew": False, **request}
+    place = working_folder(folder / "teacher")
+    with pretrained(SOURCE, DIGITS, recipe, folder=place, progress=progress, **wanted) as model:
+        store(model)
+    return model.state_dict()
+
+
+def stop_at(last, error=KeyboardInterrupt):
+    def progress(step, steps, loss):
+        if step == last:
+            raise error
+
+    return progress
+
+
+def assert_equal(weights, others):
+    for name, weight in weights.items():
+        assert torch.equal(weight, others[name]), name
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A folder with a pretraining that was stopped after its state at step 10 was saved."""
+    with pytest.raises(Interrupted, match="--resume"):
+        run(tmp_path, progress=stop_at(20))
+    return tmp_path
+
+
+def test_nothing_is_left_of_a_finished_pretraining(tmp_path):
+    run(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_of_one_that_was_stopped_before_anything_was_saved(tmp_path):
+    with pytest.raises(Interrupted, match="nothing was saved"):
+        run(tmp_path, progress=stop_at(10))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_is_kept_until_the_teacher_is_stored(tmp_path):
+    def full_disk(model):
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        run(tmp_path, store=full_disk)
+    assert (working_folder(tmp_path / "teacher") / STATE).is_file()
+    assert_equal(run(tmp_path, resume=True, progress=stop_at(30)), pretrain(DIGITS, recipe=RECIPE).state_dict())
+
+
+def test_resume_goes_on_and_forgets_nothing(stopped):
+    news = []
+    weights = run(stopped, resume=True, progress=lambda step, steps, loss: news.append(step))
+    assert news == [20, 30]
+    assert_equal(weights, pretrain(DIGITS, recipe=RECIPE).state_dict())
+
+
+def test_resume_begins_where_there_is_nothing(tmp_path):
+    assert_equal(run(tmp_path, resume=True), pretrain(DIGITS, recipe=RECIPE).state_dict())
+
+
+def test_a_state_is_neither_dropped_nor_gone_on_from_unasked(stopped):
+    with pytest.raises(UserError, match=r"unfinished pretraining; .*--resume.*--force"):
+        run(stopped)
+    news = []
+    run(stopped, anew=True, progress=lambda step, steps, loss: news.append(step))
+    assert news == [10, 20, 30]
+
+
+def test_a_state_of_another_request_is_not_gone_on_from(stopped):
+    with pytest.raises(UserError, match=r"was begun with lr 0\.003, not 0\.1"):
+        run(stopped, resume=True, recipe=RECIPE.with_changes({"lr": 0.1}))
+    run(stopped, resume=True)  # and is still there
+
+
+def test_a_pretraining_has_one_process(stopped):
+    def another(model):
+        with pytest.raises(UserError, match="being run by"):
+            run(stopped, resume=True)
+
+    run(stopped, resume=True, store=another)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with connected(None):
+        yield
+
+
+def kill_a_worker_once(folder: Path, killed: list[int]):
+    """In a thread: wait for the first saved state, then kill -9 one of the two workers."""
+    place = working_folder(folder / "teacher")
+    while not (place / STATE).is_file():
+        time.sleep(0.05)
+    killed.append(worker_processes()[0])
+    os.kill(killed[0], signal.SIGKILL)
+
+
+def worker_processes() -> list[int]:
+    """The processes of this machine that Ray runs Train's workers in."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
+            try:
+                title = (process / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if title.startswith(b"ray::RayTrainWorker"):
+                found.append(int(process.name))
+    return sorted(found)
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_train_the_same_teacher_though_one_is_killed(cluster, tmp_path):
+    recipe = Pretraining(steps=300)
+    killed: list[int] = []
+    threading.Thread(target=kill_a_worker_once, args=(tmp_path, killed), daemon=True).start()
+    news = []
+    weights = run(
+        tmp_path, recipe=recipe, workers=Workers(count=2), progress=lambda step, *_: news.append(step), save_every=50
+    )
+    assert killed
+    assert news[-1] > 100
+    assert list(tmp_path.iterdir()) == []
+    for name, weight in pretrain(DIGITS, recipe=recipe).state_dict().items():
+        torch.testing.assert_close(weights[name], weight, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_workers_that_diverge_are_not_started_again(cluster, tmp_path):
+    wild = RECIPE.with_changes({"lr": 1e30, "lr_schedule": "constant"})
+    with pytest.raises(TrialFailed, match="diverged at step 10"):
+        run(tmp_path, recipe=wild, workers=Workers(count=2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_workers_than_the_cluster_has_room_for_are_refused(cluster, tmp_path):
+    with pytest.raises(UserError, match="--workers 1000: the cluster has room for"):
+        run(tmp_path, workers=Workers(count=1000))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(tmp_path):
+    with pytest.raises(UserError, match="--gpus-per-worker"):
+        run(tmp_path, workers=Workers(gpus=1))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,170 @@
+"""A lab that trains nothing: its figures follow from the settings and the step, and it notes what was asked of it."""
+
+import io
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sfd_sweep.config import SearchSpace, Settings
+from sfd_sweep.config.loading import parse_search_space
+from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.files import (
+    GENERATOR,
+    GRID,
+    REPORT,
+    is_reported,
+    read_report,
+    reported_steps,
+    step_folder,
+    trial_folder,
+)
+from sfd_sweep.trial.report import Report
+
+NOTES = "notes.jsonl"
+
+SEARCH_SPACE = """
+name: stub
+task: {teacher: builtin:digits, forget: [0]}
+trial: {steps: 6, evaluate_every: 2}
+parameters:
+  guidance_scale: {type: float, low: 1, high: 2}
+  generator_lr: {type: float, low: 1.0e-5, high: 1.0e-3, log: true}
+  override: {type: categorical, choices: [1, random]}
+search: {sampler: random}
+budget: {trials: 4}
+objectives:
+  - {metric: fd_classifier, goal: minimize, reference: 20}
+  - {metric: unlearning_accuracy, goal: maximize, reference: 0}
+constraints: [{metric: override_distance, max: 40}]
+evaluation: {samples: 100, forget_samples: 50}
+resources: {slots: 1, cpus_per_worker: 0.5}
+"""
+
+
+def make_space(storage: Path | str, *overrides: str) -> SearchSpace:
+    """A small search space: 4 trials of 6 steps with an evaluation every 2, one slot."""
+    return parse_search_space(SEARCH_SPACE, "stub.yaml", [f"storage={storage}", *overrides])
+
+
+def picture() -> bytes:
+    """A grid of samples, so to speak."""
+    stream = io.BytesIO()
+    Image.new("L", (8, 8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def figures(settings: Settings, step: int) -> dict[str, float]:
+    """Figures with a trade-off over the guidance scale; every trial is on the front."""
+    trade = settings.guidance_scale - 1
+    return {"fd_classifier": 1 + trade + 10 / step, "unlearning_accuracy": trade, "override_distance": 10.0}
+
+
+def notes(sweep: Path) -> list[dict[str, Any]]:
+    """What labs have noted, in order."""
+    path = sweep / NOTES
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@dataclass(frozen=True)
+class StubBuild:
+    """Makes labs, with the mischief that a test asks for.
+
+    Attributes:
+        seconds: that a trial takes to its next evaluation.
+        fails: trials that fail, by number.
+        crashes: how often the lab raises an error of its own at a trial's step 4, by number.
+        broken: the user's mistake that keeps any lab from being built.
+        defective: whether building raises an error that is nobody's mistake.
+        notes: local folder of the notes, if the sweep's own folder is not on a disk.
+    """
+
+    seconds: float = 0.0
+    fails: frozenset[int] = frozenset()
+    crashes: dict[int, int] = field(default_factory=dict)
+    broken: str | None = None
+    defective: bool = False
+    notes: Path | None = None
+
+    def __call__(self, space: SearchSpace, sweep: Folder) -> "StubLab":
+        if self.broken:
+            raise UserError(self.broken)
+        if self.defective:
+            raise RuntimeError("out of memory\nand a second line")
+        return StubLab(self, space, sweep)
+
+
+class StubLab:
+    def __init__(self, build: StubBuild, space: SearchSpace, sweep: Folder) -> None:
+        self.build = build
+        self.sweep = sweep
+        self.notes = build.notes or Path(sweep.path)
+        self.note("built", -1)
+
+    def note(self, what: str, number: int, **more: Any) -> None:
+        line = {"what": what, "number": number, "pid": os.getpid(), "time": time.time(), **more}
+        self.notes.mkdir(parents=True, exist_ok=True)
+        with (self.notes / NOTES).open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    def start(self, number: int, settings: Settings) -> "StubTrial":
+        return StubTrial(self, number, settings)
+
+    def judge(self, number: int, settings: Settings, *, samples: int, forget_samples: int) -> Report:
+        self.note("judged", number)
+        step = reported_steps(trial_folder(self.sweep, number))[-1]
+        counts = {"retained": samples, "forgotten": forget_samples}
+        return Report(step, figures(settings, step), counts, {}, {"evaluating": 0.5})
+
+
+class StubTrial:
+    def __init__(self, lab: StubLab, number: int, settings: Settings) -> None:
+        self.lab, self.number, self.settings = lab, number, settings
+        self.folder = trial_folder(lab.sweep, number)
+
+    def advance(self, to: int) -> Report:
+        if not is_reported(self.folder, to):
+            self.train(to)
+        return read_report(self.folder, to)
+
+    def train(self, to: int) -> None:
+        before = max([0, *reported_steps(self.folder)])
+        self.lab.note("training", self.number, before=before, to=to)
+        time.sleep(self.lab.build.seconds)
+        if self.number in self.lab.build.fails:
+            raise TrialFailed(f"trial {self.number} diverged")
+        crashes = [note for note in notes(self.lab.notes) if note["what"] == "crashing"]
+        if to == 4 and len(crashes) < self.lab.build.crashes.get(self.number, 0):
+            self.lab.note("crashing", self.number, before=before, to=to)
+            raise ValueError("a defect\nwith details")
+        target = step_folder(self.folder, to)
+        target.write(GRID, picture())
+        (target / GENERATOR).write("weights.safetensors", b"")  # nothing that MLflow could take as a model
+        seconds = {"training": 1.0, "evaluating": 0.25, "saving": 0.125}
+        report = Report(to, figures(self.settings, to), {"retained": 100, "forgotten": 50}, {}, seconds)
+        target.write(REPORT, report.to_json().encode())
+        self.lab.note("trained", self.number, before=before, to=to)
+
+
+class Notebook:
+    """A recorder and an observer that keeps what it was told, in order: tuples of the method's name and arguments."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def of(self, event: str) -> list[tuple[Any, ...]]:
+        return [told[1:] for told in self.told if told[0] == event]
+
+    def open(self, space: SearchSpace, sweep: Folder, config: str, *, resume: bool) -> "Notebook":
+        self.told.append(("open", config, resume))
+        return self
+
+    def __getattr__(self, event: str) -> Any:
+        if event.startswith("_"):
+            raise AttributeError(event)
+        return lambda *arguments: self.told.append((event, *arguments))

@@ -1,0 +1,28 @@
+"""A driver of its own: a sweep with the stub lab and the real recorder, whose two slots begin together.
+
+Arguments: address, storage, MLflow's URI, seconds to an evaluation, overrides.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from stub_runtime import StubBuild, StubLab, make_space, notes
+
+from sfd_sweep.config import SearchSpace
+from sfd_sweep.execution.run import run
+from sfd_sweep.storage.folder import Folder
+
+
+class BuildTogether(StubBuild):
+    def __call__(self, space: SearchSpace, sweep: Folder) -> StubLab:
+        lab = super().__call__(space, sweep)
+        while sum(note["what"] == "built" for note in notes(Path(sweep.path))) < 2:
+            time.sleep(0.1)
+        return lab
+
+
+address, storage, uri, seconds, *overrides = sys.argv[1:]
+space = make_space(Path(storage), f"tracking.uri={uri}", *overrides)
+outcome = run(space, address=address, build=BuildTogether(seconds=float(seconds)))
+print(outcome.counts)
