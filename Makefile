@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+WORKERS ?= 3
 
 .PHONY: sweep test test-slow lint install
 
@@ -8,7 +9,7 @@ sweep: $(INSTALLED)  ## install, and sweep over real digits
 	$(BIN)/sfd-sweep run search_spaces/digits.yaml
 
 test: $(INSTALLED)  ## install, and run the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-slow: $(INSTALLED)  ## the checks that take minutes of training
 	$(BIN)/python -m pytest -m slow --timeout 1800

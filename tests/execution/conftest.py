@@ -1,4 +1,4 @@
-"""A Ray cluster of this machine's own, shared by the tests of a module."""
+"""A Ray cluster of this machine's own, which all tests of a session share."""
 
 import os
 from collections.abc import Iterator
@@ -9,11 +9,10 @@ import pytest
 from sfd_sweep.execution.cluster import connected
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(
-            "PYTHONPATH", str(Path(__file__).parents[1] / "support"), prepend=os.pathsep
-        )  # workers import the stub lab
+        support = str(Path(__file__).parents[1] / "support")
+        patch.setenv("PYTHONPATH", support, prepend=os.pathsep)  # workers import the stub runtime
         with connected(None):
             yield
