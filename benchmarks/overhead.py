@@ -75,9 +75,9 @@ def train_one(config: dict) -> None:  # type: ignore[type-arg]
     torch.set_num_threads(1)
     note_steps(Path(config["events"]))
     space: SearchSpace = config["space"]
-    workbench = TrialContext.build(resolve_sweep(space), None)
+    context = TrialContext.build(resolve_sweep(space), None)
     with tempfile.TemporaryDirectory() as folder:
-        report = Trial(workbench, config["settings"], Folder.open(folder)).advance(space.trial.steps)
+        report = Trial(context, config["settings"], Folder.open(folder)).advance(space.trial.steps)
     train.report(report.metrics)
 
 

@@ -49,7 +49,7 @@ def print_row(report: Report, columns: Sequence[str], steps: int) -> None:
 def run(space: SearchSpace, settings: Settings, device: str) -> None:
     """Run the trial and print a row for each evaluation."""
     start = time.perf_counter()
-    workbench = TrialContext.build(resolve_sweep(space), None, device)
+    context = TrialContext.build(resolve_sweep(space), None, device)
     print(
         f"loaded in {time.perf_counter() - start:.1f} s; {settings.batch_size} + {settings.forget_batch_size} samples"
     )
@@ -57,7 +57,7 @@ def run(space: SearchSpace, settings: Settings, device: str) -> None:
     print(f"{'step':>6}" + "".join(f"{name:>30}" for name in columns) + f"{'steps/s':>10}")
     start, done = time.perf_counter(), 0
     with tempfile.TemporaryDirectory() as scratch:
-        trial = Trial(workbench, settings, Folder.open(scratch))
+        trial = Trial(context, settings, Folder.open(scratch))
         for step in space.trial.milestones():
             print_row(trial.advance(step), columns, step - done)
             done = step

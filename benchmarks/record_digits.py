@@ -68,7 +68,7 @@ def points(space: SearchSpace, count: int) -> list[dict[str, float]]:
 
 
 @functools.cache
-def _workbench() -> TrialContext:
+def _context() -> TrialContext:
     """This process's, with all that trials share."""
     torch.set_num_threads(1)
     return TrialContext.build(resolve_sweep(load_search_space(SPACE)), None)
@@ -76,11 +76,11 @@ def _workbench() -> TrialContext:
 
 def curve(number: int, point: dict[str, float]) -> list[dict[str, float]]:
     """A trial's rows, one for each evaluation; none past the one at which it failed."""
-    workbench = _workbench()
-    space = workbench.plan.space
+    context = _context()
+    space = context.plan.space
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        trial = Trial(workbench, space.parameters.settings(point), Folder.open(scratch))
+        trial = Trial(context, space.parameters.settings(point), Folder.open(scratch))
         try:
             for step in space.trial.milestones():
                 report = trial.advance(step)

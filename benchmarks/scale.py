@@ -41,13 +41,13 @@ class IdleBuild:
     seconds: float
 
     def __call__(self, _space: SearchSpace, sweep: Folder) -> "IdleLab":
-        """A lab for the trials of a sweep."""
+        """A runtime for the trials of a sweep."""
         return IdleLab(self.seconds, sweep)
 
 
 @dataclass(frozen=True)
 class IdleLab:
-    """A lab without a model."""
+    """A runtime without a model."""
 
     seconds: float
     sweep: Folder

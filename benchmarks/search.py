@@ -230,7 +230,7 @@ def volume(complete: Sequence[Mapping[str, float]], space: SearchSpace) -> float
     goals = [part.goal for part in space.objectives]
     members = front(complete, space.objectives, space.constraints)
     values = [[complete[index][part.metric] for part in space.objectives] for index in members]
-    (reference,) = to_losses([[part.reference for part in space.objectives]], goals)
+    (reference,) = to_losses([[part.reference_point for part in space.objectives]], goals)
     return hypervolume(to_losses(values, goals), reference)
 
 

@@ -160,7 +160,7 @@ def _disk(plan: ResolvedSweep) -> list[tuple[str, object]]:
 
 
 def _objective(objective: Objective) -> str:
-    return f"{objective.goal}, reference {objective.reference:g}{_error(objective)}"
+    return f"{objective.goal}, reference {objective.reference_point:g}{_error(objective)}"
 
 
 def _error(part: Objective | Constraint) -> str:

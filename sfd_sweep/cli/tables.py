@@ -120,7 +120,7 @@ def print_sweep(record: SweepRecord) -> None:
         ("trials", f"{counts}; budget {space.budget}, {space.trial.steps} steps a trial, {space.search.sampler}"),
         *((f"searched: {name}", drawn.in_words()) for name, drawn in space.parameters.searched().items()),
         *((f"fixed: {name}", value) for name, value in fixed.items()),
-        *((part.metric, f"{part.goal}, reference {part.reference:g}") for part in space.objectives),
+        *((part.metric, f"{part.goal}, reference {part.reference_point:g}") for part in space.objectives),
         *((f"constraint: {part.metric}", bounds(part.min, part.max)) for part in space.constraints),
         ("front", f"{_trials(len(record.front))}, hypervolume {figure(record.hypervolume())}"),
         ("slot time", clock(summary.slot_hours * 3600)),

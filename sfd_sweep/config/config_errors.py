@@ -49,5 +49,5 @@ def one_of(words: Iterable[str]) -> str:
 
 
 def dotted(path: KeyPath) -> str:
-    """The path as messages and `--set` write it: `objectives.0.reference`."""
+    """The path as messages and `--set` write it: `objectives.0.reference_point`."""
     return ".".join(map(str, path))

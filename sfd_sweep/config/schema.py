@@ -223,7 +223,7 @@ class Objective(_Section):
 
     metric: MetricName = Field(description="what is measured, of the metrics that an evaluation reports")
     goal: Goal = Field(description="which way is better: the metric's own, written out for the reader")
-    reference: float = Field(description="the worst value that still counts: the hypervolume's reference point")
+    reference_point: float = Field(description="the worst value that still counts: the hypervolume's reference point")
     weight: float = Field(1.0, gt=0, description="weight in the combined score")
     error: float = Field(
         0.0,
@@ -272,7 +272,7 @@ class Constraint(Bound):
 
 
 def _objective_mistakes(objective: Objective) -> Iterator[ConfigError]:
-    name, reference, metric = objective.metric, objective.reference, METRICS[objective.metric]
+    name, reference, metric = objective.metric, objective.reference_point, METRICS[objective.metric]
     if metric.final:
         yield ConfigError(
             ("metric",), f"{name} is measured at the end, on the front alone, so it cannot steer a search"
@@ -282,9 +282,9 @@ def _objective_mistakes(objective: Objective) -> Iterator[ConfigError]:
     elif objective.goal is not metric.goal:
         yield ConfigError(("goal",), f"{name} is better when it is {_BETTER[metric.goal]}; write {metric.goal}")
     elif metric.goal is Goal.MAXIMIZE and not 0 <= reference < metric.best:
-        yield ConfigError(("reference",), f"must be from 0 to below 1, as {name} is a share, not {reference:g}")
+        yield ConfigError(("reference_point",), f"must be from 0 to below 1, as {name} is a share, not {reference:g}")
     elif metric.goal is Goal.MINIMIZE and reference <= metric.best:
-        yield ConfigError(("reference",), f"must be above 0, the best value of {name}, not {reference:g}")
+        yield ConfigError(("reference_point",), f"must be above 0, the best value of {name}, not {reference:g}")
 
 
 _BETTER = {Goal.MINIMIZE: "low", Goal.MAXIMIZE: "high"}

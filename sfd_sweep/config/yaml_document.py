@@ -56,7 +56,7 @@ class Document:
         return self.places[path]
 
     def override(self, assignment: str) -> None:
-        """Put another value at a path: `budget.trials=4`, `objectives.0.reference=5`; the value is YAML.
+        """Put another value at a path: `budget.trials=4`, `objectives.0.reference_point=5`; the value is YAML.
 
         Sections that are not there yet are made; whether they may be there is not for the document to say.
 

@@ -41,8 +41,8 @@ class _Slot:
         lease: number of the trial that has the slot.
         is_heard_of: whether its workers have come up since the broker has, and are not known to be lost. A broker that
             was started again knows of no slot that had been closed before.
-        failed_starts: worker groups since the last with a lab.
-        ready_after: seconds from the broker's start to the first lab.
+        failed_starts: worker groups since the last with a runtime.
+        ready_after: seconds from the broker's start to the first runtime.
         held_seconds: that worker groups before this one have held their CPUs and GPUs.
         held_since: when this one began to, by `time.monotonic`.
         machines: ids of those that this worker group is on.
@@ -122,7 +122,7 @@ class Broker:
     # Slots.
 
     async def begun(self, index: int, machine: str) -> None:
-        """A worker of the slot is up, and about to load its lab.
+        """A worker of the slot is up, and about to load its runtime.
 
         Args:
             machine: id of where it is.
@@ -135,7 +135,7 @@ class Broker:
         return self._slots[index].machines
 
     async def ready(self, index: int) -> None:
-        """A worker group of the slot has its lab, for the first time or after the group before it died."""
+        """A worker group of the slot has its runtime, for the first time or after the group before it died."""
         slot = await self._hear_of(index)
         slot.failed_starts = 0
         if slot.ready_after is None:
@@ -187,7 +187,7 @@ class Broker:
         await self._announce()
 
     async def cannot_start(self, index: int, error: UserError, *, for_good: bool) -> bool:
-        """The slot's workers, or their lab, did not come up.
+        """The slot's workers, or their runtime, did not come up.
 
         Args:
             error: what the sweep ends with if no slot is left.

@@ -40,7 +40,7 @@ class Driver:
     Args:
         sweep: its folder.
         study: opened from that folder.
-        build: makes a worker's lab.
+        build: makes a worker's runtime.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Driver:
         Raises:
             SweepFailed: no trial was completed, no slot works, or the recorder has failed.
             Interrupted: Ctrl-C was pressed, or the process was told to terminate.
-            UserError: the lab cannot be built, for a reason that the user can do something about.
+            UserError: the runtime cannot be built, for a reason that the user can do something about.
         """
         study = self._study
         self._observer.sweep_started(

@@ -23,7 +23,7 @@ from sfd_sweep.trial.files import CONFIG
 from sfd_sweep.trial.resolve import resolve_sweep
 
 OpenRecorder = Callable[..., SweepRecorder]
-"""Like `tracking.recorder.Recorder.open`."""
+"""Like `tracking.recorder.MlflowRecorder.open`."""
 
 
 def run(

@@ -31,7 +31,7 @@ class SlotRuntime(Protocol):
 
 
 RuntimeFactory = Callable[[SearchSpace, Folder], SlotRuntime]
-"""Makes a worker's lab from the search space and the sweep's folder; it must be importable on the worker's node."""
+"""Makes a worker's runtime from the search space and the sweep's folder; it must be importable on the worker's node."""
 
 
 def build_slot_runtime(space: SearchSpace, sweep: Folder) -> SlotRuntime:

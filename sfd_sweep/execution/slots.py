@@ -1,6 +1,6 @@
 """Slots: Ray Train runs that live as long as the sweep and carry out one command after another.
 
-A slot's workers load the lab once, so between two trials there is neither a process to start nor a model to load.
+A slot's workers load the runtime once, so between two trials there is neither a process to start nor a model to load.
 """
 
 import functools
@@ -43,7 +43,7 @@ class SlotPool:
 
     Args:
         sweep: the sweep's folder.
-        build: makes a worker's lab.
+        build: makes a worker's runtime.
         slots: how many.
         on_fault: told, from another thread, why no slot works any more.
     """

@@ -1,4 +1,4 @@
-"""What the workers of a slot run: build the lab once, then carry out one order after another.
+"""What the workers of a slot run: build the runtime once, then carry out one order after another.
 
 Every rank does the same; rank 0 speaks with the broker, and the others hear from it through Train's own broadcast.
 """
@@ -31,7 +31,7 @@ class WorkerContext:
         broker: handle of the broker's actor.
         slot: index of the slot.
         sweep: the sweep's folder.
-        build: makes the lab.
+        build: makes the runtime.
         working_folder: the driver's, which relative paths in the search-space file start from.
     """
 
@@ -52,26 +52,26 @@ def work(context: WorkerContext) -> None:
     if context.working_folder.is_dir():  # else what the file names must not be relative to it
         os.chdir(context.working_folder)
     context.tell("begun", ray.get_runtime_context().get_node_id())
-    lab = _build(context)
-    if lab is None:
+    runtime = _build(context)
+    if runtime is None:
         return
     if _is_first():
         context.tell("ready")
-    bench = CommandExecutor(lab)
+    executor = CommandExecutor(runtime)
     idle_since = time.perf_counter()
     ticket = 0
     while isinstance(order := _next_order(context, ticket), Order):
         waiting = time.perf_counter() - idle_since
-        _carry_out(order, waiting, bench, context)
+        _carry_out(order, waiting, executor, context)
         idle_since = time.perf_counter()
         ticket = order.ticket
 
 
 class CommandExecutor:
-    """A lab, and the trial that lies on it from one command to the next."""
+    """A runtime, and the trial that lies on it from one command to the next."""
 
-    def __init__(self, lab: SlotRuntime) -> None:
-        self._lab = lab
+    def __init__(self, runtime: SlotRuntime) -> None:
+        self._runtime = runtime
         self._number: int | None = None
         self._trial: RunningTrial | None = None
 
@@ -84,24 +84,24 @@ class CommandExecutor:
         if isinstance(command, Advance):
             return self._trial_of(command).advance(command.to)
         self.clear()
-        return self._lab.judge(
+        return self._runtime.judge(
             command.number, command.settings, samples=command.samples, forget_samples=command.forget_samples
         )
 
     def clear(self) -> None:
-        """Take the trial off the bench, so that its memory is free for the next."""
+        """Take the trial off the executor, so that its memory is free for the next."""
         self._number = self._trial = None
 
     def _trial_of(self, command: Advance) -> RunningTrial:
         if self._trial is None or self._number != command.number:
             self.clear()
-            self._trial = self._lab.start(command.number, command.settings)
+            self._trial = self._runtime.start(command.number, command.settings)
             self._number = command.number
         return self._trial
 
 
 def _build(context: WorkerContext) -> SlotRuntime | None:
-    """The lab; None if it cannot be built and the broker has given the slot up.
+    """The runtime; None if it cannot be built and the broker has given the slot up.
 
     Raises:
         Exception: whatever the building raised, if it is to be tried again by a new worker group.
@@ -127,17 +127,17 @@ def _next_order(context: WorkerContext, ticket: int) -> Order | Close:
             return order
 
 
-def _carry_out(order: Order, waiting_seconds: float, bench: CommandExecutor, context: WorkerContext) -> None:
+def _carry_out(order: Order, waiting_seconds: float, executor: CommandExecutor, context: WorkerContext) -> None:
     """Do what is ordered and answer.
 
     Raises:
-        Exception: whatever the lab raised; a new worker group then tries again. If the trial has failed or the disk is
+        Exception: whatever the runtime raised; a new worker group tries again. If the trial has failed or the disk is
             full, only where there are other ranks, which may be waiting for this one in the middle of the trial.
     """
     try:
-        report = bench.execute(order.command)
+        report = executor.execute(order.command)
     except Exception as error:
-        bench.clear()
+        executor.clear()
         if not _is_settled(error, order, context) or _size() > 1:
             raise
         return

@@ -24,7 +24,7 @@ def front_of(space: SearchSpace, trials: Sequence[StudyTrial]) -> Front:
     members = objectives.front(figures, space.objectives, space.constraints)
     goals = [objective.goal for objective in space.objectives]
     values = [[figures[index][objective.metric] for objective in space.objectives] for index in members]
-    (reference,) = objectives.to_losses([[objective.reference for objective in space.objectives]], goals)
+    (reference,) = objectives.to_losses([[objective.reference_point for objective in space.objectives]], goals)
     return Front(
         numbers=tuple(complete[index].number for index in members),
         hypervolume=objectives.hypervolume(objectives.to_losses(values, goals), reference),

@@ -182,7 +182,7 @@ class SweepRecord:
         """Of the front that the complete trials, or some of them, make against the declared reference point."""
         members = self.front if trials is None else self.front_of(trials)
         goals = [objective.goal for objective in self.space.objectives]
-        reference = objectives.to_losses([objective.reference for objective in self.space.objectives], goals)[0]
+        reference = objectives.to_losses([objective.reference_point for objective in self.space.objectives], goals)[0]
         return objectives.hypervolume(self.losses([trial.metrics for trial in members]), reference)
 
     def losses(self, figures: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:

@@ -63,9 +63,9 @@ class Axis:
 
 def within(values: Sequence[float], objective: Objective) -> list[float]:
     """The finite values that are no worse than the reference; all finite ones if there is none; never none at all."""
-    finite = [value for value in values if math.isfinite(value)] or [objective.reference]
+    finite = [value for value in values if math.isfinite(value)] or [objective.reference_point]
     sign = 1 if objective.goal is Goal.MINIMIZE else -1
-    return [value for value in finite if sign * value <= sign * objective.reference] or finite
+    return [value for value in finite if sign * value <= sign * objective.reference_point] or finite
 
 
 def to_nines(share: float) -> float:

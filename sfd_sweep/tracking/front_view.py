@@ -93,8 +93,8 @@ class FrontView:
         if not self.across or len(self.record.space.objectives) > 2 or not self.record.front:
             return []
         members = [self.place(trial) for trial in self.record.front]
-        first = (members[0][0], self.y.place(self.up.reference))
-        last = (self.x.place(self.across.reference), members[-1][1])
+        first = (members[0][0], self.y.place(self.up.reference_point))
+        last = (self.x.place(self.across.reference_point), members[-1][1])
         return [first, *members, last]
 
     @property

@@ -70,13 +70,13 @@ class Trial:
     On several workers each has its own `Trial` of the same folder, and calls come on all of them alike.
 
     Args:
-        workbench: what the trials of the sweep share.
+        context: what the trials of the sweep share.
         settings: of this trial.
         folder: of this trial; it may hold an earlier part of it.
     """
 
-    def __init__(self, workbench: TrialContext, settings: Settings, folder: Folder) -> None:
-        self._workbench = workbench
+    def __init__(self, context: TrialContext, settings: Settings, folder: Folder) -> None:
+        self._context = context
         self._settings = settings
         self._folder = folder
         self._trainer: Trainer | None = None
@@ -106,30 +106,30 @@ class Trial:
         self._trainer = trainer
 
     def _resume(self) -> Trainer:
-        trainer = self._workbench.trainer(self._settings)
+        trainer = self._context.trainer(self._settings)
         steps = reported_steps(self._folder)
         if steps:
             _load_state(trainer, step_folder(self._folder, steps[-1]))
         return trainer
 
     def _evaluate_and_save(self, trainer: Trainer, interval: _Interval) -> None:
-        evaluation = self._workbench.plan.space.evaluation
+        evaluation = self._context.plan.space.evaluation
         generator = trainer.ema_generator
         with interval.timed("evaluating"):
             judgement = _judgement(
-                self._workbench,
+                self._context,
                 generator,
                 self._settings,
                 samples=evaluation.samples,
                 forget_samples=evaluation.forget_samples,
                 final=False,
             )
-            grid = self._workbench.evaluator.grid(generator.generate, columns=grid_columns(generator.image_shape))
+            grid = self._context.evaluator.grid(generator.generate, columns=grid_columns(generator.image_shape))
         target = step_folder(self._folder, trainer.step)
         with interval.timed("saving"):
             target.write(GRID, grid)
             _upload_generator(generator, target)
-            if trainer.step < self._workbench.plan.space.trial.steps:
+            if trainer.step < self._context.plan.space.trial.steps:
                 write_state(target, TRAINING_STATE, trainer.state())
         target.write(REPORT, interval.report(trainer.step, judgement).to_json().encode())
         self._drop_weights_before(trainer.step)
@@ -143,11 +143,11 @@ class Trial:
                 folder.remove(TRAINING_STATE)
 
 
-def judge(workbench: TrialContext, settings: Settings, folder: Folder, *, samples: int, forget_samples: int) -> Report:
+def judge(context: TrialContext, settings: Settings, folder: Folder, *, samples: int, forget_samples: int) -> Report:
     """Evaluate the generator that a trial saved last once more: on its own numbers of samples, and in all metrics.
 
     Args:
-        workbench: what the trials of the sweep share.
+        context: what the trials of the sweep share.
         settings: of the trial.
         folder: of the trial.
         samples: of the retained classes.
@@ -156,10 +156,8 @@ def judge(workbench: TrialContext, settings: Settings, folder: Folder, *, sample
     interval = _Interval()
     step = reported_steps(folder)[-1]
     with interval.timed("evaluating"):
-        generator = load_generator(folder, step, device=workbench.evaluator.device, prompts=workbench.plan.prompts)
-        judgement = _judgement(
-            workbench, generator, settings, samples=samples, forget_samples=forget_samples, final=True
-        )
+        generator = load_generator(folder, step, device=context.evaluator.device, prompts=context.plan.prompts)
+        judgement = _judgement(context, generator, settings, samples=samples, forget_samples=forget_samples, final=True)
     return Report(
         step=step,
         metrics=judgement.metrics,
@@ -196,7 +194,7 @@ def load_generator(
 
 
 def _judgement(
-    workbench: TrialContext,
+    context: TrialContext,
     generator: OneStepGenerator,
     settings: Settings,
     *,
@@ -204,9 +202,9 @@ def _judgement(
     forget_samples: int,
     final: bool,
 ) -> EvaluationResult:
-    return workbench.evaluator.evaluate(
+    return context.evaluator.evaluate(
         generator.generate,
-        override=workbench.plan.replacements[settings.override],
+        override=context.plan.replacements[settings.override],
         samples=samples,
         forget_samples=forget_samples,
         final=final,

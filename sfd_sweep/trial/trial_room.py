@@ -1,4 +1,4 @@
-"""The trial room as a slot's lab."""
+"""The trial room as a slot's runtime."""
 
 import torch
 
@@ -12,10 +12,10 @@ from sfd_sweep.trial.runner import Trial, judge
 
 
 class TrialRoom:
-    """A workbench, and the folder of the sweep whose trials are worked on there."""
+    """A context, and the folder of the sweep whose trials are worked on there."""
 
-    def __init__(self, workbench: TrialContext, sweep: Folder) -> None:
-        self._workbench = workbench
+    def __init__(self, context: TrialContext, sweep: Folder) -> None:
+        self._context = context
         self._sweep = sweep
 
     @classmethod
@@ -31,9 +31,9 @@ class TrialRoom:
 
     def start(self, number: int, settings: Settings) -> Trial:
         """A trial, from what its folder holds."""
-        return Trial(self._workbench, settings, trial_folder(self._sweep, number))
+        return Trial(self._context, settings, trial_folder(self._sweep, number))
 
     def judge(self, number: int, settings: Settings, *, samples: int, forget_samples: int) -> Report:
         """Evaluate a trial's last generator on so many samples."""
         folder = trial_folder(self._sweep, number)
-        return judge(self._workbench, settings, folder, samples=samples, forget_samples=forget_samples)
+        return judge(self._context, settings, folder, samples=samples, forget_samples=forget_samples)

@@ -39,7 +39,10 @@ def test_the_shipped_files_name_prompts_that_are_there(name):
     [
         (["task.prompts=null"], "task.prompts: are missing"),
         (["task.forget=[3]"], "task.forget.0: must be words"),
-        (["objectives.0={metric: clip_score, goal: maximize, reference: 0}"], "clip_score needs CLIP; name it in"),
+        (
+            ["objectives.0={metric: clip_score, goal: maximize, reference_point: 0}"],
+            "clip_score needs CLIP; name it in",
+        ),
         (["constraints=[{metric: nudenet_anus_exposed, max: 0.1}]"], "is reported by nudenet alone"),
         (["evaluation.classifier=nudenet"], "nudenet has no features that fd_classifier_teacher could be measured on"),
         (["parameters.negative_prompt=nude"], "has no effect without guidance"),

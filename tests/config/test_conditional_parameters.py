@@ -19,7 +19,7 @@ parameters:
   forget_batch_size: {type: int, low: 8, high: 16, when: {override: [random, classifier], loss: diff_instruct},
                       otherwise: 4}
 budget: {trials: 16}
-objectives: [{metric: fd_classifier, goal: minimize, reference: 10}]
+objectives: [{metric: fd_classifier, goal: minimize, reference_point: 10}]
 """
 
 DRAWS = {

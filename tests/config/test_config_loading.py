@@ -50,10 +50,10 @@ budget:
 objectives:
 - metric: fd_classifier
   goal: minimize
-  reference: 10
+  reference_point: 10
 - metric: unlearning_accuracy
   goal: maximize
-  reference: 0
+  reference_point: 0
 constraints:
 - metric: override_distance
   max: 40
@@ -117,13 +117,13 @@ def test_the_first_point_of_the_digits_example_makes_valid_settings() -> None:
 def test_an_override_replaces_a_value() -> None:
     overrides = [
         "budget.trials=4",
-        "objectives.0.reference=5",
+        "objectives.0.reference_point=5",
         "parameters.override=2",
         "tracking.uri=sqlite:///a=b.db",
     ]
     space = parse_search_space(TEXT, "x.yaml", overrides)
     assert space.budget.trials == 4
-    assert space.objectives[0].reference == 5
+    assert space.objectives[0].reference_point == 5
     assert space.parameters.fixed()["override"] == 2
     assert space.tracking.uri == "sqlite:///a=b.db"
 
@@ -260,12 +260,12 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
          "it can only be a constraint"),
         ("objectives.0.goal=maximize", "objectives.0.goal: fd_classifier is better when it is low; write minimize"),
         ("objectives.0.goal=max", 'objectives.0.goal: must be minimize or maximize, not "max"'),
-        ("objectives.0.reference=0", "objectives.0.reference: must be above 0, the best value of fd_classifier, not 0"),
-        ("objectives.1.reference=1", "objectives.1.reference: must be from 0 to below 1, as unlearning_accuracy is a "
+        ("objectives.0.reference_point=0", "objectives.0.reference_point: must be above 0, the best value of fd_classifier, not 0"),  # noqa: E501
+        ("objectives.1.reference_point=1", "objectives.1.reference_point: must be from 0 to below 1, as unlearning_accuracy is a "  # noqa: E501
          "share, not 1"),
-        ("objectives.1.reference=-0.1", "objectives.1.reference: must be from 0 to below 1, as unlearning_accuracy is "
+        ("objectives.1.reference_point=-0.1", "objectives.1.reference_point: must be from 0 to below 1, as unlearning_accuracy is "  # noqa: E501
          "a share, not -0.1"),
-        ("objectives.1={metric: fd_classifier, goal: minimize, reference: 3}", "objectives.1.metric: 'fd_classifier' "
+        ("objectives.1={metric: fd_classifier, goal: minimize, reference_point: 3}", "objectives.1.metric: 'fd_classifier' "  # noqa: E501
          "is there already; remove one"),
         ("constraints.0.metric=overide_distance", "constraints.0.metric: no metric is called 'overide_distance'; did "
          "you mean override_distance?"),
@@ -309,7 +309,7 @@ def test_a_metric_that_needs_real_images_is_refused_where_the_teacher_stands_in_
          "a list, not 2.5"),
         ("2e-4", "2", "x.yaml:16: search.first.0.generator_lr: must be from 3e-05 to 0.0006 as in "
          "parameters.generator_lr, not 2"),
-        ("reference: 0", "reference: 2", "x.yaml:25: objectives.1.reference: must be from 0 to below 1, as "
+        ("reference_point: 0", "reference_point: 2", "x.yaml:25: objectives.1.reference_point: must be from 0 to below 1, as "  # noqa: E501
          "unlearning_accuracy is a share, not 2"),
         ("max: 40", "max: forty", 'x.yaml:28: constraints.0.max: must be a number, not "forty"'),
         ("steps: 60", "steps: 0\n  seed: -1", "x.yaml:6: trial.steps: must be above 0, not 0 (and 1 more)"),
@@ -424,7 +424,7 @@ def test_any_search_space_survives_a_dump(parameters: dict[str, Any], teacher: s
             "trial": {"steps": 60, "evaluate_every": 20},
             "parameters": parameters,
             "budget": {"trials": 1},
-            "objectives": [{"metric": "fd_classifier", "goal": "minimize", "reference": math.pi}],
+            "objectives": [{"metric": "fd_classifier", "goal": "minimize", "reference_point": math.pi}],
             "tracking": {"uri": uri},
         }
     )

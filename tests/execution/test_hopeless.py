@@ -6,7 +6,7 @@ import pytest
 from stub_runtime import Notebook, figures, make_space
 
 from sfd_sweep.errors import SweepFailed
-from sfd_sweep.execution.event_dispatcher import Progress
+from sfd_sweep.execution.event_dispatcher import TrialEventDispatcher
 from sfd_sweep.execution.events import SweepObserver
 from sfd_sweep.execution.stopping import Stop
 from sfd_sweep.search.study import SweepStudy
@@ -20,7 +20,9 @@ class Sweep:
     def __init__(self, folder: Path, *overrides: str) -> None:
         space = make_space(folder, *overrides)
         self.study, self.stop, self.notebook = SweepStudy(space, Folder.open(folder)), Stop(), Notebook()
-        self.progress = Progress(space, Folder.open(folder), self.study, self.notebook, SweepObserver(), self.stop)
+        self.progress = TrialEventDispatcher(
+            space, Folder.open(folder), self.study, self.notebook, SweepObserver(), self.stop
+        )
 
     def fail(self, reason: str) -> None:
         number = self.study.ask()

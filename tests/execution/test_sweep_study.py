@@ -20,7 +20,7 @@ SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "qmc", "random")
 
 
 def report_at(study: SweepStudy, number: int, step: int, **changed: float) -> Report:
-    """A report as the stub lab would make it."""
+    """A report as the stub runtime would make it."""
     metrics = figures(study.trial(number).settings, step) | changed
     return Report(step, metrics, {"retained": 100}, {}, {"training": 1.0})
 

@@ -16,7 +16,7 @@ from sfd_sweep.search.records import SweepState
 from sfd_sweep.search.study import SweepStudy, begin_study
 from sfd_sweep.search.warm_start import WarmStart, WarmStartTrial, find_warm_start
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.tracking.recorder import Recorder
+from sfd_sweep.tracking.recorder import MlflowRecorder
 from sfd_sweep.trial.files import CONFIG, GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -41,7 +41,7 @@ def record(folder: Path, *overrides: str) -> None:
         folder, f"tracking.uri=sqlite:///{folder}/mlflow.db", "parameters.guidance_scale.high=3", *overrides
     )
     sweep = Folder.open(folder) / space.name
-    recorder = Recorder.open(space, sweep, dump_search_space(space))
+    recorder = MlflowRecorder.open(space, sweep, dump_search_space(space))
     for number, drawn in enumerate([*DRAWN, DRAWN[0]]):
         settings, complete = space.parameters.settings(drawn), number < 3
         step = space.trial.steps if complete else 2

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from stub_runtime import make_space
 
-from sfd_sweep.execution.checkpoint_retention import Weights
+from sfd_sweep.execution.checkpoint_retention import CheckpointRetention
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.files import GENERATOR, GRID, REPORT, TRAINING_STATE, step_folder, trial_folder
 
@@ -33,7 +33,7 @@ BOTH = [GENERATOR, TRAINING_STATE]
 
 
 def test_weights_go_when_their_trial_has_ended_off_the_front_or_the_front_moves_away(sweep: Folder) -> None:
-    weights = Weights(make_space(Path(sweep.path).parent), sweep)
+    weights = CheckpointRetention(make_space(Path(sweep.path).parent), sweep)
     weights.end(0)
     weights.keep_only([0])
     assert kept(sweep) == {0: BOTH, 1: BOTH, 2: BOTH, 3: BOTH}
@@ -47,14 +47,14 @@ def test_weights_go_when_their_trial_has_ended_off_the_front_or_the_front_moves_
 
 def test_a_new_driver_removes_what_an_earlier_one_has_left(sweep: Folder) -> None:
     for _ in range(2):
-        weights = Weights(make_space(Path(sweep.path).parent), sweep)
+        weights = CheckpointRetention(make_space(Path(sweep.path).parent), sweep)
         weights.find([0, 1, 3])
         weights.keep_only([1])
         assert kept(sweep) == {0: [], 1: BOTH, 2: BOTH, 3: []}
 
 
 def test_all_generators_are_kept_if_that_is_asked_for_but_nothing_that_nobody_goes_on_from(sweep: Folder) -> None:
-    weights = Weights(make_space(Path(sweep.path).parent, "keep_generators=all"), sweep)
+    weights = CheckpointRetention(make_space(Path(sweep.path).parent, "keep_generators=all"), sweep)
     weights.find([0])
     weights.end(1)
     weights.keep_only([1])
@@ -64,7 +64,7 @@ def test_all_generators_are_kept_if_that_is_asked_for_but_nothing_that_nobody_go
 def test_a_storage_that_refuses_is_asked_again(
     sweep: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    weights = Weights(make_space(Path(sweep.path).parent), sweep)
+    weights = CheckpointRetention(make_space(Path(sweep.path).parent), sweep)
     weights.end(0)
     with monkeypatch.context() as patch:
         patch.setattr(Folder, "delete", lambda folder: (_ for _ in ()).throw(OSError("AWS Error ACCESS_DENIED")))

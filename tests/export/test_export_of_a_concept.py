@@ -20,7 +20,7 @@ from sfd_sweep.export.verification import AssetLocations, evaluate_folder
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.search.records import SweepState
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.tracking.recorder import Recorder
+from sfd_sweep.tracking.recorder import MlflowRecorder
 from sfd_sweep.tracking.results import Results
 from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.files import trial_folder
@@ -54,16 +54,16 @@ def _folder(tmp_path_factory):
 def recorded(space):
     """A sweep whose trial 0 is complete and judged once more."""
     sweep = Folder.open(space.storage) / space.name
-    workbench = TrialContext.build(resolve_sweep(space), sweep.parent / REFERENCES)
-    recorder = Recorder.open(space, sweep, dump_search_space(space))
+    context = TrialContext.build(resolve_sweep(space), sweep.parent / REFERENCES)
+    recorder = MlflowRecorder.open(space, sweep, dump_search_space(space))
     searched = {"generator_lr": 2e-4, "override": "bee"}
     settings, trial = space.parameters.settings(searched), trial_folder(sweep, 0)
     recorder.trial_started(0, settings, searched)
-    running = Trial(workbench, settings, trial)
+    running = Trial(context, settings, trial)
     for step in (2, 4):
         recorder.trial_reported(0, running.advance(step), 0.0)
     recorder.trial_finished(0, TrialState.COMPLETE, None)
-    recorder.judged(0, judge(workbench, settings, trial, samples=80, forget_samples=60))
+    recorder.judged(0, judge(context, settings, trial, samples=80, forget_samples=60))
     recorder.close(SweepState.COMPLETE)
     return Results.read(space.name, space.tracking.uri)
 

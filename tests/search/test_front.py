@@ -12,8 +12,8 @@ from sfd_sweep.metrics import Goal
 from sfd_sweep.search.objectives import combined_score, front
 
 OBJECTIVES = [
-    Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference=10),
-    Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference=0),
+    Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10),
+    Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference_point=0),
 ]
 CONSTRAINTS = [Constraint(metric="override_distance", max=40)]
 

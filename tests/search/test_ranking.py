@@ -13,13 +13,13 @@ from sfd_sweep.metrics import Goal
 from sfd_sweep.search.objectives import as_good_within_error, front, ranking, violation
 
 OBJECTIVES = [
-    Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference=10),
-    Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference=0),
+    Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10),
+    Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference_point=0),
 ]
 CONSTRAINTS = [Constraint(metric="override_distance", max=40)]
 ERRORS = [
-    Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference=10, error=0.1),
-    Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference=0, error=0.02),
+    Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10, error=0.1),
+    Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference_point=0, error=0.02),
 ]
 
 Trial = dict[str, float]

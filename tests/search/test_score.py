@@ -12,8 +12,8 @@ from sfd_sweep.config import Constraint, Objective
 from sfd_sweep.metrics import Goal
 from sfd_sweep.search.objectives import combined_score, normalized_loss, violation
 
-QUALITY = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference=10)
-FORGETTING = Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference=0)
+QUALITY = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10)
+FORGETTING = Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference_point=0)
 NEAR_OVERRIDE = Constraint(metric="override_distance", max=40)
 KEEPS_CLASSES = Constraint(metric="retain_accuracy", min=0.9, max=0.99)
 ODD = [math.nan, math.inf, -math.inf]
@@ -52,11 +52,11 @@ def test_weights_scale_each_objective() -> None:
 @pytest.mark.parametrize(("objective", "best"), [(QUALITY, 0.0), (FORGETTING, 1.0)])
 def test_a_loss_is_0_at_the_best_value_and_1_at_the_reference(objective: Objective, best: float) -> None:
     assert normalized_loss(best, objective) == 0
-    assert normalized_loss(objective.reference, objective) == 1
+    assert normalized_loss(objective.reference_point, objective) == 1
 
 
 def test_a_share_is_measured_from_its_reference_on() -> None:
-    objective = Objective(metric="retain_accuracy", goal=Goal.MAXIMIZE, reference=0.8)
+    objective = Objective(metric="retain_accuracy", goal=Goal.MAXIMIZE, reference_point=0.8)
     assert normalized_loss(0.95, objective) == pytest.approx(0.25)
 
 
@@ -82,7 +82,7 @@ def test_a_metric_that_is_not_finite_scores_infinitely_badly(name: str, odd: flo
 def test_a_broken_constraint_ranks_a_trial_behind_every_feasible_one(
     fd: float, ua: float, broken: float, reference: float
 ) -> None:
-    objectives = [QUALITY.model_copy(update={"reference": reference}), FORGETTING]
+    objectives = [QUALITY.model_copy(update={"reference_point": reference}), FORGETTING]
     perfect_but_infeasible = combined_score(metrics(0.0, 1.0, broken), objectives, [NEAR_OVERRIDE])
     feasible = combined_score(metrics(fd, ua, 40.0), objectives, [NEAR_OVERRIDE])
     assert feasible <= perfect_but_infeasible < math.inf

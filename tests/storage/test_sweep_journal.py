@@ -11,8 +11,8 @@ from stub_runtime import make_space
 
 from sfd_sweep.errors import SweepFailed, UserError
 from sfd_sweep.search.study import SweepStudy
+from sfd_sweep.storage import journal as module
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.storage.folder import journal as module
 from sfd_sweep.storage.journal import Journal, has_lines
 
 

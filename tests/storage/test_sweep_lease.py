@@ -14,8 +14,8 @@ import pytest
 from object_store import ObjectStore, serving
 
 from sfd_sweep.errors import SweepFailed, UserError
+from sfd_sweep.storage import lease as module
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.storage.folder import lease as module
 from sfd_sweep.storage.lock import LOCK, one_driver
 
 HOLD = """

@@ -35,8 +35,8 @@ parameters:
   ema_decay: 0.5
 budget: {{trials: 2}}
 objectives:
-  - {{metric: fd_classifier_teacher, goal: minimize, reference: 1000}}
-  - {{metric: unlearning_accuracy, goal: maximize, reference: 0}}
+  - {{metric: fd_classifier_teacher, goal: minimize, reference_point: 1000}}
+  - {{metric: unlearning_accuracy, goal: maximize, reference_point: 0}}
 evaluation:
   samples: 60
   forget_samples: 40

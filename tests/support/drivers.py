@@ -1,4 +1,4 @@
-"""Sweeps of the stub lab by drivers that are processes of their own, and what is left of them when they are killed."""
+"""Sweeps of the stub runtime, driven by separate processes, and what is left of them when they are killed."""
 
 import json
 import os
@@ -54,7 +54,7 @@ class StubSweep:
     Attributes:
         folder: the working folder, with the tracking database.
         overrides: of the search space.
-        stub: the stub lab's attributes.
+        stub: the stub runtime's attributes.
         uri: of the tracking store.
     """
 
@@ -99,7 +99,7 @@ class StubSweep:
         }
 
     def notes(self, what: str) -> list[dict[str, Any]]:
-        """What the stub lab has noted of that kind."""
+        """What the stub runtime has noted of that kind."""
         return [note for note in notes(Path(self.stub.get("notes", self.path))) if note["what"] == what]
 
     def trained(self) -> Counter[tuple[int, int]]:

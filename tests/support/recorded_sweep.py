@@ -9,7 +9,7 @@ from sfd_sweep.config import SearchSpace
 from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.search.records import ResourceUsage, SweepState
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.tracking.recorder import Recorder
+from sfd_sweep.tracking.recorder import MlflowRecorder
 from sfd_sweep.trial.files import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -25,8 +25,8 @@ parameters:
   batch_size: 32
 budget: {{trials: 5}}
 objectives:
-  - {{metric: fd_classifier, goal: minimize, reference: 10}}
-  - {{metric: unlearning_accuracy, goal: maximize, reference: 0}}
+  - {{metric: fd_classifier, goal: minimize, reference_point: 10}}
+  - {{metric: unlearning_accuracy, goal: maximize, reference_point: 0}}
 constraints: [{{metric: override_distance, max: 40}}]
 """
 
@@ -60,7 +60,7 @@ def record_sweep(folder: Path) -> None:
     recorded = space(folder)
     sweep = Folder.open(folder / "runs") / NAME
     sweep.write("config.yaml", dump_search_space(recorded).encode())
-    recorder = Recorder.open(recorded, sweep, dump_search_space(recorded))
+    recorder = MlflowRecorder.open(recorded, sweep, dump_search_space(recorded))
     picture = io.BytesIO()
     Image.new("L", (8, 8)).save(picture, "PNG")
     for number, (distance, accuracy, state) in TRIALS.items():

@@ -9,7 +9,7 @@ from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.models.folder import ASSETS
 from sfd_sweep.search.records import SweepState
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.tracking.recorder import Recorder
+from sfd_sweep.tracking.recorder import MlflowRecorder
 from sfd_sweep.tracking.results import Results
 from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.files import trial_folder
@@ -30,8 +30,8 @@ parameters:
   ema_decay: 0.5
 budget: {{trials: 4}}
 objectives:
-  - {{metric: fd_classifier, goal: minimize, reference: 50}}
-  - {{metric: unlearning_accuracy, goal: maximize, reference: 0}}
+  - {{metric: fd_classifier, goal: minimize, reference_point: 50}}
+  - {{metric: unlearning_accuracy, goal: maximize, reference_point: 0}}
 evaluation: {{samples: 90, forget_samples: 50, final_samples: 180, seed: 3, classifier: "{folder}/judge"}}
 tracking: {{uri: "sqlite:///{folder}/mlflow.db"}}
 storage: "{folder}/runs"
@@ -62,26 +62,26 @@ def record_sweep(folder: Path, *overrides: str) -> Sweep:
     shutil.copytree(ASSETS / "digits" / "classifier", folder / "judge")
     space = search_space(folder, *overrides)
     sweep = Folder.open(space.storage) / space.name
-    workbench = TrialContext.build(resolve_sweep(space), None)
-    recorder = Recorder.open(space, sweep, dump_search_space(space))
+    context = TrialContext.build(resolve_sweep(space), None)
+    recorder = MlflowRecorder.open(space, sweep, dump_search_space(space))
     for number, weight in FORGET_WEIGHTS.items():
-        _run(workbench, recorder, sweep, number, weight, steps=(2,) if number == PRUNED else (2, 4))
+        _run(context, recorder, sweep, number, weight, steps=(2,) if number == PRUNED else (2, 4))
     recorder.trial_started(FAILED, space.parameters.settings({"forget_weight": 3.0}), {"forget_weight": 3.0})
     recorder.trial_finished(FAILED, TrialState.FAILED, "it diverged")
     settings = space.parameters.settings({"forget_weight": FORGET_WEIGHTS[FRONT]})
-    recorder.judged(FRONT, judge(workbench, settings, trial_folder(sweep, FRONT), samples=180, forget_samples=100))
+    recorder.judged(FRONT, judge(context, settings, trial_folder(sweep, FRONT), samples=180, forget_samples=100))
     recorder.close(SweepState.STOPPED)
     trial_folder(sweep, LOST).delete()
     return Sweep(Results.read(space.name, space.tracking.uri), folder)
 
 
 def _run(
-    workbench: TrialContext, recorder: Recorder, sweep: Folder, number: int, weight: float, steps: tuple[int, ...]
+    context: TrialContext, recorder: MlflowRecorder, sweep: Folder, number: int, weight: float, steps: tuple[int, ...]
 ) -> None:
     searched = {"forget_weight": weight}
-    settings = workbench.plan.space.parameters.settings(searched)
+    settings = context.plan.space.parameters.settings(searched)
     folder = trial_folder(sweep, number)
-    trial = Trial(workbench, settings, folder)
+    trial = Trial(context, settings, folder)
     recorder.trial_started(number, settings, searched)
     for step in steps:
         report = trial.advance(step)

@@ -1,4 +1,4 @@
-"""A lab that trains nothing: its figures follow from the settings and the step, and it notes what was asked of it."""
+"""A runtime that trains nothing: its figures follow from the settings and the step, and it notes every call."""
 
 import io
 import json
@@ -39,8 +39,8 @@ parameters:
 search: {sampler: random}
 budget: {trials: 4}
 objectives:
-  - {metric: fd_classifier, goal: minimize, reference: 20}
-  - {metric: unlearning_accuracy, goal: maximize, reference: 0}
+  - {metric: fd_classifier, goal: minimize, reference_point: 20}
+  - {metric: unlearning_accuracy, goal: maximize, reference_point: 0}
 constraints: [{metric: override_distance, max: 40}]
 evaluation: {samples: 100, forget_samples: 50}
 resources: {slots: 1, cpus_per_worker: 0.5}
@@ -78,8 +78,8 @@ class StubBuild:
     Attributes:
         seconds: that a trial takes to its next evaluation.
         fails: trials that fail, by number.
-        crashes: how often the lab raises an error of its own at a trial's step 4, by number.
-        broken: the user's mistake that keeps any lab from being built.
+        crashes: how often the runtime raises an error of its own at a trial's step 4, by number.
+        broken: the user's mistake that keeps any runtime from being built.
         defective: whether building raises an error that is nobody's mistake.
         notes: local folder of the notes, if the sweep's own folder is not on a disk.
     """
@@ -91,15 +91,15 @@ class StubBuild:
     defective: bool = False
     notes: Path | None = None
 
-    def __call__(self, space: SearchSpace, sweep: Folder) -> "StubLab":
+    def __call__(self, space: SearchSpace, sweep: Folder) -> "StubRuntime":
         if self.broken:
             raise UserError(self.broken)
         if self.defective:
             raise RuntimeError("out of memory\nand a second line")
-        return StubLab(self, space, sweep)
+        return StubRuntime(self, space, sweep)
 
 
-class StubLab:
+class StubRuntime:
     def __init__(self, build: StubBuild, space: SearchSpace, sweep: Folder) -> None:
         self.build = build
         self.sweep = sweep
@@ -123,9 +123,9 @@ class StubLab:
 
 
 class StubTrial:
-    def __init__(self, lab: StubLab, number: int, settings: Settings) -> None:
-        self.lab, self.number, self.settings = lab, number, settings
-        self.folder = trial_folder(lab.sweep, number)
+    def __init__(self, runtime: StubRuntime, number: int, settings: Settings) -> None:
+        self.runtime, self.number, self.settings = runtime, number, settings
+        self.folder = trial_folder(runtime.sweep, number)
 
     def advance(self, to: int) -> Report:
         if not is_reported(self.folder, to):
@@ -134,13 +134,13 @@ class StubTrial:
 
     def train(self, to: int) -> None:
         before = max([0, *reported_steps(self.folder)])
-        self.lab.note("training", self.number, before=before, to=to)
-        time.sleep(self.lab.build.seconds)
-        if self.number in self.lab.build.fails:
+        self.runtime.note("training", self.number, before=before, to=to)
+        time.sleep(self.runtime.build.seconds)
+        if self.number in self.runtime.build.fails:
             raise TrialFailed(f"trial {self.number} diverged")
-        crashes = [note for note in notes(self.lab.notes) if note["what"] == "crashing"]
-        if to == 4 and len(crashes) < self.lab.build.crashes.get(self.number, 0):
-            self.lab.note("crashing", self.number, before=before, to=to)
+        crashes = [note for note in notes(self.runtime.notes) if note["what"] == "crashing"]
+        if to == 4 and len(crashes) < self.runtime.build.crashes.get(self.number, 0):
+            self.runtime.note("crashing", self.number, before=before, to=to)
             raise ValueError("a defect\nwith details")
         target = step_folder(self.folder, to)
         target.write(GRID, picture())
@@ -148,7 +148,7 @@ class StubTrial:
         seconds = {"training": 1.0, "evaluating": 0.25, "saving": 0.125}
         report = Report(to, figures(self.settings, to), {"retained": 100, "forgotten": 50}, {}, seconds)
         target.write(REPORT, report.to_json().encode())
-        self.lab.note("trained", self.number, before=before, to=to)
+        self.runtime.note("trained", self.number, before=before, to=to)
 
 
 class Notebook:

@@ -1,4 +1,4 @@
-"""A driver of its own: a sweep with the stub lab and the real recorder, whose two slots begin together.
+"""A driver of its own: a sweep with the stub runtime and the real recorder, whose two slots begin together.
 
 Arguments: address, storage, MLflow's URI, seconds to an evaluation, overrides.
 """
@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from stub_runtime import StubBuild, StubLab, make_space, notes
+from stub_runtime import StubBuild, StubRuntime, make_space, notes
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.execution.run import run
@@ -15,11 +15,11 @@ from sfd_sweep.storage.folder import Folder
 
 
 class BuildTogether(StubBuild):
-    def __call__(self, space: SearchSpace, sweep: Folder) -> StubLab:
-        lab = super().__call__(space, sweep)
+    def __call__(self, space: SearchSpace, sweep: Folder) -> StubRuntime:
+        runtime = super().__call__(space, sweep)
         while sum(note["what"] == "built" for note in notes(Path(sweep.path))) < 2:
             time.sleep(0.1)
-        return lab
+        return runtime
 
 
 address, storage, uri, seconds, *overrides = sys.argv[1:]

@@ -10,7 +10,7 @@ from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.search.records import ResourceUsage
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.tracking.recorder import Recorder
+from sfd_sweep.tracking.recorder import MlflowRecorder
 from sfd_sweep.trial.files import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -25,8 +25,8 @@ parameters:
   batch_size: 32
 budget: {trials: 4}
 objectives:
-  - {metric: fd_classifier, goal: minimize, reference: 10}
-  - {metric: unlearning_accuracy, goal: maximize, reference: 0}
+  - {metric: fd_classifier, goal: minimize, reference_point: 10}
+  - {metric: unlearning_accuracy, goal: maximize, reference_point: 0}
 constraints:
   - {metric: override_distance, max: 40}
 resources: {workers_per_slot: 2, gpus_per_worker: 0.5}
@@ -74,17 +74,17 @@ def grid(shade: int = 128) -> bytes:
     return stream.getvalue()
 
 
-def open_recorder(space: SearchSpace, folder: Path, *, resume: bool = False) -> Recorder:
-    return Recorder.open(space, Folder.open(folder) / space.name, dump_search_space(space), resume=resume)
+def open_recorder(space: SearchSpace, folder: Path, *, resume: bool = False) -> MlflowRecorder:
+    return MlflowRecorder.open(space, Folder.open(folder) / space.name, dump_search_space(space), resume=resume)
 
 
-def tell_report(recorder: Recorder, number: int, told: Report) -> None:
+def tell_report(recorder: MlflowRecorder, number: int, told: Report) -> None:
     """A report, with the picture that the trial has left in its folder."""
     step_folder(trial_folder(recorder._folder, number), told.step).write(GRID, grid())
     recorder.trial_reported(number, told, 0.25)
 
 
-def tell_trial(recorder: Recorder, space: SearchSpace, number: int) -> None:
+def tell_trial(recorder: MlflowRecorder, space: SearchSpace, number: int) -> None:
     distance, accuracy, state = TRIALS[number]
     recorder.trial_started(number, settings(space, number), searched(number))
     for step in (10, 20) if state is TrialState.COMPLETE else (10,):
@@ -92,7 +92,7 @@ def tell_trial(recorder: Recorder, space: SearchSpace, number: int) -> None:
     recorder.trial_finished(number, state, "below the median" if state is TrialState.PRUNED else None)
 
 
-def tell_sweep(recorder: Recorder, space: SearchSpace) -> None:
+def tell_sweep(recorder: MlflowRecorder, space: SearchSpace) -> None:
     """Every trial, with the front after each."""
     fronts = {0: [0], 1: [0, 1], 2: [0, 1], 3: [0, 1]}
     volumes = {0: 8.1, 1: 8.82, 2: 8.82, 3: 8.82}

@@ -16,8 +16,8 @@ parameters:
   ema_decay: 0.9
 budget: {trials: 2}
 objectives:
-  - {metric: fd_classifier, goal: minimize, reference: 10}
-  - {metric: unlearning_accuracy, goal: maximize, reference: 0}
+  - {metric: fd_classifier, goal: minimize, reference_point: 10}
+  - {metric: unlearning_accuracy, goal: maximize, reference_point: 0}
 evaluation: {samples: 60, forget_samples: 40}
 """
 

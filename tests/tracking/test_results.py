@@ -19,8 +19,8 @@ trial: {steps: 20, evaluate_every: 10}
 parameters: {forget_weight: {type: float, low: 0.01, high: 1}, override: 1}
 budget: {trials: 6}
 objectives:
-  - {metric: fd_classifier, goal: minimize, reference: 10}
-  - {metric: unlearning_accuracy, goal: maximize, reference: 0}
+  - {metric: fd_classifier, goal: minimize, reference_point: 10}
+  - {metric: unlearning_accuracy, goal: maximize, reference_point: 0}
 constraints:
   - {metric: override_distance, max: 40}
 """,

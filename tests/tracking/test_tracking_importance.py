@@ -12,8 +12,8 @@ from sfd_sweep.metrics import Goal
 from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.tracking.importance import FEWEST_TRIALS, basis_of, parameter_importance
 
-DISTANCE = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference=10)
-ACCURACY = Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference=0)
+DISTANCE = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10)
+ACCURACY = Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference_point=0)
 
 
 def a_sweep_of(count: int) -> SweepRecord:

@@ -21,12 +21,12 @@ from sfd_sweep.tracking.pictures import sweep_files
 from sfd_sweep.tracking.plots import front_png
 from sfd_sweep.trial.report import TrialState
 
-DISTANCE = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference=10)
-ACCURACY = Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference=0)
-ONE = ["objectives=[{metric: unlearning_accuracy, goal: maximize, reference: 0}]"]
-THREE = ["objectives=" + "[{metric: fd_classifier, goal: minimize, reference: 10}, "
-         "{metric: unlearning_accuracy, goal: maximize, reference: 0}, "
-         "{metric: override_distance, goal: minimize, reference: 50}]"]  # fmt: skip
+DISTANCE = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10)
+ACCURACY = Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference_point=0)
+ONE = ["objectives=[{metric: unlearning_accuracy, goal: maximize, reference_point: 0}]"]
+THREE = ["objectives=" + "[{metric: fd_classifier, goal: minimize, reference_point: 10}, "
+         "{metric: unlearning_accuracy, goal: maximize, reference_point: 0}, "
+         "{metric: override_distance, goal: minimize, reference_point: 50}]"]  # fmt: skip
 
 MIXED = (
     trial(0, 1.0, 0.90),
@@ -96,7 +96,7 @@ def test_values_beyond_the_reference_do_not_stretch_an_axis() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(0.01, 0.5), (0.9, 4.0), (1.0, 9.9), (3.0, 300.0)])
 def test_an_axis_over_large_factors_is_logarithmic_with_labels_to_read_it_by(low: float, high: float) -> None:
-    axis = Axis.of(Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference=1000), [low, high])
+    axis = Axis.of(Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=1000), [low, high])
     assert axis.place(low * math.sqrt(high / low)) == pytest.approx((axis.place(low) + axis.place(high)) / 2)
     assert axis.ticks is not None
     assert 3 <= len(axis.ticks) <= 9

@@ -33,46 +33,46 @@ def _folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(name="workbench", scope="module")
-def _workbench(folder):
+@pytest.fixture(name="context", scope="module")
+def _context(folder):
     return TrialContext.build(resolve_sweep(concept_space(folder)), Folder.open(folder / "references"))
 
 
-def settings_of(workbench, **sampled):
-    return workbench.plan.space.parameters.settings({"generator_lr": 2e-4, "override": "bee", **sampled})
+def settings_of(context, **sampled):
+    return context.plan.space.parameters.settings({"generator_lr": 2e-4, "override": "bee", **sampled})
 
 
-def test_a_trial_reports_the_figures_of_a_concept(workbench, tmp_path):
-    report = Trial(workbench, settings_of(workbench), Folder.open(tmp_path)).advance(2)
+def test_a_trial_reports_the_figures_of_a_concept(context, tmp_path):
+    report = Trial(context, settings_of(context), Folder.open(tmp_path)).advance(2)
     assert report.metrics.keys() == FIGURES | {"override_rate"}
     assert report.samples == {"retained": 60, "forgotten": 40}
 
 
-def test_the_share_called_the_override_is_reported_where_the_judge_has_a_word_for_it(workbench, tmp_path):
-    report = Trial(workbench, settings_of(workbench, override="wasp"), Folder.open(tmp_path)).advance(2)
+def test_the_share_called_the_override_is_reported_where_the_judge_has_a_word_for_it(context, tmp_path):
+    report = Trial(context, settings_of(context, override="wasp"), Folder.open(tmp_path)).advance(2)
     assert report.metrics.keys() == FIGURES
 
 
-def test_an_interrupted_trial_ends_as_if_nothing_had_been(workbench, tmp_path):
-    settings = settings_of(workbench)
-    whole = Trial(workbench, settings, Folder.open(tmp_path / "whole"))
+def test_an_interrupted_trial_ends_as_if_nothing_had_been(context, tmp_path):
+    settings = settings_of(context)
+    whole = Trial(context, settings, Folder.open(tmp_path / "whole"))
     whole.advance(2)
-    Trial(workbench, settings, Folder.open(tmp_path / "broken")).advance(2)
-    resumed = Trial(workbench, settings, Folder.open(tmp_path / "broken")).advance(4)
+    Trial(context, settings, Folder.open(tmp_path / "broken")).advance(2)
+    resumed = Trial(context, settings, Folder.open(tmp_path / "broken")).advance(4)
     assert resumed.metrics == whole.advance(4).metrics
 
 
-def test_the_generator_that_is_kept_is_the_one_that_was_judged(workbench, tmp_path):
-    settings, folder = settings_of(workbench), Folder.open(tmp_path)
-    report = Trial(workbench, settings, folder).advance(2)
-    again = judge(workbench, settings, folder, samples=60, forget_samples=40)
+def test_the_generator_that_is_kept_is_the_one_that_was_judged(context, tmp_path):
+    settings, folder = settings_of(context), Folder.open(tmp_path)
+    report = Trial(context, settings, folder).advance(2)
+    again = judge(context, settings, folder, samples=60, forget_samples=40)
     assert again.metrics == pytest.approx(report.metrics, rel=1e-4)
-    prompts = workbench.plan.prompts
+    prompts = context.plan.prompts
     assert load_generator(folder, 2, prompts=prompts).class_names == prompts
 
 
-def test_each_forgotten_prompt_is_replaced_by_the_same_prompt_about_the_override(workbench):
-    task, names = workbench.trainer(settings_of(workbench)).task, workbench.plan.conditions.names
+def test_each_forgotten_prompt_is_replaced_by_the_same_prompt_about_the_override(context):
+    task, names = context.trainer(settings_of(context)).task, context.plan.conditions.names
     assert isinstance(task.override, FixedOverride)
     replaced = {names[index]: names[to] for index, to in task.override.replacement.items()}
     assert replaced == {"ant": "bee", "an ant at work": "an bee at work"}
@@ -82,8 +82,8 @@ def test_each_forgotten_prompt_is_replaced_by_the_same_prompt_about_the_override
 
 def test_the_teacher_is_guided_away_from_the_negative_prompt_where_something_is_forgotten(folder, monkeypatch):
     space = concept_space(folder, "parameters.negative_prompt=many ants", "parameters.guidance_scale=2")
-    workbench = TrialContext.build(resolve_sweep(space), None)
-    trainer, asked = workbench.trainer(settings_of(workbench)), []
+    context = TrialContext.build(resolve_sweep(space), None)
+    trainer, asked = context.trainer(settings_of(context)), []
     guided = type(trainer.teacher).guided
 
     def noted(model, x_t, t, c, scale, *, away_from=None):
@@ -93,12 +93,12 @@ def test_the_teacher_is_guided_away_from_the_negative_prompt_where_something_is_
 
     monkeypatch.setattr(type(trainer.teacher), "guided", noted)
     trainer.update()
-    names, null = workbench.plan.conditions.names, trainer.teacher.null_label
+    names, null = context.plan.conditions.names, trainer.teacher.null_label
     assert asked[0].tolist() == [null] * 8 + [names.index("many ants")] * 4
 
 
-def test_guidance_away_from_a_prompt_is_the_extrapolation_from_it(workbench):
-    teacher = workbench.teacher
+def test_guidance_away_from_a_prompt_is_the_extrapolation_from_it(context):
+    teacher = context.teacher
     x_t, t = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([300, 500])
     c, away = torch.tensor([0, 1]), torch.tensor([2, 3])
     x, x_away = teacher(x_t, t, c).x_0, teacher(x_t, t, away).x_0
@@ -137,9 +137,9 @@ def test_what_does_not_fit_a_concept_is_refused(folder, overrides, words, tmp_pa
     if "override_samples" not in overrides[0]:
         assert words in refused(space)
         return
-    workbench = TrialContext.build(resolve_sweep(space), None)
+    context = TrialContext.build(resolve_sweep(space), None)
     with pytest.raises(UserError, match=words):
-        Trial(workbench, settings_of(workbench), Folder.open(tmp_path)).advance(2)
+        Trial(context, settings_of(context), Folder.open(tmp_path)).advance(2)
 
 
 def test_a_teacher_of_prompts_needs_a_concept(folder):
@@ -148,16 +148,16 @@ def test_a_teacher_of_prompts_needs_a_concept(folder):
 
 def test_a_plan_counts_the_adapters_that_a_trial_trains(folder, tmp_path):
     plan = resolve_sweep(concept_space(folder, "parameters.lora_rank=3", called=1))
-    workbench = TrialContext.build(resolve_sweep(concept_space(folder, "parameters.lora_rank=3")), None)
+    context = TrialContext.build(resolve_sweep(concept_space(folder, "parameters.lora_rank=3")), None)
     trained = sum(
         weight.numel()
-        for name, weight in workbench.trainer(settings_of(workbench)).state().items()
+        for name, weight in context.trainer(settings_of(context)).state().items()
         if name.startswith("generator.")
     )
     assert plan.training_state_bytes == 7 * 4 * trained
     assert plan.model_bytes < resolve_sweep(concept_space(folder, called=1)).model_bytes
     folder = Folder.open(tmp_path)
-    assert Trial(workbench, settings_of(workbench), folder).advance(2).metrics.keys() >= FIGURES
+    assert Trial(context, settings_of(context), folder).advance(2).metrics.keys() >= FIGURES
 
 
 def test_a_network_without_attention_has_adapters_everywhere():

@@ -39,17 +39,17 @@ def workbench_of(folder, *overrides):
     return TrialContext.build(resolve_sweep(space), None)
 
 
-def report_of(workbench, tmp_path, **sampled):
-    settings = workbench.plan.space.parameters.settings({"generator_lr": 2e-4, "override": "bee", **sampled})
-    return Trial(workbench, settings, Folder.open(tmp_path / "trial")).advance(2)
+def report_of(context, tmp_path, **sampled):
+    settings = context.plan.space.parameters.settings({"generator_lr": 2e-4, "override": "bee", **sampled})
+    return Trial(context, settings, Folder.open(tmp_path / "trial")).advance(2)
 
 
 def test_clip_tells_the_concept_from_overrides_and_others(folder, tmp_path):
     clip = f"clip:{folder}/clip"
-    workbench = workbench_of(folder, f"evaluation.classifier={clip}", f"evaluation.clip={folder}/clip")
-    judge = workbench.evaluator.classifier
+    context = workbench_of(folder, f"evaluation.classifier={clip}", f"evaluation.clip={folder}/clip")
+    judge = context.evaluator.classifier
     assert sorted(judge.class_names) == sorted(SUBJECTS)
-    report = report_of(workbench, tmp_path)
+    report = report_of(context, tmp_path)
     assert report.metrics.keys() >= {"clip_score", "override_rate", "retain_accuracy", "fd_classifier_teacher"}
     alike = load_classifier(clip, concepts=judge.class_names)
     images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -58,15 +58,15 @@ def test_clip_tells_the_concept_from_overrides_and_others(folder, tmp_path):
 
 
 def test_the_clip_score_is_the_mean_over_retained_samples_of_their_own_prompts(folder):
-    workbench = workbench_of(folder, f"evaluation.classifier=clip:{folder}/clip", f"evaluation.clip={folder}/clip")
-    conditions, made = workbench.plan.conditions, []
+    context = workbench_of(folder, f"evaluation.classifier=clip:{folder}/clip", f"evaluation.clip={folder}/clip")
+    conditions, made = context.plan.conditions, []
 
     def generate(c, noise):
-        images = sample_ddim(workbench.teacher, c, noise, steps=2)
+        images = sample_ddim(context.teacher, c, noise, steps=2)
         made.append((images, c))
         return images
 
-    figures = workbench.evaluator.evaluate(generate, override=None, samples=60, forget_samples=20)
+    figures = context.evaluator.evaluate(generate, override=None, samples=60, forget_samples=20)
     retained = made[0]  # one batch
     names = [conditions.names[index] for index in retained[1]]
     score = ClipScore(str(folder / "clip"), names)
@@ -76,13 +76,13 @@ def test_the_clip_score_is_the_mean_over_retained_samples_of_their_own_prompts(f
 
 
 def test_nudenet_reports_parts_of_the_body_and_no_distances(folder, tmp_path):
-    workbench = workbench_of(
+    context = workbench_of(
         folder,
         *("evaluation.classifier=nudenet", "evaluation.class_of={ant: nudity}", f"evaluation.clip={folder}/clip"),
-        *("objectives.0={metric: clip_score, goal: maximize, reference: 0}", "evaluation.forget_samples=4"),
+        *("objectives.0={metric: clip_score, goal: maximize, reference_point: 0}", "evaluation.forget_samples=4"),
         "evaluation.samples=4",
     )
-    metrics = report_of(workbench, tmp_path).metrics
+    metrics = report_of(context, tmp_path).metrics
     assert metrics["nudenet_female_breast_exposed"] == 0  # of noise of 8×8 pixels
     assert metrics["unlearning_accuracy"] == 1
     assert not [name for name in metrics if "distance" in name or name.startswith("fd_")]
@@ -90,12 +90,12 @@ def test_nudenet_reports_parts_of_the_body_and_no_distances(folder, tmp_path):
 
 def test_quality_may_be_held_against_real_images_without_labels(folder, tmp_path):
     photographs(tmp_path / "photographs", count=80, size=16)
-    workbench = workbench_of(
+    context = workbench_of(
         folder,
         *(f"evaluation.classifier=clip:{folder}/clip", f"evaluation.reference={tmp_path}/photographs"),
         "objectives.0.metric=fd_classifier",
     )
-    report = report_of(workbench, tmp_path)
+    report = report_of(context, tmp_path)
     assert report.metrics["fd_classifier"] > 0
     assert "fd_classifier_teacher" not in report.metrics
     assert "override_distance" in report.metrics

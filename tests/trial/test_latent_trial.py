@@ -23,33 +23,33 @@ def space(teacher):
     return digits_space(f"task.teacher={teacher}", "task.start=teacher")
 
 
-@pytest.fixture(name="workbench", scope="module")
-def _workbench(tmp_path_factory):
+@pytest.fixture(name="context", scope="module")
+def _context(tmp_path_factory):
     teacher = save_dit(tmp_path_factory.mktemp("models") / "teacher", DIGITS, vae=tiny_vae(channels=1))
     return TrialContext.build(resolve_sweep(space(teacher)), None)
 
 
-def test_a_trial_is_advanced_saved_and_judged_by_its_images(workbench, tmp_path):
-    folder, settings = Folder.open(tmp_path / "0000"), digits_settings(workbench.plan.space)
-    trial = Trial(workbench, settings, folder)
+def test_a_trial_is_advanced_saved_and_judged_by_its_images(context, tmp_path):
+    folder, settings = Folder.open(tmp_path / "0000"), digits_settings(context.plan.space)
+    trial = Trial(context, settings, folder)
     trial.advance(2)
     report = trial.advance(4)
     assert all(math.isfinite(value) for value in report.metrics.values())
-    again = judge(workbench, settings, folder, samples=60, forget_samples=40)
+    again = judge(context, settings, folder, samples=60, forget_samples=40)
     assert again.metrics == pytest.approx(report.metrics)
     assert load_generator(folder, 4).sample([0, 5]).shape == (2, 1, 8, 8)
     saved = step_folder(folder, 4) / GENERATOR
     assert saved.names() == ["model_index.json", "pipeline.py", "scheduler", "transformer", "vae"]
 
 
-def test_a_classifier_that_chooses_the_override_sees_images(workbench, tmp_path):
-    settings = digits_settings(workbench.plan.space).model_copy(update={"override": "classifier"})
-    free = replace(workbench, plan=replace(workbench.plan, replacements={"classifier": None}))
+def test_a_classifier_that_chooses_the_override_sees_images(context, tmp_path):
+    settings = digits_settings(context.plan.space).model_copy(update={"override": "classifier"})
+    free = replace(context, plan=replace(context.plan, replacements={"classifier": None}))
     override = free.trainer(settings).task.override
     x_psi = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     c = torch.zeros(3, dtype=torch.long)
     with torch.no_grad():
-        logits = workbench.evaluator.classifier(workbench.teacher.decoder(x_psi))
+        logits = context.evaluator.classifier(context.teacher.decoder(x_psi))
     logits[:, 0] = -torch.inf
     assert torch.equal(override(c, c, x_psi), logits.argmax(1))
     Trial(free, settings, Folder.open(tmp_path / "0000")).advance(2)

@@ -14,27 +14,27 @@ SPACE = digits_space()
 ADAPTERS = digits_settings(SPACE, lora_rank=2)
 
 
-@pytest.fixture(name="workbench", scope="module")
-def _workbench():
+@pytest.fixture(name="context", scope="module")
+def _context():
     return TrialContext.build(resolve_sweep(SPACE), None)
 
 
-def test_it_goes_on_from_a_small_state_to_the_same_plain_generator(workbench, tmp_path):
+def test_it_goes_on_from_a_small_state_to_the_same_plain_generator(context, tmp_path):
     interrupted, whole = (Folder.open(tmp_path / name) for name in ("interrupted", "whole"))
-    trial = Trial(workbench, ADAPTERS, whole)
+    trial = Trial(context, ADAPTERS, whole)
     first = trial.advance(2)
-    assert Trial(workbench, ADAPTERS, interrupted).advance(2).metrics == first.metrics
+    assert Trial(context, ADAPTERS, interrupted).advance(2).metrics == first.metrics
     size = len(step_folder(interrupted, 2).read(TRAINING_STATE))
-    assert size < 0.5 * workbench.plan.training_state_bytes
-    assert Trial(workbench, ADAPTERS, interrupted).advance(4).metrics == trial.advance(4).metrics
+    assert size < 0.5 * context.plan.training_state_bytes
+    assert Trial(context, ADAPTERS, interrupted).advance(4).metrics == trial.advance(4).metrics
     one, other = (load_generator(folder, 4) for folder in (interrupted, whole))
     assert torch.equal(one.sample([1, 2]), other.sample([1, 2]))
-    assert one.model.state_dict().keys() == workbench.start.state_dict().keys()
+    assert one.model.state_dict().keys() == context.start.state_dict().keys()
 
 
-def test_a_trial_of_all_weights_after_it_trains_all_weights(workbench):
-    workbench.trainer(ADAPTERS).update()
-    one = workbench.trainer(digits_settings(SPACE))
+def test_a_trial_of_all_weights_after_it_trains_all_weights(context):
+    context.trainer(ADAPTERS).update()
+    one = context.trainer(digits_settings(SPACE))
     before = [parameter.detach().clone() for parameter in one.generator.model.parameters()]
     one.update()
     moved = [not torch.equal(*pair) for pair in zip(before, one.generator.model.parameters(), strict=True)]

@@ -25,9 +25,9 @@ LEVELS = 17  # of scikit-learn's digits
 
 @pytest.fixture(name="trained", scope="module", params=OVERRIDES)
 def _trained(request, tmp_path_factory):
-    """A trial of two steps: its workbench, folder, report, and the conditions that φ was shown in place of c_f."""
+    """A trial of two steps: its context, folder, report, and the conditions that φ was shown in place of c_f."""
     space = digits_space("task.forget=[0, 1]", f"parameters.override={OVERRIDES[request.param]}", "trial.steps=2")
-    workbench = TrialContext.build(resolve_sweep(space), None)
+    context = TrialContext.build(resolve_sweep(space), None)
     folder = Folder.open(tmp_path_factory.mktemp("trial"))
     shown = []
     with pytest.MonkeyPatch.context() as patch:
@@ -39,8 +39,8 @@ def _trained(request, tmp_path_factory):
             return c_phi
 
         patch.setattr(training.Trainer, "_teacher_conditions", noted)
-        report = Trial(workbench, digits_settings(space), folder).advance(2)
-    return request.param, workbench, folder, report, shown
+        report = Trial(context, digits_settings(space), folder).advance(2)
+    return request.param, context, folder, report, shown
 
 
 def test_the_teacher_is_shown_what_replaces_each_forgotten_class(trained):
@@ -77,7 +77,7 @@ def distance(one, other):
 
 
 def test_every_figure_is_as_it_is_defined(trained):
-    override, workbench, folder, report, _ = trained
+    override, context, folder, report, _ = trained
     generator, asked = load_generator(folder, 2), []
 
     def generate(labels, stream):
@@ -85,8 +85,8 @@ def test_every_figure_is_as_it_is_defined(trained):
         asked.append((labels, images))
         return images
 
-    plan = workbench.plan
-    workbench.evaluator.evaluate(
+    plan = context.plan
+    context.evaluator.evaluate(
         generate, override=plan.replacements[digits_settings(plan.space).override], samples=60, forget_samples=40
     )
     labels = torch.cat([labels for labels, _ in asked]).numpy()

@@ -13,7 +13,7 @@ from trial_cases import digits_settings, digits_space
 
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation import evaluator
-from sfd_sweep.evaluation.image_scorer import Judge
+from sfd_sweep.evaluation.image_scorer import ImageScorer
 from sfd_sweep.evaluation.sample_grid import GAP
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.trainer import Trainer
@@ -43,8 +43,8 @@ SPACE = digits_space()
 SETTINGS = digits_settings(SPACE)
 
 
-@pytest.fixture(name="workbench", scope="module")
-def _workbench():
+@pytest.fixture(name="context", scope="module")
+def _context():
     return TrialContext.build(resolve_sweep(SPACE), None)
 
 
@@ -54,10 +54,10 @@ def _folder(tmp_path):
 
 
 @pytest.fixture(name="finished", scope="module")
-def _finished(workbench, tmp_path_factory):
+def _finished(context, tmp_path_factory):
     """A trial that was advanced to its end without interruption: its folder and both reports."""
     folder = Folder.open(tmp_path_factory.mktemp("finished"))
-    trial = Trial(workbench, SETTINGS, folder)
+    trial = Trial(context, SETTINGS, folder)
     return folder, [trial.advance(2), trial.advance(4)]
 
 
@@ -111,23 +111,23 @@ def test_reports_grids_and_the_last_generator_are_kept(finished):
     assert Image.open(io.BytesIO(step_folder(folder, 4).read(GRID))).format == "PNG"
 
 
-def test_a_trial_of_large_images_shows_fewer_of_them(workbench, finished, folder, monkeypatch):
+def test_a_trial_of_large_images_shows_fewer_of_them(context, finished, folder, monkeypatch):
     monkeypatch.setattr(evaluator, "GRID_LARGE", 7)  # digits have 8 pixels a side
-    Trial(workbench, SETTINGS, folder).advance(2)
+    Trial(context, SETTINGS, folder).advance(2)
     few, many = (Image.open(io.BytesIO(step_folder(each, 2).read(GRID))) for each in (folder, finished[0]))
     assert many.width - few.width == 6 * (32 + 2 * GAP)
 
 
-def test_an_unfinished_trial_keeps_what_it_goes_on_from(workbench, folder):
-    Trial(workbench, SETTINGS, folder).advance(2)
+def test_an_unfinished_trial_keeps_what_it_goes_on_from(context, folder):
+    Trial(context, SETTINGS, folder).advance(2)
     assert step_folder(folder, 2).names() == [GENERATOR, GRID, REPORT, TRAINING_STATE]
 
 
 @pytest.mark.parametrize("generators", [True, False])
-def test_the_weights_of_a_trial_are_dropped_and_all_else_stays(workbench, tmp_path, generators):
+def test_the_weights_of_a_trial_are_dropped_and_all_else_stays(context, tmp_path, generators):
     sweep = Folder.open(tmp_path)
     trial = trial_folder(sweep, 3)
-    Trial(workbench, SETTINGS, trial).advance(2)
+    Trial(context, SETTINGS, trial).advance(2)
     (step_folder(trial, 4) / GENERATOR).write("half.safetensors", b"what a killed worker left")
     step_folder(trial, 4).write(TRAINING_STATE, b"likewise")
     assert trials_with_weights(sweep) == {3}
@@ -139,10 +139,10 @@ def test_the_weights_of_a_trial_are_dropped_and_all_else_stays(workbench, tmp_pa
     assert reported_steps(trial) == [2]
 
 
-def test_the_saved_generator_is_the_moving_average(workbench, folder):
-    trial = Trial(workbench, SETTINGS, folder)
+def test_the_saved_generator_is_the_moving_average(context, folder):
+    trial = Trial(context, SETTINGS, folder)
     trial.advance(2)
-    trainer = workbench.trainer(SETTINGS)
+    trainer = context.trainer(SETTINGS)
     trainer.update()
     trainer.update()
     found, expected = load_generator(folder, 2).sample([1, 2, 3]), trainer.ema_generator.sample([1, 2, 3])
@@ -150,11 +150,11 @@ def test_the_saved_generator_is_the_moving_average(workbench, folder):
     assert not torch.equal(found, trainer.generator.sample([1, 2, 3]))
 
 
-def test_a_report_tells_the_mean_losses_and_how_many_samples_were_dropped(workbench, folder):
+def test_a_report_tells_the_mean_losses_and_how_many_samples_were_dropped(context, folder):
     """With a teacher whose predictions for one class are not finite."""
-    teacher = workbench.teacher.copy()
+    teacher = context.teacher.copy()
     teacher.network.class_embedding.weight[3] = torch.nan
-    broken = dataclasses.replace(workbench, teacher=teacher)
+    broken = dataclasses.replace(context, teacher=teacher)
     report = Trial(broken, SETTINGS, folder).advance(4)
     trainer = broken.trainer(SETTINGS)
     updates = [trainer.update() for _ in range(4)]
@@ -163,24 +163,24 @@ def test_a_report_tells_the_mean_losses_and_how_many_samples_were_dropped(workbe
     assert report.dropped_samples == sum(update.dropped_samples for update in updates) > 0
 
 
-def test_a_two_stage_trial_starts_from_the_distilled_generator(workbench):
-    trainer = workbench.trainer(SETTINGS)
+def test_a_two_stage_trial_starts_from_the_distilled_generator(context):
+    trainer = context.trainer(SETTINGS)
     distilled = OneStepGenerator.load("builtin:digits-distilled")
     assert torch.equal(trainer.generator.sample([1, 2, 3]), distilled.sample([1, 2, 3]))
     for name, weight in load_score_model(ModelFolder.open("builtin:digits")).state_dict().items():
         assert torch.equal(trainer.fake_score.state_dict()[name], weight), name
 
 
-def test_a_step_that_was_reported_is_not_trained_again(workbench, finished, updates):
+def test_a_step_that_was_reported_is_not_trained_again(context, finished, updates):
     folder, reports = finished
-    trial = Trial(workbench, SETTINGS, folder)
+    trial = Trial(context, SETTINGS, folder)
     assert [trial.advance(2), trial.advance(4)] == reports
     assert updates == []
 
 
-def test_equal_settings_and_seed_give_equal_trials(workbench, finished, folder):
+def test_equal_settings_and_seed_give_equal_trials(context, finished, folder):
     finished_folder, reports = finished
-    trial = Trial(workbench, SETTINGS, folder)
+    trial = Trial(context, SETTINGS, folder)
     assert [untimed(trial.advance(step)) for step in (2, 4)] == list(map(untimed, reports))
     assert files(step_folder(folder, 4) / GENERATOR / "unet") == files(
         step_folder(finished_folder, 4) / GENERATOR / "unet"
@@ -193,11 +193,11 @@ def test_another_seed_gives_another_trial(finished, folder):
     assert untimed(other) != untimed(finished[1][0])
 
 
-def test_an_interrupted_trial_goes_on_where_it_was_and_ends_as_if_it_had_not_been(workbench, finished, folder, updates):
+def test_an_interrupted_trial_goes_on_where_it_was_and_ends_as_if_it_had_not_been(context, finished, folder, updates):
     finished_folder, reports = finished
-    Trial(workbench, SETTINGS, folder).advance(2)
+    Trial(context, SETTINGS, folder).advance(2)
     (step_folder(folder, 4) / GENERATOR).write("half.safetensors", b"what a killed worker left")
-    resumed = Trial(workbench, SETTINGS, folder).advance(4)
+    resumed = Trial(context, SETTINGS, folder).advance(4)
     assert updates == [1, 2, 3, 4]
     assert untimed(resumed) == untimed(reports[1])
     for place in ("", "unet"):
@@ -211,15 +211,15 @@ def test_an_interrupted_trial_goes_on_where_it_was_and_ends_as_if_it_had_not_bee
 
 def test_a_trial_goes_on_from_the_last_of_its_reports(folder, updates):
     space = digits_space("trial.steps=3", "trial.evaluate_every=1")
-    workbench = TrialContext.build(resolve_sweep(space), None)
+    context = TrialContext.build(resolve_sweep(space), None)
     for step in (1, 2, 3):
-        Trial(workbench, SETTINGS, folder).advance(step)
+        Trial(context, SETTINGS, folder).advance(step)
     assert updates == [1, 2, 3]
     assert reported_steps(folder) == [1, 2, 3]
 
 
-def test_an_evaluation_that_cannot_be_saved_is_done_again_from_the_last_report(workbench, finished, folder, updates):
-    trial = Trial(workbench, SETTINGS, folder)
+def test_an_evaluation_that_cannot_be_saved_is_done_again_from_the_last_report(context, finished, folder, updates):
+    trial = Trial(context, SETTINGS, folder)
     trial.advance(2)
     folder.write("step-000004", b"a file in the way of the folder")
     with pytest.raises(OSError, match="step-000004"):
@@ -229,7 +229,7 @@ def test_an_evaluation_that_cannot_be_saved_is_done_again_from_the_last_report(w
     assert updates == [1, 2, 3, 4, 3, 4]
 
 
-def test_a_training_state_goes_to_the_disk_and_back_without_being_in_memory_as_a_file(workbench, folder, monkeypatch):
+def test_a_training_state_goes_to_the_disk_and_back_without_being_in_memory_as_a_file(context, folder, monkeypatch):
     in_memory, write, read = [], Folder.write, Folder.read
 
     def noted_write(self, name, content):
@@ -242,14 +242,14 @@ def test_a_training_state_goes_to_the_disk_and_back_without_being_in_memory_as_a
 
     monkeypatch.setattr(Folder, "write", noted_write)
     monkeypatch.setattr(Folder, "read", noted_read)
-    Trial(workbench, SETTINGS, folder).advance(2)
-    Trial(workbench, SETTINGS, folder).advance(4)
+    Trial(context, SETTINGS, folder).advance(2)
+    Trial(context, SETTINGS, folder).advance(4)
     assert set(in_memory) == {GRID, REPORT}
 
 
 @pytest.mark.parametrize("damage", ["cut short", "missing", "of another network"])
-def test_a_training_state_that_is_lost_fails_the_trial_and_is_named(workbench, folder, damage):
-    Trial(workbench, SETTINGS, folder).advance(2)
+def test_a_training_state_that_is_lost_fails_the_trial_and_is_named(context, folder, damage):
+    Trial(context, SETTINGS, folder).advance(2)
     step = step_folder(folder, 2)
     content = step.read(TRAINING_STATE)
     step.remove(TRAINING_STATE)
@@ -258,42 +258,42 @@ def test_a_training_state_that_is_lost_fails_the_trial_and_is_named(workbench, f
     elif damage == "of another network":
         step.write(TRAINING_STATE, content.replace(b"generator.network.conv_in", b"generator.network.conv_no"))
     with pytest.raises(TrialFailed, match=f"cannot go on from .*step-000002/{TRAINING_STATE}") as raised:
-        Trial(workbench, SETTINGS, folder).advance(4)
+        Trial(context, SETTINGS, folder).advance(4)
     assert "\n" not in str(raised.value)
     assert reported_steps(folder) == [2]
 
 
 @pytest.mark.parametrize("content", ["", '{"step": 4, "metr', '{"step": 4}'])
-def test_a_broken_report_counts_as_none(workbench, folder, content):
-    Trial(workbench, SETTINGS, folder).advance(2)
+def test_a_broken_report_counts_as_none(context, folder, content):
+    Trial(context, SETTINGS, folder).advance(2)
     step_folder(folder, 4).write(REPORT, content.encode())
     assert reported_steps(folder) == [2]
-    assert Trial(workbench, SETTINGS, folder).advance(4).step == 4
+    assert Trial(context, SETTINGS, folder).advance(4).step == 4
     assert reported_steps(folder) == [2, 4]
 
 
-def test_a_trial_that_diverges_fails_and_reports_nothing_more(workbench, folder):
+def test_a_trial_that_diverges_fails_and_reports_nothing_more(context, folder):
     wild = digits_settings(SPACE, generator_lr=1e-3).model_copy(update={"generator_lr": 1e12})
     with pytest.raises(TrialFailed):
-        Trial(workbench, wild, folder).advance(4)
+        Trial(context, wild, folder).advance(4)
     assert reported_steps(folder) == []
 
 
-def test_a_finished_trial_is_judged_on_other_numbers_of_samples(workbench, finished):
+def test_a_finished_trial_is_judged_on_other_numbers_of_samples(context, finished):
     folder, reports = finished
-    same = judge(workbench, SETTINGS, folder, samples=60, forget_samples=40)
+    same = judge(context, SETTINGS, folder, samples=60, forget_samples=40)
     assert same.step == 4
     assert same.metrics == pytest.approx(reports[1].metrics)
-    more = judge(workbench, SETTINGS, folder, samples=180, forget_samples=50)
+    more = judge(context, SETTINGS, folder, samples=180, forget_samples=50)
     assert more.samples == {"retained": 180, "forgotten": 50}
     assert more.metrics["fd_classifier"] != reports[1].metrics["fd_classifier"]
     assert reported_steps(folder) == [2, 4]
 
 
-def test_a_saved_generator_that_is_lost_or_broken_is_named_where_it_was_saved(workbench, folder):
+def test_a_saved_generator_that_is_lost_or_broken_is_named_where_it_was_saved(context, folder):
     with pytest.raises(UserError, match="step-000002/generator is missing"):
         load_generator(folder, 2)
-    Trial(workbench, SETTINGS, folder).advance(2)
+    Trial(context, SETTINGS, folder).advance(2)
     saved = step_folder(folder, 2) / GENERATOR
     (saved / "unet").write(WEIGHTS, (saved / "unet").read(WEIGHTS)[:1000])
     with pytest.raises(UserError, match=f"{saved.path}/unet/{WEIGHTS} is no whole safetensors file"):
@@ -313,22 +313,22 @@ def test_several_forgotten_classes_each_have_their_own_override(folder):
     assert report.samples == {"retained": 64, "forgotten": 40}
 
 
-def test_a_trial_computes_as_its_resources_say_and_is_judged_in_float32(workbench, finished, folder, monkeypatch):
+def test_a_trial_computes_as_its_resources_say_and_is_judged_in_float32(context, finished, folder, monkeypatch):
     space = digits_space(
         "resources.precision=tf32",  # which changes nothing without a GPU, but the switches are there
         "resources.gpus_per_worker=1",
         "resources.micro_batch_size=5",
         "resources.activation_checkpointing=true",
     )
-    economical = dataclasses.replace(workbench, plan=resolve_sweep(space), teacher=workbench.teacher.copy())
+    economical = dataclasses.replace(context, plan=resolve_sweep(space), teacher=context.teacher.copy())
     assert economical.trainer(SETTINGS).resources == space.resources
-    seen, verdict = set(), Judge.verdict
+    seen, verdict = set(), ImageScorer.verdict
 
     def noted(self, *arguments, **options):
         seen.add((torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision))
         return verdict(self, *arguments, **options)
 
-    monkeypatch.setattr(Judge, "verdict", noted)
+    monkeypatch.setattr(ImageScorer, "verdict", noted)
     report = Trial(economical, SETTINGS, folder).advance(2)
     judge(economical, SETTINGS, folder, samples=60, forget_samples=40)
     assert seen == {("ieee", "ieee")}

@@ -29,12 +29,12 @@ def test_a_trial_against_the_teachers_samples_runs_where_no_real_image_is(no_ima
         "evaluation.reference=teacher",
         "evaluation.teacher_samples={samples: 2400, steps: 2}",
         f"evaluation.inception.weights={weights}",
-        "objectives.0={metric: fid_teacher, goal: minimize, reference: 500}",
+        "objectives.0={metric: fid_teacher, goal: minimize, reference_point: 500}",
     )
-    workbench, folder = TrialContext.build(resolve_sweep(space), None), Folder.open(tmp_path / "0000")
-    report = Trial(workbench, digits_settings(space), folder).advance(2)
+    context, folder = TrialContext.build(resolve_sweep(space), None), Folder.open(tmp_path / "0000")
+    report = Trial(context, digits_settings(space), folder).advance(2)
     assert report.metrics.keys() >= {"fid_teacher", "unlearning_accuracy"}
-    final = judge(workbench, digits_settings(space), folder, samples=90, forget_samples=40)
+    final = judge(context, digits_settings(space), folder, samples=90, forget_samples=40)
     assert final.metrics["fid_teacher"] > 0
 
 

@@ -31,7 +31,7 @@ def normalized_loss(value: float, objective: Objective) -> float:
     log1p(v) / log1p(reference), a share to maximise (1 - v) / (1 - reference).
     """
     scale, best = METRICS[objective.metric].scale, METRICS[objective.metric].best
-    return (_even(value, scale) - _even(best, scale)) / (_even(objective.reference, scale) - _even(best, scale))
+    return (_even(value, scale) - _even(best, scale)) / (_even(objective.reference_point, scale) - _even(best, scale))
 
 
 def combined_score(
