@@ -1,9 +1,9 @@
-"""The Fréchet distance on as many features as Inception-V3 has: this package's against clean-fid's, in one run.
+"""Time of the Fréchet distance on as many features as Inception-V3 has: this package and clean-fid in one run.
 
     python benchmarks/frechet.py [--features 2048] [--threads 2]
 
-Prints seconds for the first distance to a reference, for every further one (the reference's root is kept), and for
-clean-fid's; and how far the figures differ.
+The script prints the seconds of the first distance to reference statistics, of each further one (the matrix root of
+the reference is cached), and of clean-fid, and the difference of the results.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import time
 import torch
 from cleanfid.fid import frechet_distance as cleanfid_frechet_distance
 
-from sfd_sweep.evaluation.frechet import Statistics, frechet_distance
+from sfd_sweep.metrics.statistics import Statistics
 
 
 def _features(count: int, size: int, seed: int) -> torch.Tensor:
@@ -29,12 +29,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    samples, reference = (Statistics.of(_features(2 * arguments.features, arguments.features, seed)) for seed in (0, 1))
+    samples, reference = (
+        Statistics.over([_features(2 * arguments.features, arguments.features, seed)]) for seed in (0, 1)
+    )
     seconds: dict[str, float] = {}
     figures: dict[str, float] = {}
     for name in ("first", "further"):
         started = time.perf_counter()
-        figures[name] = frechet_distance(samples, reference)
+        figures[name] = samples.frechet_distance(reference)
         seconds[name] = time.perf_counter() - started
     started = time.perf_counter()
     arrays = (samples.mean, samples.covariance, reference.mean, reference.covariance)

@@ -1,13 +1,13 @@
-"""Memory of training all weights against that of training adapters, in one run.
+"""Memory of training all weights, compared with training adapters, in one run.
 
     python benchmarks/lora.py [--rank 16]
 
-The first table is of trainers on a small text-to-image U-Net after an update: the bytes of their tensors, each of which
-counts once however many networks are on it, and what an update keeps for its backward passes (as in
-benchmarks/precision.py). The second is of Stable Diffusion 1.5's U-Net, whose tensors are made without memory ("meta")
-and counted by the same code; on the small one that must find what the trainers have. Activations, the casts of weights
-in 16 bits, autoencoder and text encoder are not in the second table. While a generator is judged there is, with
-adapters, one more set of weights, those with the adapters merged.
+The first table measures trainers on a small text-to-image U-Net after one update: the bytes of their tensors, where
+a tensor that networks share counts once, and the memory that an update keeps for its backward passes (as in
+benchmarks/precision.py). The second table computes the same for the U-Net of Stable Diffusion 1.5, with tensors on
+the "meta" device; the computation is checked on the small network. It leaves out activations, 16-bit casts of
+weights, the autoencoder, and the text encoder. During evaluation, adapters need one more set of weights, with the
+adapters merged.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from sfd_sweep.config import Resources, Settings
 from sfd_sweep.method.batch import FixedOverride, ForgettingTask
 from sfd_sweep.method.trainable_model import TrainableModel
 from sfd_sweep.method.trainer import Trainer
-from sfd_sweep.models.prompts import Prompts, TextEncoder
+from sfd_sweep.models.families.stable_diffusion import Prompts, TextEncoder
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.models.training_state import below
 
@@ -35,7 +35,7 @@ STABLE_DIFFUSION_15: dict[str, Any] = {
     "layers_per_block": 2,
     "attention_head_dim": 8,
 }
-"""The U-Net's public description; what is not here is diffusers' default."""
+"""The public configuration of the U-Net; other values are the defaults of diffusers."""
 PARAMETERS = 859_520_964
 SMALL: dict[str, Any] = {
     "sample_size": 8,
@@ -52,13 +52,13 @@ TASK = ForgettingTask((1, 2), (0,), FixedOverride({0: 1}))
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of what lasts between updates.
+    """Bytes that persist between updates.
 
     Attributes:
-        weights: of teacher, fake score and generator.
-        averages: of what is averaged of the generator.
-        gradients: of both.
-        moments: of both.
+        weights: of the teacher, the fake score, and the generator.
+        averages: moving average of the generator.
+        gradients: of the fake score and the generator.
+        moments: of both optimizers.
     """
 
     weights: int
@@ -68,22 +68,22 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum."""
         return self.weights + self.averages + self.gradients + self.moments
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """A tensor that comes up several times counts once."""
+    """Return the bytes of the tensors; a repeated tensor counts once."""
     return sum(tensor.nbytes for tensor in {id(each): each for each in tensors}.values())
 
 
 def weights_of(*models: ScoreModel) -> int:
-    """The bytes of several models' weights."""
+    """Return the bytes of the weights of several models."""
     return bytes_of(parameter for model in models for parameter in model.parameters())
 
 
 def measured(trainer: Trainer) -> Memory:
-    """What a trainer has after an update."""
+    """Return the memory of a trainer after an update."""
     models, state = (trainer.teacher, trainer.fake_score, trainer.generator.model), trainer.state()
     trained = [parameter for model in models for parameter in model.parameters() if parameter.grad is not None]
     moments = {
@@ -99,7 +99,7 @@ def measured(trainer: Trainer) -> Memory:
 
 
 def computed(teacher: ScoreModel, rank: int) -> Memory:
-    """What a trainer on such a teacher has: a gradient and Adam's two moments of each parameter that is trained."""
+    """Compute the memory of a trainer: a gradient and two moments of Adam for each trained parameter."""
     fake_score, generator = (TrainableModel.of(teacher, rank) for _ in range(2))
     trained = [*fake_score.parameters.values(), *generator.parameters.values()]
     return Memory(
@@ -111,23 +111,23 @@ def computed(teacher: ScoreModel, rank: int) -> Memory:
 
 
 def text_model(config: dict[str, Any], device: str) -> ScoreModel:
-    """A random network with random prompts."""
+    """Return a random network with random prompts."""
     with torch.device(device):
         network = UNet2DConditionModel(**config)
         embeddings = torch.randn(len(PROMPTS) + 1, TOKENS, config["cross_attention_dim"])
-    prompts = Prompts(cast(TextEncoder, None), PROMPTS, embeddings)  # which are embedded already
-    return ScoreModel(network, DDPMScheduler(), len(prompts), prompts=prompts)
+    prompts = Prompts(cast(TextEncoder, None), PROMPTS, embeddings)  # the prompts are embedded already
+    return ScoreModel(network, DDPMScheduler(), prompts)
 
 
 def trainer_of(rank: int, resources: Resources) -> Trainer:
-    """A trainer on the small network."""
+    """Return a trainer on the small network."""
     teacher = text_model(SMALL, "cpu")
     settings = Settings(lora_rank=rank, batch_size=8, forget_batch_size=4)
-    return Trainer(teacher, teacher, TASK, settings, class_names=PROMPTS, seed=0, resources=resources)
+    return Trainer(teacher, teacher, TASK, settings, seed=0, resources=resources)
 
 
 def print_memory(title: str, whole: Memory, adapted: Memory) -> None:
-    """A table of both, and their ratios."""
+    """Print both and their ratios."""
     print(f"{title:<46}{'all weights':>16}{'adapters':>16}")
     for name in ("weights", "averages", "gradients", "moments", "total"):
         one, other = getattr(whole, name), getattr(adapted, name)
@@ -135,7 +135,7 @@ def print_memory(title: str, whole: Memory, adapted: Memory) -> None:
 
 
 def print_activations(rank: int) -> None:
-    """What an update keeps for its backward passes, on the small network; float16 is as long as bfloat16."""
+    """Print what an update on the small network keeps for its backward passes; float16 takes as much as bfloat16."""
     savings: dict[str, object] = {"activation_checkpointing": True, "micro_batch_size": 4}
     ways = {"float32": Resources(), "bfloat16": Resources(precision="bfloat16")}
     ways |= {f"{name}, checkpoints, micro-batches of 4": each.model_copy(update=savings) for name, each in ways.items()}
@@ -150,7 +150,7 @@ def print_activations(rank: int) -> None:
 
 
 def main() -> None:
-    """Measure the small network, check the computation by it, and compute the large one."""
+    """Measure the small network, check the computation on it, and compute the large network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
@@ -162,13 +162,13 @@ def main() -> None:
         one.update()
         found.append(measured(one))
         assert found[-1] == computed(text_model(SMALL, "meta"), rank)
-    print_memory("a small U-Net's trainer, measured", *found)
+    print_memory("trainer of a small U-Net, measured", *found)
     print_activations(arguments.rank)
     teacher = text_model(STABLE_DIFFUSION_15, "meta")
     assert sum(parameter.numel() for parameter in teacher.parameters()) == PARAMETERS
     whole, adapted = (computed(teacher, rank) for rank in (0, arguments.rank))
-    print_memory("Stable Diffusion 1.5's U-Net, computed", whole, adapted)
-    print(f"  {'while it is judged, beyond that':<44}{0:13,.2f} MB{PARAMETERS * 4 / 1e6:13,.2f} MB")
+    print_memory("U-Net of Stable Diffusion 1.5, computed", whole, adapted)
+    print(f"  {'in addition during evaluation':<44}{0:13,.2f} MB{PARAMETERS * 4 / 1e6:13,.2f} MB")
 
 
 if __name__ == "__main__":

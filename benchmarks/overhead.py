@@ -1,10 +1,10 @@
-"""Time lost between two trials: long-lived slots against a `TorchTrainer` launched for each trial, in one run.
+"""Time lost between two trials: long-lived slots, compared with one `TorchTrainer` for each trial, in one run.
 
     python benchmarks/overhead.py [--trials 6]
 
-Both run the same short trials of digits, one after another, and note when each training step begins and ends. The gap
-is from the end of one trial's last step to the beginning of the next trial's first; evaluating and saving the first of
-the two are in it for both. The rival is the nesting that Ray's documentation shows: a Tune function that fits a
+Both run the same short digits trials, one after another, and record when each training step begins and ends. The gap
+is the time from the end of the last step of a trial to the start of the first step of the next; it includes
+evaluating and saving. The baseline is the nesting in Ray's documentation: a Tune function that fits a
 `TorchTrainer`, with default settings.
 """
 
@@ -22,7 +22,7 @@ from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import load_search_space
 from sfd_sweep.execution.cluster import SWITCHES
 from sfd_sweep.execution.run import run
-from sfd_sweep.execution.slot_runtime import SlotRuntime, build_slot_runtime
+from sfd_sweep.execution.worker import SlotRuntime, build_runtime
 from sfd_sweep.search.study import SweepStudy
 from sfd_sweep.storage.folder import Folder
 
@@ -30,7 +30,7 @@ SPACE = Path(__file__).parent.parent / "search_spaces" / "digits.yaml"
 
 
 def note_steps(events: Path) -> None:
-    """Have every training step of this process append its times to a file."""
+    """Make every training step of this process append its times to a file."""
     from sfd_sweep.method.trainer import Trainer, UpdateLosses
 
     update = Trainer.update
@@ -46,38 +46,37 @@ def note_steps(events: Path) -> None:
 
 
 def gaps(events: Path) -> list[float]:
-    """Seconds from each trial's last step to the next trial's first."""
+    """Return the seconds from the last step of each trial to the first step of the next."""
     steps = [json.loads(line) for line in events.read_text().splitlines()]
     return [after["begin"] - before["end"] for before, after in pairwise(steps) if after["step"] == 1]
 
 
 def build_and_note(events: Path, space: SearchSpace, sweep: Folder) -> SlotRuntime:
-    """The usual trial room, in a process that notes its steps."""
+    """Build the usual runtime in a process that records its steps."""
     note_steps(events)
-    return build_slot_runtime(space, sweep)
+    return build_runtime(space, sweep)
 
 
 def run_slots(space: SearchSpace, events: Path) -> list[Settings]:
-    """Run the sweep on one slot; the settings of its trials, in order."""
+    """Run the sweep on one slot; return the settings of its trials, in order."""
     outcome = run(space, build=functools.partial(build_and_note, events))
     return [trial.settings for trial in SweepStudy(space, Folder.open(outcome.folder)).trials()]
 
 
 def train_one(config: dict) -> None:  # type: ignore[type-arg]
-    """What a `TorchTrainer` of one trial runs."""
+    """Train one trial inside a `TorchTrainer`."""
     import torch
     from ray import train
 
-    from sfd_sweep.trial.context import TrialContext
     from sfd_sweep.trial.resolve import resolve_sweep
-    from sfd_sweep.trial.runner import Trial
+    from sfd_sweep.trial.runner import TrialContext, TrialRunner
 
     torch.set_num_threads(1)
     note_steps(Path(config["events"]))
     space: SearchSpace = config["space"]
     context = TrialContext.build(resolve_sweep(space), None)
     with tempfile.TemporaryDirectory() as folder:
-        report = Trial(context, config["settings"], Folder.open(folder)).advance(space.trial.steps)
+        report = TrialRunner(context, config["settings"], Folder.open(folder)).advance(space.trial.steps)
     train.report(report.metrics)
 
 
@@ -95,7 +94,7 @@ def run_nested(space: SearchSpace, settings: list[Settings], events: Path, stora
             run_config=train.RunConfig(name=f"trial-{config['trial']}", storage_path=str(storage)),
         ).fit()
 
-    for name in SWITCHES:  # the sweep has set them in this process; the rival runs on Ray's defaults
+    for name in SWITCHES:  # the sweep has set them in this process; the baseline uses Ray's defaults
         os.environ.pop(name, None)
     ray.init(address="local", log_to_driver=False, logging_level="ERROR")
     tune.Tuner(
@@ -108,7 +107,7 @@ def run_nested(space: SearchSpace, settings: list[Settings], events: Path, stora
 
 
 def main() -> None:
-    """Measure both ways, and print the ratio."""
+    """Measure both, and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=6)
     trials = parser.parse_args().trials
@@ -132,9 +131,9 @@ def main() -> None:
         settings = run_slots(space, folder / "slots.jsonl")
         run_nested(space, settings, folder / "nested.jsonl", folder / "nested")
         slots, nested = gaps(folder / "slots.jsonl"), gaps(folder / "nested.jsonl")
-    for name, seconds in (("slots", slots), ("a TorchTrainer a trial", nested)):
+    for name, seconds in (("slots", slots), ("one TorchTrainer per trial", nested)):
         each = ", ".join(f"{gap:.2f}" for gap in seconds)
-        print(f"{name:<24} median {statistics.median(seconds):6.2f} s between trials   ({each})")
+        print(f"{name:<26} median {statistics.median(seconds):6.2f} s between trials   ({each})")
     print(f"ratio {statistics.median(nested) / statistics.median(slots):.1f}×")
 
 

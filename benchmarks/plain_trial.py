@@ -1,9 +1,9 @@
-"""One trial of a search space in a plain loop: the trial room without Ray and MLflow.
+"""One trial of a search space in a plain loop, without Ray and MLflow.
 
     python benchmarks/plain_trial.py search_spaces/digits.yaml [--device cuda] [--set trial.steps=200] [--point 0]
 
-For a machine that has torch and diffusers, but not the rest: besides those it needs numpy, Pillow, pyarrow, pydantic,
-ruamel.yaml, safetensors, SciPy, and scikit-learn for the digits. What is searched is set to a point of `search.first`.
+It needs only torch, diffusers, numpy, Pillow, pyarrow, pydantic, ruamel.yaml, safetensors, SciPy, and scikit-learn
+for the digits. Searched parameters take the values of one point of `search.first`.
 """
 
 import argparse
@@ -19,29 +19,28 @@ from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import load_search_space
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.report import Report
 from sfd_sweep.trial.resolve import resolve_sweep
-from sfd_sweep.trial.runner import Trial
+from sfd_sweep.trial.runner import TrialContext, TrialRunner
 
 
 def settings_of(space: SearchSpace, index: int) -> Settings:
-    """The settings at a point of `search.first`.
+    """Return the settings at a point of `search.first`.
 
     Raises:
-        UserError: there is no such point, or it leaves something open.
+        UserError: the point does not exist, or does not set every searched parameter.
     """
     if index >= len(space.search.first):
-        raise UserError(f"search.first has {len(space.search.first)} points, so there is no point {index}")
+        raise UserError(f"--point {index}: search.first has {len(space.search.first)} points, numbered from 0")
     point = space.search.first[index]
     missing = space.parameters.searched().keys() - point.keys()
     if missing:
-        raise UserError(f"search.first, point {index}: {', '.join(sorted(missing))} would be drawn; give a value")
+        raise UserError(f"search.first.{index}: {', '.join(sorted(missing))} has no value; add it")
     return space.parameters.settings(point)
 
 
 def print_row(report: Report, columns: Sequence[str], steps: int) -> None:
-    """One evaluation as a row of the table; `steps` were trained for it."""
+    """Print one evaluation as a row of the table, after `steps` updates."""
     figures = "".join(f"{report.metrics[name]:>30.4f}" for name in columns)
     print(f"{report.step:>6}{figures}{steps / report.seconds['training']:>10.2f}", flush=True)
 
@@ -57,7 +56,7 @@ def run(space: SearchSpace, settings: Settings, device: str) -> None:
     print(f"{'step':>6}" + "".join(f"{name:>30}" for name in columns) + f"{'steps/s':>10}")
     start, done = time.perf_counter(), 0
     with tempfile.TemporaryDirectory() as scratch:
-        trial = Trial(context, settings, Folder.open(scratch))
+        trial = TrialRunner(context, settings, Folder.open(scratch))
         for step in space.trial.milestones():
             print_row(trial.advance(step), columns, step - done)
             done = step
@@ -69,7 +68,7 @@ def main() -> None:
     """Read the arguments and run the trial."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("space", type=Path, help="a search-space file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
     parser.add_argument("--point", type=int, default=0, help="index into search.first")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")

@@ -1,10 +1,11 @@
-"""Time and memory of an update in each precision, with and without micro-batches and checkpoints, in one run.
+"""Time and memory of an update in each precision, with and without micro-batches and activation checkpoints, in one
+run.
 
     python benchmarks/precision.py [--teacher FOLDER] [--device cuda] [--rounds 3] [--repeats 5]
 
-Every round trains each way for some updates from the same start, so that a busy machine slows all of them alike. Memory
-on CUDA is the most that an update allocates beyond what is there between updates; on a CPU it is the most that is kept
-for backward passes, weights aside (what a checkpoint computes again within one is not counted).
+Each round trains every configuration for some updates from the same start, so that other load on the machine slows
+all of them alike. On CUDA, memory is the peak that an update allocates beyond what persists between updates. On a
+CPU, it is the peak of what is kept for backward passes, without weights and without what a checkpoint recomputes.
 """
 
 import argparse
@@ -29,17 +30,17 @@ MEGABYTE = 1e6
 
 @dataclass
 class Cost:
-    """What was measured of one way, over all rounds."""
+    """Measurements of one configuration over all rounds."""
 
     seconds: list[float] = field(default_factory=list)
     memory: int = 0
 
 
 class KeptForBackward(torch.autograd.graph.saved_tensors_hooks):
-    """The most bytes that are kept for backward passes at a time; memory that is kept twice counts once.
+    """Peak of the bytes that are kept for backward passes; memory that is kept twice counts once.
 
     Args:
-        aside: tensors whose memory does not count.
+        aside: tensors whose memory is not counted.
     """
 
     def __init__(self, aside: Iterable[Tensor]) -> None:
@@ -64,13 +65,13 @@ class KeptForBackward(torch.autograd.graph.saved_tensors_hooks):
 
 @dataclass(frozen=True)
 class _Kept:
-    """Something that a weak reference can watch, which a tensor that autograd holds cannot."""
+    """Holder that accepts a weak reference, which a tensor in autograd does not."""
 
     tensor: Tensor
 
 
 def memory_of(trainer: Trainer, device: torch.device) -> int:
-    """The bytes that one update needs for a while."""
+    """Return the bytes that one update needs temporarily."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -84,30 +85,30 @@ def memory_of(trainer: Trainer, device: torch.device) -> int:
 
 
 def measure(
-    ways: dict[str, Resources],
+    configurations: dict[str, Resources],
     trainer: Callable[[Resources], Trainer],
     device: torch.device,
     *,
     rounds: int,
     repeats: int,
 ) -> dict[str, Cost]:
-    """What each way costs; `trainer` makes a fresh one, and only one is in memory at a time."""
-    costs = {name: Cost() for name in ways}
+    """Measure each configuration. `trainer` builds a new trainer, and only one is in memory at a time."""
+    costs = {name: Cost() for name in configurations}
     for _ in range(rounds):
-        for name, resources in ways.items():
+        for name, resources in configurations.items():
             one, cost = trainer(resources), costs[name]
-            one.update()  # the first allocates
+            one.update()  # the first update allocates
             cost.memory = max(cost.memory, memory_of(one, device))
             cost.seconds += [seconds_of(one.update, device) for _ in range(repeats)]
     return costs
 
 
-def ways_of(device: torch.device, micro_batch_size: int) -> dict[str, Resources]:
-    """What is compared, by name; the first is what the others are compared with."""
-    ways = {"float32": Resources()}
+def configurations_of(device: torch.device, micro_batch_size: int) -> dict[str, Resources]:
+    """Return the configurations by name; the first is the baseline."""
+    configurations = {"float32": Resources()}
     if device.type == "cuda":
-        ways["tf32"] = Resources(precision="tf32", gpus_per_worker=1)
-    ways["bfloat16"] = Resources(precision="bfloat16")
+        configurations["tf32"] = Resources(precision="tf32", gpus_per_worker=1)
+    configurations["bfloat16"] = Resources(precision="bfloat16")
     checkpoints: dict[str, object] = {"activation_checkpointing": True}
     micro_batches: dict[str, object] = {"micro_batch_size": micro_batch_size}
     savings = {
@@ -115,23 +116,23 @@ def ways_of(device: torch.device, micro_batch_size: int) -> dict[str, Resources]
         f"micro-batches of {micro_batch_size}": micro_batches,
         "both": checkpoints | micro_batches,
     }
-    combined = dict(ways)
-    for name, resources in ways.items():
+    combined = dict(configurations)
+    for name, resources in configurations.items():
         for what, saving in savings.items():
             combined[f"{name}, {what}"] = resources.model_copy(update=saving)
     return combined
 
 
 def main() -> None:
-    """Measure, and print what each way costs in terms of the first."""
+    """Measure, and print each configuration relative to the first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", default="builtin:digits", help="a diffusers folder")
     parser.add_argument("--batch-size", type=int, default=32, help="retained conditions an update")
     parser.add_argument("--forget-batch-size", type=int, default=16, help="forgotten conditions an update")
-    parser.add_argument("--micro-batch-size", type=int, default=12, help="samples at a time, where they are limited")
+    parser.add_argument("--micro-batch-size", type=int, default=12, help="samples in a micro-batch")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=5, help="updates of each way in a round")
+    parser.add_argument("--repeats", type=int, default=5, help="updates of each configuration in a round")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -144,11 +145,11 @@ def main() -> None:
     )
 
     def trainer(resources: Resources) -> Trainer:
-        phi = teacher.copy()  # a trainer may switch checkpoints on in it
-        return Trainer(phi, phi, task, settings, class_names=folder.class_names, seed=SEED, resources=resources)
+        phi = teacher.copy()  # a trainer may enable checkpoints in it
+        return Trainer(phi, phi, task, settings, seed=SEED, resources=resources)
 
-    ways = ways_of(arguments.device, arguments.micro_batch_size)
-    costs = measure(ways, trainer, arguments.device, rounds=arguments.rounds, repeats=arguments.repeats)
+    configurations = configurations_of(arguments.device, arguments.micro_batch_size)
+    costs = measure(configurations, trainer, arguments.device, rounds=arguments.rounds, repeats=arguments.repeats)
     first = next(iter(costs.values()))
     print(f"{'':<34}{'ms an update':>12}{'MB of memory':>20}")
     for name, cost in costs.items():

@@ -1,11 +1,10 @@
-"""A table of real digits trials with their learning curves, for `search.py` to replay without training.
+"""Record digits trials with their learning curves, so that `search.py` can replay them without training.
 
     python benchmarks/record_digits.py [--trials 512] [--workers 2]
 
-The settings are the points of a scrambled Sobol sequence in the searched parameters of `search.yaml`, the logarithm of
-those that are searched on a log scale. Every trial is run to its full budget in a plain loop, on a worker process with
-one thread. The table is written anew, whole, after each trial, so that a recording that was cut off goes on where it
-ended.
+The settings are the points of a scrambled Sobol sequence in the searched parameters of `search.yaml`, in the
+logarithm where the scale is logarithmic. Every trial runs to its full budget in a plain loop, in a worker process
+with one thread. The table is rewritten after each trial, so that an interrupted recording continues where it ended.
 """
 
 import argparse
@@ -26,26 +25,25 @@ from sfd_sweep.config import FloatDistribution, SearchSpace
 from sfd_sweep.config.loading import load_search_space
 from sfd_sweep.errors import TrialFailed
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.resolve import resolve_sweep
-from sfd_sweep.trial.runner import Trial
+from sfd_sweep.trial.runner import TrialContext, TrialRunner
 
 SPACE = Path(__file__).parent / "search.yaml"
 TABLE = Path(__file__).parent / "digits_trials.parquet"
 
 
 def distributions(space: SearchSpace) -> dict[str, FloatDistribution]:
-    """The searched parameters, which are all continuous here, by name."""
+    """Return the searched parameters by name; all are continuous here."""
     return {name: part for name, part in space.parameters.searched().items() if isinstance(part, FloatDistribution)}
 
 
 def to_unit(values: Mapping[str, float], searched: Mapping[str, FloatDistribution]) -> NDArray[np.float64]:
-    """A point of the search space in the unit cube, on each parameter's own scale; shape (parameters,)."""
+    """Map a point of the search space to the unit cube, on the scale of each parameter; shape (parameters,)."""
     return np.array([_place(values[name], part) for name, part in searched.items()])
 
 
 def from_unit(point: NDArray[np.float64], searched: Mapping[str, FloatDistribution]) -> dict[str, float]:
-    """The inverse of `to_unit`."""
+    """Invert `to_unit`."""
     return {name: _value(float(place), part) for place, (name, part) in zip(point, searched.items(), strict=True)}
 
 
@@ -61,7 +59,7 @@ def _value(place: float, part: FloatDistribution) -> float:
 
 
 def points(space: SearchSpace, count: int) -> list[dict[str, float]]:
-    """The first settings of the sequence."""
+    """Return the first settings of the sequence."""
     searched = distributions(space)
     sequence = qmc.Sobol(len(searched), scramble=True, rng=0).random(count)
     return [from_unit(point, searched) for point in sequence]
@@ -69,18 +67,18 @@ def points(space: SearchSpace, count: int) -> list[dict[str, float]]:
 
 @functools.cache
 def _context() -> TrialContext:
-    """This process's, with all that trials share."""
+    """Return the context of this process, which its trials share."""
     torch.set_num_threads(1)
     return TrialContext.build(resolve_sweep(load_search_space(SPACE)), None)
 
 
 def curve(number: int, point: dict[str, float]) -> list[dict[str, float]]:
-    """A trial's rows, one for each evaluation; none past the one at which it failed."""
+    """Train a trial; return one row for each evaluation before it ends or fails."""
     context = _context()
     space = context.plan.space
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        trial = Trial(context, space.parameters.settings(point), Folder.open(scratch))
+        trial = TrialRunner(context, space.parameters.settings(point), Folder.open(scratch))
         try:
             for step in space.trial.milestones():
                 report = trial.advance(step)
@@ -92,14 +90,14 @@ def curve(number: int, point: dict[str, float]) -> list[dict[str, float]]:
 
 
 def write(table: pd.DataFrame) -> None:
-    """Put the table in the place of the one before."""
+    """Replace the table."""
     half = TABLE.with_suffix(".half")
     table.to_parquet(half, index=False)
     half.replace(TABLE)
 
 
 def main() -> None:
-    """Record the trials that the table does not have yet."""
+    """Record the trials that the table lacks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=512)
     parser.add_argument("--workers", type=int, default=2)

@@ -1,12 +1,12 @@
-"""What a sweep of many trials costs its driver, and whether that grows with the number of trials.
+"""Cost of a sweep of many trials for its driver, and how it grows with the number of trials.
 
     python benchmarks/scale.py [--trials 1000] [--reports 20] [--slots 2] [--seconds 0.05]
 
-The trials train nothing, but everything around them is real: slots, Ray Tune, the study, and MLflow in SQLite with a
-picture for each report. For each tenth of the trials it prints, of the driver's process alone: CPU seconds a trial,
-those that the sampler takes besides to propose one, the most memory so far, what of that each trial has added, seconds
-that MLflow takes to record a report, and how many reports the record was behind by then. In the end come the ratios of
-the last tenth to the first (for what a trial adds to the memory, to the second: the first has all that is loaded once).
+The trials do not train; everything else is real: slots, Ray Tune, the study, and MLflow in SQLite with a picture for
+each report. For each tenth of the trials, the script prints the following of the driver's process: CPU seconds per
+trial without the sampler, CPU seconds of the sampler per trial, peak memory, memory added per trial, seconds of
+MLflow per report, and the number of reports that wait for MLflow. At the end it prints the ratios of the last tenth
+to the first; for memory per trial to the second, because the first includes everything that is loaded once.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from sfd_sweep.execution.run import run
 from sfd_sweep.search.study import SweepStudy
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.runs import SweepRuns
-from sfd_sweep.trial.files import GRID, REPORT, step_folder, trial_folder
+from sfd_sweep.trial.files import GRID, REPORT, step_folder
 from sfd_sweep.trial.report import Report, TrialState
 
 SPACE = Path(__file__).parent.parent / "search_spaces" / "digits.yaml"
@@ -36,41 +36,40 @@ SPACE = Path(__file__).parent.parent / "search_spaces" / "digits.yaml"
 
 @dataclass(frozen=True)
 class IdleBuild:
-    """Makes labs whose trials only take their time."""
+    """Builds runtimes whose trials only wait."""
 
     seconds: float
 
-    def __call__(self, _space: SearchSpace, sweep: Folder) -> "IdleLab":
-        """A runtime for the trials of a sweep."""
-        return IdleLab(self.seconds, sweep)
+    def __call__(self, _space: SearchSpace, _sweep: Folder) -> "IdleRuntime":
+        """Return the runtime of a sweep."""
+        return IdleRuntime(self.seconds)
 
 
 @dataclass(frozen=True)
-class IdleLab:
+class IdleRuntime:
     """A runtime without a model."""
 
     seconds: float
-    sweep: Folder
 
-    def start(self, number: int, settings: Settings) -> "IdleTrial":
-        """A trial, with nothing to load."""
-        return IdleTrial(self.seconds, settings, trial_folder(self.sweep, number))
+    def start_trial(self, settings: Settings, folder: Folder) -> "IdleTrial":
+        """Return a trial."""
+        return IdleTrial(self.seconds, settings, folder)
 
-    def judge(self, number: int, settings: Settings, *, samples: int, forget_samples: int) -> Report:
-        """Nobody asks for it."""
+    def evaluate_final(self, settings: Settings, folder: Folder, *, samples: int, forget_samples: int) -> Report:
+        """Not used: `final_samples` is null."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class IdleTrial:
-    """A trial whose figures follow from its settings and its step, with a trade-off between them."""
+    """A trial whose metrics are functions of its settings and its step, with a trade-off."""
 
     seconds: float
     settings: Settings
     folder: Folder
 
     def advance(self, to: int) -> Report:
-        """Wait, and leave what a real trial would leave, but for weights."""
+        """Wait, and write the files of a real trial except weights."""
         time.sleep(self.seconds)
         trade = self.settings.guidance_scale
         excess = abs(self.settings.generator_lr * 1e4 - 1)
@@ -88,7 +87,7 @@ class IdleTrial:
 
 
 def picture() -> bytes:
-    """A grid of samples by its size."""
+    """Return an image of the size of a sample grid."""
     stream = io.BytesIO()
     Image.effect_noise((100, 100), 50).save(stream, "PNG")
     return stream.getvalue()
@@ -96,28 +95,28 @@ def picture() -> bytes:
 
 @dataclass(frozen=True)
 class Reading:
-    """What has been spent so far."""
+    """Totals so far."""
 
     cpu_seconds: float
     sampler_seconds: float
     memory_mib: float
     mlflow_seconds: float
-    told: int
+    reported: int
     recorded: int
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a tenth of the trials has cost, but for what they cost together."""
+    """Cost per trial or report over a tenth of the trials."""
 
-    cpu_seconds_a_trial: float
-    sampler_seconds_a_trial: float
-    kib_a_trial: float
-    mlflow_seconds_a_report: float
+    cpu_seconds_per_trial: float
+    sampler_seconds_per_trial: float
+    kib_per_trial: float
+    mlflow_seconds_per_report: float
 
     @classmethod
     def between(cls, before: Reading, now: Reading, trials: int) -> "Cost":
-        """What so many trials have cost."""
+        """Return the cost of the trials between two readings."""
         sampler = now.sampler_seconds - before.sampler_seconds
         return cls(
             (now.cpu_seconds - before.cpu_seconds - sampler) / trials,
@@ -133,7 +132,7 @@ class Meter(SweepObserver):
     def __init__(self, trials: int) -> None:
         self._tenth = trials // 10
         self._ended = 0
-        self._told = 0
+        self._reported = 0
         self._recorded = 0
         self._mlflow_seconds = 0.0
         self._sampler_seconds = 0.0
@@ -141,10 +140,10 @@ class Meter(SweepObserver):
         self.costs: list[Cost] = []
 
     def watch(self) -> None:
-        """Have every report that MLflow takes in this process counted and timed, and every proposal timed."""
+        """Count and time every report that MLflow writes in this process, and time every proposal."""
         report_trial, ask = SweepRuns.report_trial, SweepStudy.ask
 
-        def timed_report(runs: SweepRuns, number: int, reports: Sequence[tuple[Report, float]]) -> None:
+        def timed_report(runs: SweepRuns, number: int, reports: Sequence[Report]) -> None:
             began = time.perf_counter()
             report_trial(runs, number, reports)
             self._mlflow_seconds += time.perf_counter() - began
@@ -159,20 +158,20 @@ class Meter(SweepObserver):
         SweepRuns.report_trial = timed_report  # type: ignore[assignment, method-assign]
         SweepStudy.ask = timed_ask  # type: ignore[assignment, method-assign]
 
-    def trial_reported(self, number: int, report: Report, waiting_seconds: float) -> None:  # noqa: ARG002
-        """Count it."""
-        self._told += 1
+    def trial_reported(self, number: int, report: Report) -> None:  # noqa: ARG002
+        """Count the report."""
+        self._reported += 1
 
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:  # noqa: ARG002
-        """Count it, and print what the last tenth has cost."""
+        """Count it, and print the cost of the last tenth."""
         self._ended += 1
         if self._ended % self._tenth == 0:
             now = self._read()
             cost = Cost.between(self._before, now, self._tenth)
             print(
-                f"{self._ended:>6}  {cost.cpu_seconds_a_trial:>18.3f}  {cost.sampler_seconds_a_trial:>9.4f}"
-                f"  {now.memory_mib:>10.0f}  {cost.kib_a_trial:>11.0f}  {cost.mlflow_seconds_a_report:>17.4f}"
-                f"  {now.told - now.recorded:>6}",
+                f"{self._ended:>6}  {cost.cpu_seconds_per_trial:>18.3f}  {cost.sampler_seconds_per_trial:>9.4f}"
+                f"  {now.memory_mib:>10.0f}  {cost.kib_per_trial:>11.0f}  {cost.mlflow_seconds_per_report:>17.4f}"
+                f"  {now.reported - now.recorded:>7}",
                 flush=True,
             )
             self.costs.append(cost)
@@ -184,18 +183,18 @@ class Meter(SweepObserver):
             self._sampler_seconds,
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             self._mlflow_seconds,
-            self._told,
+            self._reported,
             self._recorded,
         )
 
 
 def main() -> None:
-    """Run the sweep, and print what it costs."""
+    """Run the sweep, and print its cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--reports", type=int, default=20)
     parser.add_argument("--slots", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=0.05, help="that a trial takes to its next report")
+    parser.add_argument("--seconds", type=float, default=0.05, help="between two reports of a trial")
     parser.add_argument("--sampler", default="tpe")
     asked = parser.parse_args()
     meter = Meter(asked.trials)
@@ -211,14 +210,14 @@ def main() -> None:
                 *(f"storage={scratch}/runs", f"tracking.uri=sqlite:///{scratch}/mlflow.db"),
             ],
         )
-        print("trials  CPU seconds a trial  sampler's  memory MiB  KiB a trial  MLflow s a report  behind")
+        print("trials  CPU seconds / trial    sampler  memory MiB  KiB / trial  MLflow s / report  waiting")
         outcome = run(space, observer=meter, build=IdleBuild(asked.seconds))
     first, second, *_, last = meter.costs
     print(
-        f"last to first: CPU {last.cpu_seconds_a_trial / first.cpu_seconds_a_trial:.2f}, "
-        f"memory a trial {last.kib_a_trial / second.kib_a_trial:.2f}, "
-        f"MLflow {last.mlflow_seconds_a_report / first.mlflow_seconds_a_report:.2f}; "
-        f"the sampler's CPU {last.sampler_seconds_a_trial / first.sampler_seconds_a_trial:.2f}"
+        f"last to first: CPU {last.cpu_seconds_per_trial / first.cpu_seconds_per_trial:.2f}, "
+        f"memory per trial {last.kib_per_trial / second.kib_per_trial:.2f}, "
+        f"MLflow {last.mlflow_seconds_per_report / first.mlflow_seconds_per_report:.2f}; "
+        f"the sampler's CPU {last.sampler_seconds_per_trial / first.sampler_seconds_per_trial:.2f}"
     )
     print(f"{asked.trials} trials of {asked.reports} reports in {outcome.wall_seconds:.0f} s")
 

@@ -1,16 +1,15 @@
-"""How far a search gets with its training steps: samplers and schedulers, replayed on recorded trials of digits.
+"""Samplers and schedulers compared by hypervolume over training steps, replayed on recorded digits trials.
 
     python benchmarks/search.py [--seeds 24] [--budget 800] [--picture docs/search.png]
 
-Nothing is trained: `digits_trials.parquet`, which `record_digits.py` has made, holds the learning curves of real trials
-that lie densely in the search space of `search.yaml`. What a sampler proposes is moved to the nearest recorded point
-(in the unit cube, each parameter on its own scale) that its replay has not used yet, and the sampler takes that point
-for its own proposal; so a replay never sees a trial twice, and all strategies draw from the same trials.
+Nothing is trained. `digits_trials.parquet`, written by `record_digits.py`, holds the learning curves of real trials
+that fill the search space of `search.yaml` densely. Each proposal of a sampler is moved to the nearest recorded
+point that its replay has not used (in the unit cube, each parameter on its own scale), and the sampler receives that
+point as its proposal. A replay therefore never uses a trial twice, and all strategies draw from the same trials.
 
-Samplers and schedulers are those of the product, and hear what they hear in a sweep. Four workers run trials at the
-same time and asynchronously; time is training steps, evaluations take none. The hypervolume is that of the product's
-front: of trials at their full budget that keep the constraint. The seed is the sampler's; the trials' own is always the
-same.
+Samplers and schedulers are those of the package and receive what they receive in a sweep. Four workers run trials
+asynchronously; time is counted in training steps, and evaluations take none. The hypervolume is that of complete
+trials that satisfy the constraint. The seed is that of the sampler; the seed of the trials is always the same.
 """
 
 import argparse
@@ -32,10 +31,11 @@ from record_digits import SPACE, TABLE, distributions, to_unit
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.config.loading import load_search_space
-from sfd_sweep.execution.trainable import standing
-from sfd_sweep.execution.tune_scheduler import PastTrial, make_scheduler
-from sfd_sweep.search.objectives import front, hypervolume, to_losses, violation
+from sfd_sweep.execution.trainable import tune_result
+from sfd_sweep.execution.tune import PastTrial, make_scheduler
+from sfd_sweep.search.pareto import front, hypervolume_of
 from sfd_sweep.search.samplers import make_sampler, suggest
+from sfd_sweep.search.scores import violation
 from sfd_sweep.trial.report import Report
 
 WORKERS = 4
@@ -51,17 +51,17 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
     "tpe with mo_asha": ("search.sampler=tpe", MO_ASHA),
     "tpe with mo_asha, errors 0": ("search.sampler=tpe", MO_ASHA, *WITHOUT_ERRORS),
 }
-"""What each strategy changes in `search.yaml`."""
+"""Overrides of `search.yaml` for each strategy."""
 
 NEARLY_ALL = 0.99
 LEAST_SHOWN = 0.5
-"""Parts of the whole table's hypervolume: what counts as having found it, and where the picture begins."""
+"""Fractions of the hypervolume of all recorded trials: what counts as reaching it, and the lower end of the picture."""
 
 COLORS = ("#9aa0a6", "#1f77b4", "#2ca02c", "#ff7f0e", "#d62728", "#9467bd")
 
 
 def report_of(row: Mapping[Hashable, Any], metrics: Sequence[str]) -> Report:
-    """A row of the table as the report that it was."""
+    """Return the report that a row of the table holds."""
     return Report(int(row["step"]), {name: float(row[name]) for name in metrics}, {}, {}, {})
 
 
@@ -81,7 +81,7 @@ class Table:
 
     @classmethod
     def load(cls, path: Path, space: SearchSpace) -> "Table":
-        """Those trials of a file that did not fail."""
+        """Load the trials of a file that did not fail."""
         searched = distributions(space)
         metrics = [part.metric for part in space.objectives] + [part.metric for part in space.constraints]
         trials = [rows for _, rows in pd.read_parquet(path).groupby("trial") if rows["step"].max() == space.trial.steps]
@@ -91,10 +91,10 @@ class Table:
 
 
 class FromTable(BaseSampler):
-    """Proposes, of the recorded trials that are left, the one nearest to what another sampler proposes.
+    """Sampler that proposes the unused recorded trial nearest to the proposal of another sampler.
 
     Attributes:
-        chosen: the trial that it proposed last.
+        chosen: the recorded trial that it proposed last.
     """
 
     def __init__(self, sampler: BaseSampler, space: SearchSpace, table: Table, left: set[int]) -> None:
@@ -105,7 +105,7 @@ class FromTable(BaseSampler):
         self.chosen = -1
 
     def infer_relative_search_space(self, _study: optuna.Study, _trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Everything that is searched: a recorded trial fixes all of it."""
+        """Return every searched parameter: a recorded trial fixes all of them."""
         return {
             name: optuna.distributions.FloatDistribution(part.low, part.high, log=part.log)
             for name, part in self._searched.items()
@@ -114,7 +114,7 @@ class FromTable(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The recorded point."""
+        """Return the recorded point."""
         own = self._sampler.infer_relative_search_space(study, trial)
         proposal = self._sampler.sample_relative(study, trial, own)
         for name, distribution in search_space.items():
@@ -129,29 +129,29 @@ class FromTable(BaseSampler):
     def sample_independent(
         self, _study: optuna.Study, _trial: FrozenTrial, name: str, _distribution: BaseDistribution
     ) -> Any:
-        """Never called, as all is sampled at once."""
+        """Never called: all parameters are sampled together."""
         raise NotImplementedError(name)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """The other sampler's."""
+        """Forward to the other sampler."""
         self._sampler.before_trial(study, trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """The other sampler's."""
+        """Forward to the other sampler."""
         self._sampler.after_trial(study, trial, state, values)
 
 
 @dataclass(order=True)
 class Running:
-    """A trial on a worker; those that report first come first.
+    """A trial on a worker, ordered by the time of its next report.
 
     Attributes:
-        time: when it reports next, in steps of its worker.
-        number: of the trial; it makes the order definite where several report at the same time.
-        trial: as the study knows it.
-        curve: the reports that are to come.
+        time: of the next report, in steps of its worker.
+        number: of the trial; breaks ties in the order.
+        trial: in the study.
+        curve: remaining reports.
     """
 
     time: int
@@ -173,17 +173,17 @@ class Replay:
         self.complete: list[Mapping[str, float]] = []
 
     def run(self, budget: int) -> Iterator[tuple[int, float]]:
-        """Search until so many steps are spent, or all recorded trials have ended.
+        """Search until the budget of steps is used, or all recorded trials have ended.
 
         Yields:
-            For each trial that was completed, the steps spent by all workers by then, and the hypervolume.
+            The steps used by all workers and the hypervolume, after each complete trial.
         """
         workers = [self._begin(0) for _ in range(WORKERS)]
         heapq.heapify(workers)
         while workers and workers[0].time * WORKERS <= budget:
             running = workers[0]
             report, *rest = running.curve
-            if self._goes_on(running.number, report):
+            if self._continues(running.number, report):
                 heapq.heapreplace(workers, replace(running, time=running.time + rest[0].step - report.step, curve=rest))
                 continue
             heapq.heappop(workers)
@@ -195,7 +195,7 @@ class Replay:
                 heapq.heappush(workers, self._begin(running.time))
 
     def _begin(self, time: int) -> Running:
-        """The next trial, from this time on."""
+        """Start the next trial at a time."""
         sampler = FromTable(make_sampler(self._space, self.begun), self._space, self._table, self._left)
         self._study.sampler = sampler
         trial = self._study.ask()
@@ -206,17 +206,17 @@ class Replay:
         curve = self._table.curves[sampler.chosen]
         return Running(time + curve[0].step, trial.number, trial, curve)
 
-    def _goes_on(self, number: int, report: Report) -> bool:
-        """What Tune does with a report."""
-        trial, seen = PastTrial(str(number)), standing(report, self._space)
+    def _continues(self, number: int, report: Report) -> bool:
+        """Pass a report to the scheduler, as Tune does; tell whether the trial continues."""
+        trial, seen = PastTrial(str(number)), tune_result(report, self._space)
         complete = report.step == self._space.trial.steps
-        goes_on = not complete and self._scheduler.on_trial_result(None, trial, seen) == self._scheduler.CONTINUE
-        if not goes_on:
+        continues = not complete and self._scheduler.on_trial_result(None, trial, seen) == self._scheduler.CONTINUE
+        if not continues:
             self._scheduler.on_trial_complete(None, trial, seen)
-        return goes_on
+        return continues
 
     def _end(self, trial: Trial, report: Report) -> None:
-        """What the sweep's study does with the end of a trial."""
+        """End a trial in the study, as a sweep does."""
         for constraint in self._space.constraints:
             trial.set_constraint(constraint.metric, violation(report.metrics, [constraint]))
         if report.step == self._space.trial.steps:
@@ -226,22 +226,19 @@ class Replay:
 
 
 def volume(complete: Sequence[Mapping[str, float]], space: SearchSpace) -> float:
-    """The hypervolume of the front of complete trials."""
-    goals = [part.goal for part in space.objectives]
+    """Return the hypervolume of the front of complete trials."""
     members = front(complete, space.objectives, space.constraints)
-    values = [[complete[index][part.metric] for part in space.objectives] for index in members]
-    (reference,) = to_losses([[part.reference_point for part in space.objectives]], goals)
-    return hypervolume(to_losses(values, goals), reference)
+    return hypervolume_of([complete[index] for index in members], space.objectives)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a strategy came to, over all seeds.
+    """Results of a strategy over all seeds.
 
     Attributes:
-        volumes: shape (seeds, budget + 1): the hypervolume after so many steps.
-        begun: trials begun, by seed.
-        complete: trials completed, by seed.
+        volumes: hypervolume by seed and number of steps, shape (seeds, budget + 1).
+        begun: number of started trials by seed.
+        complete: number of complete trials by seed.
     """
 
     volumes: NDArray[np.float64]
@@ -249,7 +246,7 @@ class Outcome:
     complete: list[int]
 
     def quartiles(self) -> NDArray[np.float64]:
-        """Lower quartile, median and upper quartile by steps; shape (3, budget + 1)."""
+        """Return lower quartile, median, and upper quartile by steps; shape (3, budget + 1)."""
         return np.quantile(self.volumes, [0.25, 0.5, 0.75], axis=0)
 
 
@@ -257,7 +254,9 @@ def measure(strategy: str, table: Table, seeds: int, budget: int) -> Outcome:
     """Replay a strategy with each seed."""
     volumes, replays = np.zeros((seeds, budget + 1)), []
     for seed in range(seeds):
-        trials = f"budget.trials={budget // load_search_space(SPACE).trial.steps}"  # sizes NSGA-II's population
+        trials = (
+            f"budget.trials={budget // load_search_space(SPACE).trial.steps}"  # determines the population of NSGA-II
+        )
         replay = Replay(load_search_space(SPACE, [*STRATEGIES[strategy], f"search.seed={seed}", trials]), table)
         for spent, reached in replay.run(budget):
             volumes[seed, spent:] = reached
@@ -266,7 +265,7 @@ def measure(strategy: str, table: Table, seeds: int, budget: int) -> Outcome:
 
 
 def row(strategy: str, outcome: Outcome, best: float) -> str:
-    """A row of the Markdown table: quartiles of the hypervolume at some steps, and when nearly all of it is there."""
+    """Return a row of the Markdown table: quartiles at some steps, and how many seeds reach nearly all of it."""
     low, median, high = outcome.quartiles()
     cells = [f"{median[mark]:.2f} ({low[mark]:.2f} to {high[mark]:.2f})" for mark in marks(len(median) - 1)]
     near = outcome.volumes >= NEARLY_ALL * best
@@ -276,19 +275,19 @@ def row(strategy: str, outcome: Outcome, best: float) -> str:
 
 
 def header(budget: int) -> str:
-    """The head of the table."""
+    """Return the head of the table."""
     steps = [f"{mark} steps" for mark in marks(budget)]
     cells = ["strategy", *steps, f"seeds that reach {NEARLY_ALL:.0%} of the table's", "trials begun / complete"]
     return f"| {' | '.join(cells)} |\n|{' --- |' * len(cells)}"
 
 
 def marks(budget: int) -> tuple[int, int, int]:
-    """The steps at which the table tells of the search."""
+    """Return the steps in the columns of the table."""
     return 2 * budget // 5, 3 * budget // 5, budget
 
 
 def picture(outcomes: Mapping[str, Outcome], best: float, path: Path) -> None:
-    """The hypervolume over steps: medians over seeds as lines, quartiles as bands."""
+    """Draw the hypervolume over steps: medians over seeds as lines, quartiles as bands."""
     figure = Figure(figsize=(7.4, 4.6), dpi=160, layout="constrained")
     panel = figure.subplots()
     for (strategy, outcome), color in zip(outcomes.items(), COLORS, strict=True):
@@ -305,11 +304,11 @@ def picture(outcomes: Mapping[str, Outcome], best: float, path: Path) -> None:
 
 
 def run(seeds: int, budget: int, path: Path) -> None:
-    """Replay all strategies, print the table and draw the picture."""
+    """Replay all strategies, print the table, and draw the picture."""
     space = load_search_space(SPACE)
     table = Table.load(TABLE, space)
     best = volume([curve[-1].metrics for curve in table.curves], space)
-    print(f"{len(table.points)} recorded trials, of which the front has hypervolume {best:.3f}; {seeds} seeds")
+    print(f"{len(table.points)} recorded trials; their front has hypervolume {best:.3f}; {seeds} seeds")
     print(header(budget))
     outcomes = {}
     for strategy in STRATEGIES:
@@ -322,7 +321,7 @@ def main() -> None:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=24)
-    parser.add_argument("--budget", type=int, default=800, help="training steps of all trials of a search together")
+    parser.add_argument("--budget", type=int, default=800, help="training steps of all trials of a search")
     parser.add_argument("--picture", type=Path, default=Path("docs/search.png"))
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,11 +1,12 @@
-"""Time of one update of Score Forgetting Distillation: one batch against the published order of work, in one run.
+"""Time of one update of Score Forgetting Distillation: one batch, compared with the published order, in one run.
 
     python benchmarks/step.py [--device cuda] [--repeats 20]
 
-The published order takes four passes: the fake score on retained, then on forgotten samples, the generator likewise,
-each with a forward and a backward of its own, and with as many forgotten samples as retained ones. Here both kinds go
-through the networks in one batch with a weight for each sample, and the forgotten share is a setting. The order is
-written out below from the method's description; where batches are equal, gradients must be too, and are compared.
+The published order takes four passes: the fake score on retained and then on forgotten samples, and the generator
+likewise, each with its own forward and backward, and with as many forgotten samples as retained ones. This package
+puts both kinds into one batch with a weight for each sample, and the forgotten share is a setting. The published
+order is implemented below from the description of the method. For equal batches the gradients must agree, and are
+compared.
 """
 
 import argparse
@@ -28,21 +29,21 @@ FORGET, OVERRIDE, SEED = 0, 1, 0
 
 
 class SeparatePasses:
-    """An update in the published order, without guidance, on a trainer's networks and optimisers.
+    """An update in the published order, without guidance, on the networks and optimizers of a trainer.
 
-    The trainer is taken over: it must not be updated by itself any more.
+    The trainer must not be updated on its own afterwards.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         self.settings = trainer.settings
         self.task = trainer.task
         self.phi, self.psi, self.theta = trainer.teacher, trainer.fake_score, trainer.generator.model
-        self.theta_optimizer, self.psi_optimizer = trainer.generator_optimizer, trainer.fake_score_optimizer
+        self.theta_optimizer, self.psi_optimizer = trainer.generator_optimizer.adam, trainer.fake_score_optimizer.adam
         self.average = AveragedModel(self.theta, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema_decay))
         self.random = torch.Generator(trainer.random.device).manual_seed(SEED)
 
     def update(self) -> None:
-        """The fake score's update, then the generator's."""
+        """Update the fake score, then the generator."""
         settings = self.settings
         passes = self._passes(settings.fake_score_forget_weight)
         self._minimize(self.psi.requires_grad_(True), self.psi_optimizer, self._denoising_error, passes)
@@ -52,7 +53,7 @@ class SeparatePasses:
         self.average.update_parameters(self.theta)
 
     def _passes(self, forget_weight: float) -> Iterator[tuple[float, UpdateBatch]]:
-        """The retained batch and the forgotten one, each with its weight."""
+        """Yield the retained and the forgotten batch, each with its weight."""
         settings = self.settings
         draw = draw_update_batch(
             self.task,
@@ -105,13 +106,13 @@ class SeparatePasses:
 
 
 def gradients(*models: ScoreModel) -> list[Tensor]:
-    """All gradients of each model in a row."""
+    """Return all gradients of each model as one vector."""
     rows = [[each.grad.flatten() for each in model.parameters() if each.grad is not None] for model in models]
     return [torch.cat(row) for row in rows]
 
 
 def compare_gradients(ours: Trainer, published: SeparatePasses) -> None:
-    """Do one update of either on equal draws, and print how far their gradients are apart."""
+    """Do one update of each on equal draws, and print how much their gradients differ."""
     ours.update()
     published.update()
     found = gradients(ours.fake_score, ours.generator.model)
@@ -122,7 +123,7 @@ def compare_gradients(ours: Trainer, published: SeparatePasses) -> None:
 
 
 def seconds_of(update: Callable[[], object], device: torch.device) -> float:
-    """The time of one update, to its end on the device."""
+    """Return the seconds of one update, until the device has finished."""
     start = time.perf_counter()
     update()
     if device.type == "cuda":
@@ -130,13 +131,13 @@ def seconds_of(update: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def measure(ways: dict[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, float]:
-    """The median seconds of each way, which take turns so that a busy machine slows all of them alike."""
-    for update in ways.values():
-        seconds_of(update, device)  # the first allocates
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def measure(variants: dict[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, float]:
+    """Return the median seconds of each variant. They take turns, so that other load slows all of them alike."""
+    for update in variants.values():
+        seconds_of(update, device)  # the first update allocates
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(repeats):
-        for name, update in ways.items():
+        for name, update in variants.items():
             seconds[name].append(seconds_of(update, device))
     return {name: statistics.median(values) for name, values in seconds.items()}
 
@@ -146,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", default="builtin:digits", help="a diffusers folder")
     parser.add_argument("--batch-size", type=int, default=32, help="retained conditions an update")
-    parser.add_argument("--forget-batch-size", type=int, default=16, help="forgotten conditions of the one batch")
+    parser.add_argument("--forget-batch-size", type=int, default=16, help="forgotten conditions in the single batch")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
@@ -164,7 +165,7 @@ def main() -> None:
             batch_size=arguments.batch_size,
             forget_batch_size=forget_batch_size,
         )
-        return Trainer(teacher, teacher, task, settings, class_names=folder.class_names, seed=SEED)
+        return Trainer(teacher, teacher, task, settings, seed=SEED)
 
     equal, share = arguments.batch_size, arguments.forget_batch_size
     compare_gradients(trainer(equal), SeparatePasses(trainer(equal)))
@@ -173,16 +174,16 @@ def main() -> None:
         f"one batch, {equal} + {equal}",
         f"one batch, {equal} + {share}",
     )
-    ways: dict[str, Callable[[], object]] = {
+    variants: dict[str, Callable[[], object]] = {
         published: SeparatePasses(trainer(equal)).update,
         batched: trainer(equal).update,
         smaller: trainer(share).update,
     }
-    median = measure(ways, arguments.device, arguments.repeats)
+    median = measure(variants, arguments.device, arguments.repeats)
     for name, value in median.items():
         print(f"{name:<26}{1000 * value:9.2f} ms an update")
     print(f"batching alone             {median[published] / median[batched]:8.2f}×")
-    print(f"the smaller share alone    {median[batched] / median[smaller]:8.2f}×")
+    print(f"smaller share alone        {median[batched] / median[smaller]:8.2f}×")
     print(f"both                       {median[published] / median[smaller]:8.2f}×")
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A Ray head on this machine, to run sweeps on with `sfd-sweep run … --address auto`. It asks for a token, which is made once
-# and kept in ~/.ray/auth_token; other machines that join must have the same file.
+# A Ray head on this machine for `sfd-sweep run … --address auto`. It asks for a token, which is generated once and stored
+# in ~/.ray/auth_token; machines that join need the same file.
 #   cluster/local.sh start    start it (and print how to add more machines)
 #   cluster/local.sh stop     stop it
 set -euo pipefail
@@ -9,7 +9,7 @@ case "${1:-}" in
   start)
     export RAY_AUTH_MODE=token
     "$ray" get-auth-token --generate > /dev/null
-    # The dashboard must run (Ray's placement groups are cleaned up through it); it stays on the loopback address.
+    # Ray cleans up placement groups through the dashboard, so it must run; it listens on the loopback address.
     "$ray" start --head --dashboard-host=127.0.0.1 --disable-usage-stats
     ;;
   stop)

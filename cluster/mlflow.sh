@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# MLflow's tracking server, with passwords. What it needs comes from the environment; nothing has a default that is open.
+# MLflow's tracking server, with passwords. Its settings come from the environment; no default is open to others.
 #   MLFLOW_BACKEND_STORE_URI      runs: postgresql://… or sqlite:////path/mlflow.db
 #   MLFLOW_AUTH_DATABASE_URI      users: the same kind; it may be the same database
 #   MLFLOW_ARTIFACTS_DESTINATION  pictures and models: s3://bucket/path, or a folder
@@ -7,19 +7,19 @@
 #   MLFLOW_HOST (127.0.0.1), MLFLOW_PORT (5000), MLFLOW_WORKERS (processes: 2), and MLFLOW_SERVER_ALLOWED_HOSTS, if
 #   clients call it by another name
 set -euo pipefail
-: "${MLFLOW_BACKEND_STORE_URI:?where runs are kept}" "${MLFLOW_AUTH_DATABASE_URI:?where users are kept}"
-: "${MLFLOW_ARTIFACTS_DESTINATION:?where pictures and models are kept}"
-: "${MLFLOW_AUTH_ADMIN_USERNAME:?the name of the first user}" "${MLFLOW_AUTH_ADMIN_PASSWORD:?and the password}"
-: "${MLFLOW_FLASK_SERVER_SECRET_KEY:?random, and the same for every server of one database}"
+: "${MLFLOW_BACKEND_STORE_URI:?storage of runs}" "${MLFLOW_AUTH_DATABASE_URI:?storage of users}"
+: "${MLFLOW_ARTIFACTS_DESTINATION:?storage of pictures and models}"
+: "${MLFLOW_AUTH_ADMIN_USERNAME:?the name of the first user}" "${MLFLOW_AUTH_ADMIN_PASSWORD:?the password of the first user}"
+: "${MLFLOW_FLASK_SERVER_SECRET_KEY:?random; the same for every server of one database}"
 
-# MLflow takes the users' database from a file alone. It holds a password, so nobody else may read it.
+# MLflow reads the users' database from a file only. The file holds a password, so nobody else may read it.
 umask 077
 settings="$(mktemp -d)/basic_auth.ini"
 cat > "$settings" <<END
 [mlflow]
 default_permission = NO_PERMISSIONS
 database_uri = ${MLFLOW_AUTH_DATABASE_URI//%/%%}
-# Checking a password takes a tenth of a second, on purpose; so one that was right is taken as right for a minute.
+# Checking a password takes a tenth of a second by design, so a correct one is cached for a minute.
 auth_cache_ttl_seconds = 60
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 END

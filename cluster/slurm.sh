@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A sweep on a Slurm cluster: Ray on all nodes of the job, the driver on the first, and on with it after the time limit.
+# A sweep on a Slurm cluster: Ray on all nodes of the job and the driver on the first; it resumes after the time limit.
 #   sbatch cluster/slurm.sh search_spaces/cifar10.yaml /shared/sweeps cifar10-forget-0
 # Storage must be a folder that all nodes mount. The environment with sfd-sweep must be active, or SFD_SWEEP_VENV name it.
 # CHANGE what follows to your site's partition, account and machines.
@@ -25,7 +25,7 @@ if [[ -n ${SFD_SWEEP_VENV:-} ]]; then
   export PATH="$SFD_SWEEP_VENV/bin:$PATH"
 fi
 
-# A token of this job's own, known to its processes alone: without it, whoever reaches a node could command Ray.
+# A token of this job's own, known to its processes alone: without it, anyone who reaches a node could run code through Ray.
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 RAY_AUTH_TOKEN="$(python3 -c 'import secrets; print(secrets.token_hex(32))')"
 export RAY_AUTH_TOKEN
@@ -37,7 +37,7 @@ port=$((20000 + SLURM_JOB_ID % 10000)) # jobs that share a node keep apart
 common=(--num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --disable-usage-stats --block)
 
 steps=()
-finish() { # the nodes are the next job's
+finish() { # free the nodes for the next job
   kill "${steps[@]}" 2> /dev/null || true
   wait "${steps[@]}" 2> /dev/null || true
 }
@@ -61,16 +61,16 @@ done
 sfd-sweep doctor "$file" --set "storage=$storage" --address "$ip:$port"
 
 # Five minutes before the time limit Slurm sends USR1: the sweep finishes its evaluations, but for three minutes at most
-# (trials go on from the ones before), and the job queues again to go on.
-"$here/go_on.sh" "$file" "$storage" "$name" "$ip:$port" &
+# (trials resume from the previous ones), and the job is queued again to resume the sweep.
+"$here/resume.sh" "$file" "$storage" "$name" "$ip:$port" &
 driver=$!
 limit() {
   trap '' USR1
   kill -TERM "$driver" 2> /dev/null || true
   (sleep 180 && kill -TERM "$driver" 2> /dev/null) &
-  local impatience=$!
+  local timer=$!
   wait "$driver" || true
-  kill "$impatience" 2> /dev/null || true
+  kill "$timer" 2> /dev/null || true
   scontrol requeue "$SLURM_JOB_ID"
   exit 0
 }

@@ -1,17 +1,16 @@
-"""Search for the settings of Score Forgetting Distillation: what the command line does, for notebooks and scripts.
+"""Hyperparameter sweeps for Score Forgetting Distillation, for notebooks and scripts.
 
     import sfd_sweep
 
     space = sfd_sweep.load_search_space("search_spaces/digits.yaml", ["budget.trials=4"])
-    outcome = sfd_sweep.run(space)                    # or sfd_sweep.resume(folder) after an interruption
+    outcome = sfd_sweep.run(space)                    # sfd_sweep.resume(folder) resumes it
     results = sfd_sweep.open_sweep(outcome.name)
-    results.trials()                                  # a DataFrame, one row a trial
-    choice = results.select(knee=True)                # choice.trial, choice.why
+    results.trials()                                  # DataFrame with one row for each trial
+    selection = results.select(knee=True)             # selection.trial, selection.why
     generator = sfd_sweep.load_generator("builtin:digits-distilled")
-    images = generator.sample([0, 3, 7], seed=0)      # (3, C, H, W), in [-1, 1]
+    images = generator.sample([0, 3, 7], seed=0)      # (3, C, H, W) in [-1, 1]
 
-Whatever the caller can do something about is raised as `UserError`. Importing this module is cheap: torch, Ray and
-MLflow are imported by the first call that needs them.
+Invalid input raises `UserError`. The first call that needs torch, Ray, or MLflow imports it.
 """
 
 from __future__ import annotations
@@ -41,24 +40,24 @@ __all__ = [
     "run",
 ]
 
-_HOMES = {
+_MODULES = {
     "OneStepGenerator": "sfd_sweep.method.generator",
     "load_search_space": "sfd_sweep.config.loading",
     "resume": "sfd_sweep.execution.run",
     "run": "sfd_sweep.execution.run",
 }
-"""Where a name that is imported on its first use is defined."""
+"""Modules of the names that are imported on first use."""
 
 
 def open_sweep(name: str, uri: str | None = None) -> Results:
-    """What a finished or running sweep has found so far.
+    """Return the results of a finished or running sweep.
 
     Args:
-        name: the sweep's name.
-        uri: MLflow tracking store; None: MLFLOW_TRACKING_URI, else SQLite in the working folder.
+        name: Name of the sweep.
+        uri: MLflow tracking store; None: MLFLOW_TRACKING_URI, or else SQLite in the working folder.
 
     Raises:
-        UserError: the store cannot be reached or read, or has no sweep of that name.
+        UserError: The store cannot be read, or has no sweep of that name.
     """
     from sfd_sweep.tracking.results import Results
 
@@ -66,10 +65,10 @@ def open_sweep(name: str, uri: str | None = None) -> Results:
 
 
 def load_generator(folder: str | Path) -> OneStepGenerator:
-    """The one-step generator in a folder: an exported one, one that `distill` made, or `builtin:digits-distilled`.
+    """Load a one-step generator: an exported folder, one that `distill` made, or `builtin:digits-distilled`.
 
     Raises:
-        UserError: there is none.
+        UserError: The folder holds no one-step generator.
     """
     from sfd_sweep.method.generator import OneStepGenerator
 
@@ -81,9 +80,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("sfd-sweep")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

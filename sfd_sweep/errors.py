@@ -1,30 +1,27 @@
-"""The errors that a user can do something about.
-
-Every other exception is a defect and keeps its traceback.
-"""
+"""Errors that a user can correct; every other exception is a defect and keeps its traceback."""
 
 
 class UserError(Exception):
-    """Something the user asked for cannot be done.
+    """Invalid input, or a request that cannot be met.
 
-    The message is one line that says what is wrong, where, and what to do. The command line prints it alone and
-    leaves with `exit_code`.
+    The message is one line: what is wrong, where, and what to do. The command line prints it and exits with
+    `exit_code`.
     """
 
     exit_code = 2
 
 
 class SweepFailed(UserError):
-    """The request was valid and was started, but the sweep could not finish (exit code 1)."""
+    """A valid sweep started and could not finish."""
 
     exit_code = 1
 
 
 class Interrupted(UserError):
-    """The user stopped a running sweep; what is finished is kept, and the message says how to go on."""
+    """The user stopped a sweep; the message says how to resume it."""
 
     exit_code = 130
 
 
 class TrialFailed(Exception):
-    """A trial ended without a usable result (it diverged, say); the sweep goes on. The message is its reason."""
+    """A trial ended without a usable result, for example because it diverged; the sweep continues."""

@@ -1,4 +1,4 @@
-"""The library transformers, an optional extra: imported where it is needed, and kept quiet."""
+"""The optional library transformers: imported where it is needed, without its progress bars and reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sfd_sweep.errors import UserError
 
 
 def transformers_for(what: str) -> ModuleType:
-    """The library.
+    """Import transformers.
 
     Args:
         what: what needs it, as the beginning of a sentence: "X is a classifier of transformers".
@@ -28,7 +28,7 @@ def transformers_for(what: str) -> ModuleType:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """For the block, without the library's bars and reports: what matters of them is an error here."""
+    """Silence the library's progress bars and reports; what matters of them is an error here."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

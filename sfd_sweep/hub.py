@@ -1,4 +1,4 @@
-"""The Hugging Face hub: fetching a repository's files, with an answer soon where there is no network."""
+"""Fetching of files from the Hugging Face hub, with a timeout where the network does not answer."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ TIMEOUT = 10  # seconds
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether a source has the form of a repository's name, OWNER/NAME. So has many a relative path."""
+    """Return whether a source has the form OWNER/NAME, as many relative paths have too."""
     return source.count("/") == 1 and not source.startswith((".", "~", "/"))
 
 
 def fetch(hub_id: str, *, kind: Literal["model", "dataset"], files: Sequence[str]) -> Path:
-    """The local folder of a repository's files: downloaded, or kept from an earlier download if the hub is away.
+    """Return the local folder of a repository's files: downloaded, or cached if the hub cannot be reached.
 
     Args:
         hub_id: OWNER/NAME.
         kind: what the repository is.
-        files: the files that are wanted, as patterns of shell wildcards.
+        files: patterns with shell wildcards.
 
     Raises:
         UserError: there is no such repository, or the hub cannot be reached.
@@ -33,12 +33,8 @@ def fetch(hub_id: str, *, kind: Literal["model", "dataset"], files: Sequence[str
     from huggingface_hub.errors import HFValidationError
 
     try:
-        folder = snapshot_download(
-            hub_id,
-            repo_type=kind,
-            allow_patterns=list(files),
-            local_files_only=not answers(constants.ENDPOINT),
-        )
+        offline = not answers(constants.ENDPOINT)
+        folder = snapshot_download(hub_id, repo_type=kind, allow_patterns=list(files), local_files_only=offline)
         return Path(folder)
     except (HFValidationError, OSError) as error:  # every failure to fetch is an OSError
         reason = str(error).strip().splitlines()[0]
@@ -49,11 +45,11 @@ def fetch(hub_id: str, *, kind: Literal["model", "dataset"], files: Sequence[str
 
 
 def answers(endpoint: str) -> bool:
-    """Whether a server answers soon. The hub's own client waits without end where a network swallows what is sent."""
+    """Return whether a server answers in time; the hub's own client waits without limit for one that does not."""
     try:
         urlopen(endpoint, timeout=TIMEOUT).close()
     except URLError as error:
-        return not isinstance(error.reason, TimeoutError)  # the client finds out by itself, and words it better
+        return not isinstance(error.reason, TimeoutError)  # the client reports other failures in better words
     except TimeoutError:
         return False
     return True

@@ -13,7 +13,7 @@ import pytest
 from photographs import NAMES, photographs
 
 from sfd_sweep import hub
-from sfd_sweep.datasets.finding import describe
+from sfd_sweep.datasets.finding import find_images
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.errors import UserError
 from sfd_sweep.hub import fetch, is_hub_id
@@ -98,15 +98,15 @@ def test_a_dataset_of_the_hub_is_loaded_by_its_id(asked: list[str], split: str, 
 
 
 def test_a_dataset_that_was_fetched_once_needs_no_network(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    first = describe("owner/photographs")
+    first = find_images("owner/photographs").describe()
     assert first.startswith("Parquet, 1 file(s), ")
     point_to("http://hub.invalid", monkeypatch)
-    assert describe("owner/photographs") == first
+    assert find_images("owner/photographs").describe() == first
 
 
 def test_a_dataset_that_the_hub_does_not_have_is_refused(asked: list[str]) -> None:
     with pytest.raises(UserError, match="'owner/cats' is no folder here and could not be fetched from the hub") as told:
-        describe("owner/cats")
+        find_images("owner/cats").describe()
     assert "\n" not in str(told.value)
 
 

@@ -3,30 +3,21 @@
 import pytest
 import torch
 
-from sfd_sweep.config import Settings
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
 from sfd_sweep.models.samplers import sample_ddim
-from sfd_sweep.teachers.classifier_presets import PRESETS
-from sfd_sweep.teachers.classifier_training import train_classifier
+from sfd_sweep.teachers.classifier_training import PRESETS, train_classifier
+from sfd_sweep.teachers.distillation import PRESETS as DISTILLATIONS
 from sfd_sweep.teachers.distillation import distill
 from sfd_sweep.teachers.pretraining import pretrain
-from sfd_sweep.teachers.quality import classifier_distance
 from sfd_sweep.teachers.recipes import Pretraining
+from sfd_sweep.teachers.teacher_evaluator import TeacherEvaluator
 
 DIGITS = load_images("builtin:digits")
 GOOD_TEACHER, GOOD_GENERATOR = 0.6, 1.0
-DISTILLING = Settings(
-    generator_lr=2e-4,
-    fake_score_lr_ratio=2.5,
-    guidance_scale=1.25,
-    batch_size=32,
-    ema_decay=0.99,
-    fake_score_loss="velocity",
-)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +29,7 @@ def _one_thread():
 
 
 def distance(generate) -> float:
-    return classifier_distance(generate, load_classifier("builtin:digits"), DIGITS)
+    return TeacherEvaluator.load().distance(generate)
 
 
 def distance_of_teacher(teacher) -> float:
@@ -59,7 +50,7 @@ def test_the_shipped_teacher_is_good():
 def test_teacher_and_generator_are_rebuilt_as_good():
     teacher = pretrain(DIGITS, recipe=Pretraining())
     assert distance_of_teacher(teacher) < GOOD_TEACHER
-    generator = distill(teacher, DISTILLING, class_names=DIGITS.class_names, steps=200)
+    generator = distill(teacher, DISTILLATIONS["classes"])
     assert distance(generator.generate) < GOOD_GENERATOR
 
 
@@ -69,5 +60,5 @@ def test_the_classifier_is_rebuilt_as_good():
     assert shipped is not None
     assert shipped > 0.985
     preset = PRESETS["digits"]
-    rebuilt = train_classifier(DIGITS, preset.network_for(DIGITS), preset.recipe_for(DIGITS), seed=0)
-    assert rebuilt.held_out_accuracy > shipped - 0.005
+    rebuilt = train_classifier(DIGITS, preset.network_for(DIGITS), preset)
+    assert rebuilt.config.held_out_accuracy > shipped - 0.005

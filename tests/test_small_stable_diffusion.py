@@ -6,25 +6,26 @@
 import pytest
 import torch
 
-from sfd_sweep.datasets.digits import WORDS
+from sfd_sweep.datasets.named_datasets import WORDS
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.method.batch import FixedOverride, ForgettingTask
 from sfd_sweep.method.trainer import Trainer
 from sfd_sweep.models.folder import ModelFolder
-from sfd_sweep.models.loading import STABLE_DIFFUSION_INDEX, load_score_model, save_score_model
+from sfd_sweep.models.loading import load_score_model, save_score_model
 from sfd_sweep.models.samplers import sample_ddim
-from sfd_sweep.teachers.distillation import OF_PROMPTS, distill
+from sfd_sweep.teachers.distillation import PRESETS as DISTILLATIONS
+from sfd_sweep.teachers.distillation import distill
 from sfd_sweep.teachers.pretraining import pretrain
-from sfd_sweep.teachers.quality import QualityJudge
 from sfd_sweep.teachers.recipes import PRESETS
+from sfd_sweep.teachers.teacher_evaluator import TeacherEvaluator
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CAPTIONS = PRESETS["digits-text"].text.captions
 HELD_OUT = ("an image of the number {}", "a photo of a handwritten {}", "a sketch of {}", "please draw a {}")
 PROMPTS = PRESETS["digits-text"].text.prompts(WORDS)
-STEPS, FORGETTING_STEPS = 200, 60
+FORGETTING_STEPS = 60
 
 
 @pytest.fixture(scope="module", name="teacher")
@@ -33,14 +34,14 @@ def _teacher(tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("small-stable-diffusion") / "teacher"
     trained = pretrain(load_images("builtin:digits-in-words"), recipe=PRESETS["digits-text"])
-    save_score_model(trained, folder, (), index=STABLE_DIFFUSION_INDEX, dtype=torch.float16)
+    save_score_model(trained, folder, dtype=torch.float16)
     yield load_score_model(ModelFolder.open(str(folder)), prompts=PROMPTS)
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", name="generator")
 def _generator(teacher):
-    return distill(teacher, OF_PROMPTS, class_names=PROMPTS, steps=STEPS)
+    return distill(teacher, DISTILLATIONS["prompts"])
 
 
 def drawn(conditional, captions, generate):
@@ -68,12 +69,12 @@ def test_a_generator_draws_it_in_one_step(generator, captions):
 
 
 def test_a_generator_is_near_to_real_digits(generator):
-    assert QualityJudge.load().distance(generator.with_prompts(WORDS).generate) < 2.5
+    assert TeacherEvaluator.load().distance(generator.with_prompts(WORDS).generate) < 2.5
 
 
 def test_zero_is_forgotten_in_held_out_words_too_and_the_others_are_kept(teacher, generator):
     each = len(CAPTIONS)
-    settings = OF_PROMPTS.model_copy(
+    settings = DISTILLATIONS["prompts"].settings.model_copy(
         update={
             "forget_batch_size": 16,
             "forget_weight": 0.1,
@@ -86,7 +87,7 @@ def test_zero_is_forgotten_in_held_out_words_too_and_the_others_are_kept(teacher
         forgotten=tuple(range(each)),
         override=FixedOverride({zero: zero + each for zero in range(each)}),  # the same caption of "one"
     )
-    trainer = Trainer(teacher, generator.model, task, settings, class_names=PROMPTS, seed=0)
+    trainer = Trainer(teacher, generator.model, task, settings, seed=0)
     for _ in range(FORGETTING_STEPS):
         trainer.update()
     for captions in (CAPTIONS, HELD_OUT):

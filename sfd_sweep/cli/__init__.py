@@ -1,4 +1,4 @@
-"""The command line: words, tables and exit codes. What they speak of is done in the rooms below."""
+"""The command line: options, tables, and exit codes."""
 
 from sfd_sweep.cli.app import main
 

@@ -1,4 +1,4 @@
-"""A running sweep on the screen: a live table on a terminal, a line an event elsewhere."""
+"""A running sweep on the screen: a live table on a terminal, and one line for each event elsewhere."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sfd_sweep.cli.tables import clock, console, figure, in_words, new_table, portion, styled, watched_metrics
+from sfd_sweep.cli.tables import clock, console, figure, in_words, portion, state_text, table, watched_metrics
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.execution.events import SweepObserver, SweepStart
-from sfd_sweep.search import objectives
+from sfd_sweep.search.scores import combined_score
 from sfd_sweep.trial.report import Report, TrialState
 
-MOST_ROWS = 16
+MAX_ROWS = 16
 LINES_BESIDE_ROWS = 7
 
 
 @contextmanager
 def watching() -> Iterator[View]:
-    """What shows a sweep here, for as long as it runs."""
+    """Display a sweep while the block runs it."""
     if not console.is_terminal:
         yield Lines()
         return
-    table = LiveTable()
-    with Live(get_renderable=table.render, console=console, refresh_per_second=4):
-        yield table
+    live = LiveTable()
+    with Live(get_renderable=live.render, console=console, refresh_per_second=4):
+        yield live
 
 
 class View(SweepObserver):
-    """What a sweep that is shown has said about itself.
+    """Display of a sweep.
 
-    Before its first phase a resumed sweep tells once more what an earlier part of it has told: it is `in_retrospect`.
+    A resumed sweep repeats the events of its earlier parts before its first phase; until then it is `in_retrospect`.
     """
 
     def __init__(self) -> None:
@@ -47,84 +47,86 @@ class View(SweepObserver):
 
     @property
     def plan(self) -> SweepStart:
-        """What is run; known once the sweep has started."""
+        """The plan of the sweep, once it has started."""
         if self._plan is None:
             raise RuntimeError("the sweep has not started yet")
         return self._plan
 
     @property
     def space(self) -> SearchSpace:
-        """The sweep's search space; known likewise."""
+        """The search space of the sweep, once it has started."""
         return self.plan.space
 
     def sweep_started(self, plan: SweepStart) -> None:
-        """Take down what is run."""
+        """Store the plan."""
         self._plan = plan
 
     def note(self, text: str) -> None:
-        """Say it."""
+        """Print the note."""
         console.print(text)
 
     def phase(self, text: str) -> None:  # noqa: ARG002
-        """Take down that the past is told."""
+        """End the repetition of earlier events."""
         self.in_retrospect = False
 
 
 class Lines(View):
-    """A line an event, for logs."""
+    """One line for each event, for logs."""
 
     def sweep_started(self, plan: SweepStart) -> None:
-        """Say what is run, and where."""
+        """Print the plan."""
         super().sweep_started(plan)
         budget, steps = plan.space.budget, plan.space.trial.steps
-        self._say(f"{plan.space.name}: {budget}, {steps} steps a trial, {plan.slots} at a time, in {plan.folder}")
-        if plan.slots:
-            self._say(plan.weights)
-        for line in plan.earlier:
-            self._say(line)
+        self._print(f"{plan.space.name}: {budget}, {steps} steps a trial, {plan.slots} at a time, in {plan.folder}")
+        for line in ([plan.weights] if plan.slots else []) + list(plan.earlier):
+            self._print(line)
         if plan.ended:
-            self._say(f"{plan.ended} of the trials have ended earlier")
+            self._print(f"{plan.ended} trials have ended earlier")
 
     def phase(self, text: str) -> None:
-        """Say what is done now."""
+        """Print the phase."""
         super().phase(text)
-        self._say(text)
+        self._print(text)
 
     def trial_started(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:  # noqa: ARG002
-        """Say with which values."""
-        self._event(f"trial {number} starts: {_listed(searched)}")
+        """Print the searched values."""
+        self._print_event(f"trial {number} starts: {_listed(searched)}")
 
-    def trial_reported(self, number: int, report: Report, waiting_seconds: float) -> None:  # noqa: ARG002
-        """Say how good it is."""
-        self._event(f"trial {number} at step {report.step}: {self._figures(report)}")
+    def trial_reported(self, number: int, report: Report) -> None:
+        """Print the metrics."""
+        self._print_event(f"trial {number} at step {report.step}: {self._metrics(report)}")
 
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
-        """Say how it has ended."""
-        self._event(f"trial {number} is {state}{f': {reason}' if reason else ''}")
+        """Print the state."""
+        self._print_event(f"trial {number} is {state}{f': {reason}' if reason else ''}")
 
     def front_changed(self, front: Sequence[int], hypervolume: float) -> None:
-        """Say who is on it."""
+        """Print the front."""
         members = ", ".join(map(str, front)) or "empty"
-        self._event(f"front: {members}; hypervolume {figure(hypervolume)}")
+        self._print_event(f"front: {members}; hypervolume {figure(hypervolume)}")
 
-    def judged(self, number: int, report: Report) -> None:
-        """Say the final figures."""
-        self._event(f"trial {number} on {in_words(report.samples)}: {self._figures(report)}")
+    def final_reported(self, number: int, report: Report) -> None:
+        """Print the metrics of the final evaluation."""
+        self._print_event(f"trial {number} on {in_words(report.samples)}: {self._metrics(report)}")
 
-    def _figures(self, report: Report) -> str:
+    def _metrics(self, report: Report) -> str:
         return _listed({name: report.metrics[name] for name in watched_metrics(self.space)})
 
-    def _event(self, text: str) -> None:
+    def _print_event(self, text: str) -> None:
         if not self.in_retrospect:
-            self._say(text)
+            self._print(text)
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         print(f"{time.monotonic() - self.began:8.1f} s  {text}", flush=True)
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {figure(value)}" for name, value in values.items())
 
 
 @dataclass
 class Row:
-    """A trial as the live table has it."""
+    """A trial in the live table."""
 
     state: TrialState = TrialState.RUNNING
     report: Report | None = None
@@ -132,59 +134,60 @@ class Row:
 
 
 class LiveTable(View):
-    """The running and the latest trials, and how far the sweep is."""
+    """A table of running and recent trials, and the progress of the sweep."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._doing = "starting"
+        self._phase = "starting"
         self._rows: dict[int, Row] = {}
         self._front: Sequence[int] = ()
         self._first_trial_began: float | None = None
 
     def phase(self, text: str) -> None:
-        """Take down what is done now."""
+        """Show the phase."""
         super().phase(text)
-        self._doing = text
+        self._phase = text
 
     def trial_started(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:  # noqa: ARG002
         """Add a row."""
         self._rows.setdefault(number, Row())
         if not self.in_retrospect:
-            self._doing = "training"
+            self._phase = "training"
             self._first_trial_began = self._first_trial_began or time.monotonic()
 
-    def trial_reported(self, number: int, report: Report, waiting_seconds: float) -> None:  # noqa: ARG002
-        """Fill it."""
+    def trial_reported(self, number: int, report: Report) -> None:
+        """Show the metrics."""
         self._rows[number].report = report
 
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
-        """Close it."""
+        """Show the state."""
         self._rows[number].state, self._rows[number].reason = state, reason
 
     def front_changed(self, front: Sequence[int], hypervolume: float) -> None:  # noqa: ARG002
-        """Take down the front."""
+        """Show the front."""
         self._front = front
 
     def render(self) -> Group:
-        """The screen as it is now."""
+        """Return the current screen."""
         if self._plan is None:
-            return Group(Text(f"{self._doing} · {clock(time.monotonic() - self.began)}"))
+            return Group(Text(f"{self._phase} · {clock(time.monotonic() - self.began)}"))
         notes = map(Text, (*([self.plan.weights] if self.plan.slots else []), *self.plan.earlier))
-        return Group(Text(f"{self.space.name}: {self._doing}"), *notes, self._table(), Text(self._status()))
+        return Group(Text(f"{self.space.name}: {self._phase}"), *notes, self._table(), Text(self._status()))
 
     def _table(self) -> Table:
-        metrics, steps = watched_metrics(self.space), self.space.trial.steps
-        table = new_table(("trial", "step", *metrics, "front", "state"), words=("front", "state"))
-        for trial, row in sorted(self._shown().items()):
-            figures = [figure(row.report.metrics[name]) if row.report else "" for name in metrics]
-            state = styled(row.state).append(f": {row.reason}" if row.reason else "", style="default")
-            step = f"{row.report.step if row.report else 0}/{steps}"
-            table.add_row(str(trial), step, *figures, "yes" if trial in self._front else "", state)
-        return table
+        metrics = watched_metrics(self.space)
+        rows = [self._cells(trial, row, metrics) for trial, row in sorted(self._shown().items())]
+        return table(("trial", "step", *metrics, "front", "state"), rows, text=("front", "state"))
+
+    def _cells(self, trial: int, row: Row, metrics: Sequence[str]) -> list[str | Text]:
+        state = state_text(row.state).append(f": {row.reason}" if row.reason else "", style="default")
+        step = f"{row.report.step if row.report else 0}/{self.space.trial.steps}"
+        values = [figure(row.report.metrics[name]) if row.report else "" for name in metrics]
+        return [str(trial), step, *values, "yes" if trial in self._front else "", state]
 
     def _shown(self) -> Mapping[int, Row]:
-        """The latest trials that the screen has room for, those that still run before all."""
-        room = max(1, min(MOST_ROWS, console.height - LINES_BESIDE_ROWS - len(self.plan.earlier)))
+        """Return the trials that fit on the screen: running ones first, then the latest."""
+        room = max(1, min(MAX_ROWS, console.height - LINES_BESIDE_ROWS - len(self.plan.earlier)))
         by_urgency = sorted(self._rows, key=lambda trial: (self._rows[trial].state is TrialState.RUNNING, trial))
         return {trial: self._rows[trial] for trial in by_urgency[-room:]}
 
@@ -201,19 +204,15 @@ class LiveTable(View):
 
     def _best_score(self) -> str:
         scores = [
-            objectives.combined_score(row.report.metrics, self.space.objectives, self.space.constraints)
+            combined_score(row.report.metrics, self.space.objectives, self.space.constraints)
             for row in self._rows.values()
             if row.state is TrialState.COMPLETE and row.report
         ]
         return f"best score {figure(min(scores))}" if scores else ""
 
     def _time_left(self, ended: int) -> str:
-        """What the remaining trials take at the pace of those that have ended in this part of the sweep."""
+        """Return the time of the remaining trials at the pace of this part of the sweep."""
         ended_here, left = ended - self.plan.ended, (self.space.budget.trials or 0) - ended
         if self._first_trial_began is None or ended_here <= 0 or left <= 0:
             return ""
         return f"about {clock((time.monotonic() - self._first_trial_began) / ended_here * left)} left"
-
-
-def _listed(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {figure(value)}" for name, value in values.items())

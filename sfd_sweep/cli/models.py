@@ -1,158 +1,156 @@
-"""Commands that take a generator home, and look at it there."""
+"""Commands that sample, evaluate, and import models."""
 
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from sfd_sweep.cli.options import (
-    AtLeast,
-    AtMost,
-    BestScore,
-    Force,
-    Knee,
-    Name,
-    Out,
-    Trial,
-    Uri,
-    choose,
-    one_thread,
-    write_file,
-)
+from sfd_sweep.cli.options import ClassNames, Force, check_target, one_thread, parse_class_names, write_file
 from sfd_sweep.errors import UserError
 
 Generator = Annotated[
     Path, typer.Argument(help="Folder of a one-step generator (or builtin:digits-distilled).", metavar="DIR")
 ]
 COLUMNS = 16
-TILE = 32  # pixels of the picture for an image, at least
-
-
-class Layout(StrEnum):
-    """How figures are written."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-def export(
-    name: Name,
-    *,
-    out: Out,
-    trial: Trial = None,
-    knee: Knee = False,
-    best_score: BestScore = False,
-    at_most: AtMost = None,
-    at_least: AtLeast = None,
-    alias: Annotated[str, typer.Option(help="Its alias in MLflow's model registry.")] = "champion",
-    force: Force = False,
-    uri: Uri = None,
-) -> None:
-    """Export a trial's generator as a folder.
-
-    It is judged again before it appears under its name, and registered in MLflow.
-    """
-    from sfd_sweep.cli.tables import console, print_figures
-    from sfd_sweep.export.exporting import export_trial
-    from sfd_sweep.tracking.results import Results
-
-    results = Results.read(name, uri)
-    choice = choose(results, trial=trial, knee=knee, best_score=best_score, at_most=at_most, at_least=at_least)
-    if choice is None:
-        raise UserError("choose a trial: --trial N, --knee, --best-score, --max METRIC=VALUE or --min METRIC=VALUE")
-    one_thread()
-    console.print(choice.why)
-    exported = export_trial(results, choice, out, force=force, alias=alias, uri=uri)
-    console.print(f"\n{exported.folder} is written, loads with diffusers alone, and is as good as recorded.")
-    print_figures(exported.found.metrics, exported.found.samples)
-    console.print(f"\nIn MLflow it is {exported.registered} with the alias {alias}.")
+MIN_TILE = 32
+"""Smallest size of an image in a picture, in pixels."""
+T_INIT = 440
 
 
 def sample(
     folder: Generator,
     *,
-    out: Annotated[Path, typer.Option(help="The picture to write (PNG).", metavar="FILE")],
+    out: Annotated[Path, typer.Option(help="Picture to write (PNG).", metavar="FILE")],
     labels: Annotated[
-        list[str] | None, typer.Option("--label", help="Class, by index or name; repeatable; otherwise all.")
+        list[str] | None, typer.Option("--label", help="Class, by index or name; repeatable; default: all classes.")
     ] = None,
     prompts: Annotated[
-        list[str] | None, typer.Option("--prompt", help="What a text-to-image generator is to show; repeatable.")
+        list[str] | None, typer.Option("--prompt", help="Prompt of a text-to-image generator; repeatable.")
     ] = None,
     count: Annotated[int, typer.Option(help="Images of each class or prompt.", min=1)] = 64,
-    seed: Annotated[int, typer.Option(help="Seed of a class's first image; the next has the next.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the first image of each class; image i has seed + i.", min=0)] = 0,
 ) -> None:
-    """Make a picture of a generator's samples.
+    """Make a picture of samples.
 
-    Every class or prompt is made from the same noise.
+    All classes or prompts have the same noise.
     """
-    from sfd_sweep.datasets.labels import class_index
+    import torch
+
     from sfd_sweep.evaluation.sample_grid import GridRow, sample_grid
     from sfd_sweep.method.generator import OneStepGenerator
 
     one_thread()
     generator = OneStepGenerator.load(folder)
-    if generator.reads_text and (labels or not prompts):
-        raise UserError(f"{folder} makes images of prompts: give one or more (--prompt), and no --label")
-    if prompts and not generator.reads_text:
-        raise UserError(f"{folder} makes images of classes: give them by --label, and no --prompt")
-    known = generator.class_names
-    classes = [class_index(known, label) for label in labels or range(len(known))]
-    wanted: list[int | str] = [*(prompts or classes)]
-    names = prompts or [known[label] for label in classes]
-    rows = [
-        GridRow(name, images)
-        for each, name in zip(wanted, names, strict=True)
-        for images in generator.sample([each] * count, seed).split(COLUMNS)
-    ]
-    write_file(out, sample_grid(rows, scale=max(1, TILE // rows[0].images.shape[-1])))
+    given = {"labels": labels, "prompt": prompts}
+    wanted = given.pop(generator.kind.argument) or generator.condition_names
+    if any(given.values()) or not wanted:
+        option = "--label" if generator.kind.argument == "labels" else "--prompt"
+        raise UserError(f"{folder} makes images of {generator.kind.plural}: give one or more by {option} alone")
+    conditions, indices = generator.model.conditioning.select(wanted, torch.device("cpu"))
+    names = [conditions.names[index] for index in indices]
+    rows = [GridRow(name, images) for name in names for images in generator.sample([name] * count, seed).split(COLUMNS)]
+    write_file(out, sample_grid(rows, scale=max(1, MIN_TILE // rows[0].images.shape[-1])))
     print(f"{count * len(names)} images of {', '.join(names)} in {out}")
 
 
 def evaluate(
     folder: Generator,
     *,
-    samples: Annotated[int | None, typer.Option(help="Of the retained classes; otherwise as recorded.", min=2)] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Samples of retained conditions; default: as recorded.", min=2)
+    ] = None,
     forget_samples: Annotated[
-        int | None, typer.Option(help="Of the forgotten classes; otherwise as recorded.", min=2)
+        int | None, typer.Option(help="Samples of forgotten conditions; default: as recorded.", min=2)
     ] = None,
     forget: Annotated[
-        list[str] | None, typer.Option(help="Forgotten class, if the folder was not exported; repeatable.")
+        list[str] | None, typer.Option(help="Forgotten class of a folder that was not exported; repeatable.")
     ] = None,
     override: Annotated[
         list[str] | None,
-        typer.Option(help="What replaces it (a class, random or classifier), likewise; one for all, or one for each."),
+        typer.Option(help="Override of such a class (a class, random, or classifier); one for all, or one for each."),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Where the reference images are here; otherwise as recorded.", metavar="SOURCE")
+        str | None, typer.Option(help="Reference images; default: as recorded.", metavar="SOURCE")
     ] = None,
-    inception: Annotated[
-        str | None, typer.Option(help="Inception's weights, if the figures need them.", metavar="FILE")
-    ] = None,
+    inception: Annotated[str | None, typer.Option(help="Weights of Inception-V3.", metavar="FILE")] = None,
     teacher: Annotated[
-        str | None,
-        typer.Option(help="Where the teacher is here, if its samples are the reference.", metavar="FOLDER"),
+        str | None, typer.Option(help="Teacher, if its samples are the reference; default: as recorded.", metavar="DIR")
     ] = None,
-    layout: Annotated[Layout, typer.Option("--format", help="How the figures are written.")] = Layout.TABLE,
+    layout: Annotated[Literal["table", "json"], typer.Option("--format", help="Format of the metrics.")] = "table",
 ) -> None:
-    """Measure a generator anew."""
-    from sfd_sweep.cli.tables import print_figures
-    from sfd_sweep.export.verification import AssetLocations, evaluate_folder
+    """Evaluate a generator."""
+    from sfd_sweep.cli.tables import print_metrics
+    from sfd_sweep.export.folder_evaluation import AssetLocations, evaluate_folder
 
     one_thread()
-    each = override or []
+    overrides = override or []
     found = evaluate_folder(
         folder,
         samples=samples,
         forget_samples=forget_samples,
         forget=forget or (),
-        override=each[0] if len(each) == 1 else tuple(each) or None,
-        places=AssetLocations(reference=reference, inception=inception, teacher=teacher),
+        override=overrides[0] if len(overrides) == 1 else tuple(overrides) or None,
+        assets=AssetLocations(reference=reference, inception=inception, teacher=teacher),
     )
-    if layout is Layout.JSON:
+    if layout == "json":
         print(json.dumps({"metrics": found.metrics, "samples": found.samples}, indent=2))
     else:
-        print_figures(found.metrics, found.samples)
+        print_metrics(found.metrics, found.samples)
+
+
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="File that torch.save has written.", metavar="CHECKPOINT")],
+    out: Annotated[Path, typer.Argument(help="Folder to create.", metavar="DIR")],
+    *,
+    class_names: ClassNames,
+    layout: Annotated[  # noqa: ARG001 (the only layout)
+        Literal["ddpm"], typer.Option(help="Layout: the U-Net of Selective Amnesia, SalUn, and SFD.")
+    ] = "ddpm",
+    network: Annotated[
+        Literal["teacher", "generator", "fake-score"] | None,
+        typer.Option(help="Network to import; default: the teacher, or the generator of a distillation."),
+    ] = None,
+    weights: Annotated[
+        Literal["ema", "raw"] | None,
+        typer.Option(help="Weights to import; default: the moving average if there is one."),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Image size in pixels; default: the size that puts attention at 16×16.", min=1),
+    ] = None,
+    t_init: Annotated[
+        int | None,
+        typer.Option(help=f"Diffusion step at which a generator is evaluated; default: {T_INIT}.", min=0, max=999),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Import a checkpoint of research code.
+
+    The folder computes the same as the checkpoint, as a teacher or a one-step generator.
+    """
+    check_target(out, force)
+    names = parse_class_names(class_names)
+    from sfd_sweep.method.generator import OneStepGenerator
+    from sfd_sweep.models.loading import save_score_model
+    from sfd_sweep.teachers import ddpm_layout
+    from sfd_sweep.teachers.research_checkpoint import Network, ResearchCheckpoint, Weights
+
+    chosen = ResearchCheckpoint.read(checkpoint.expanduser()).choose(
+        None if network is None else Network(network), None if weights is None else Weights(weights)
+    )
+    if t_init is not None and chosen.network is not Network.GENERATOR:
+        raise UserError(f"--t-init is for a generator, and the checkpoint's {chosen.network} is imported; remove it")
+    model = ddpm_layout.score_model(chosen, size, names)
+    if chosen.network is Network.GENERATOR:
+        OneStepGenerator(model, T_INIT if t_init is None else t_init).save(out)
+    else:
+        save_score_model(model, out)
+    edge = model.sample_shape[-1]
+    parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    print(
+        f"{out}: {chosen.network} of {len(names)} classes at {edge}×{edge} pixels with {parameters:.1f} million "
+        f"parameters, from its {chosen.weights} weights"
+    )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,80 +14,92 @@ from sfd_sweep.errors import UserError
 if TYPE_CHECKING:
     from sfd_sweep.tracking.results import Results, Selection
 
-Name = Annotated[str, typer.Argument(help="The sweep's name.", metavar="NAME")]
+Name = Annotated[str, typer.Argument(help="Name of the sweep.", metavar="NAME")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key, such as budget.trials=4; repeatable.", metavar="KEY=VALUE"),
+]
 Uri = Annotated[
     str | None,
-    typer.Option(help="MLflow's store; otherwise MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.", metavar="URI"),
+    typer.Option(help="MLflow store; default: MLFLOW_TRACKING_URI, or else sqlite:///mlflow.db.", metavar="URI"),
 ]
 Address = Annotated[
     str,
     typer.Option(
-        help="Ray cluster: local starts one, auto joins this machine's, HOST:PORT that head's; ray://HOST:PORT "
-        "has `run` hand the sweep over as a job.",
+        help="Ray cluster: local starts one, auto joins that of this machine, HOST:PORT joins that of a head node; "
+        "ray://HOST:PORT submits `run` as a job.",
         metavar="ADDRESS",
     ),
 ]
-Trial = Annotated[int | None, typer.Option("--trial", help="Choose this trial.", metavar="N")]
-Knee = Annotated[bool, typer.Option("--knee", help="Choose the trial where one more step stops paying.")]
-BestScore = Annotated[bool, typer.Option("--best-score", help="Choose the best combined score.")]
+Trial = Annotated[int | None, typer.Option("--trial", help="Select this trial.", metavar="N")]
+Knee = Annotated[bool, typer.Option("--knee", help="Select the knee of the front.")]
+BestScore = Annotated[bool, typer.Option("--best-score", help="Select the best combined score.")]
 AtMost = Annotated[
     list[str] | None,
-    typer.Option("--max", help="Choose the best score with this metric at most; repeatable.", metavar="METRIC=VALUE"),
-]
+    typer.Option("--max", help="Select the best score among trials with at most this value; repeatable.",
+                 metavar="METRIC=VALUE"),
+]  # fmt: skip
 AtLeast = Annotated[
     list[str] | None,
-    typer.Option("--min", help="Choose the best score with this metric at least; repeatable.", metavar="METRIC=VALUE"),
-]
+    typer.Option("--min", help="Select the best score among trials with at least this value; repeatable.",
+                 metavar="METRIC=VALUE"),
+]  # fmt: skip
 Images = Annotated[
     str,
     typer.Argument(
-        help="Real images: builtin:digits, builtin:digits-in-words, or PATH[:SPLIT] of Parquet files, CIFAR-10, STL-10 "
-        "or CLASS/*.png, or a dataset's hub id OWNER/NAME[:SPLIT]; SPLIT is train, validation, test or all.",
+        help="Real images: builtin:digits, builtin:digits-in-words, PATH[:SPLIT] of Parquet files, CIFAR-10, STL-10 or "
+        "CLASS/*.png, or the hub id OWNER/NAME[:SPLIT] of a data set; SPLIT is train, validation, test, or all.",
         metavar="SOURCE",
     ),
 ]
 ClassNames = Annotated[
-    str, typer.Option(help="Names of the classes, by index: cifar10, stl10 or a list.", metavar="NAME,NAME,…")
+    str, typer.Option(help="Names of the classes, by index: cifar10, stl10, or a list.", metavar="NAME,NAME,…")
 ]
 ImageClassNames = Annotated[
     str | None,
     typer.Option(
         "--class-names",
-        help="Names of the images' classes, by label, where the files hold none: cifar10, stl10 or a list.",
+        help="Names of the classes, by label, for files without names: cifar10, stl10, or a list.",
         metavar="NAME,NAME,…",
     ),
 ]
-Out = Annotated[Path, typer.Option(help="The folder to make.", metavar="DIR")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
+Out = Annotated[Path, typer.Option(help="Folder to create.", metavar="DIR")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing model.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Device for training; auto uses a GPU if there is one.")
+]
+
+CLASSES = {
+    "cifar10": "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck",
+    "stl10": "airplane,bird,car,cat,deer,dog,horse,monkey,ship,truck",
+}
+MODEL_FILES = ("model_index.json", "config.json")
+"""A folder with one of these files holds a model."""
 
 
-class Devices(StrEnum):
-    """Where networks are trained."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-Device = Annotated[Devices, typer.Option(help="Where to train; auto takes a GPU if there is one.")]
-
-
-def chosen_device(device: Devices) -> str:
-    """The name of the device for torch.
+def chosen_device(device: str) -> str:
+    """Return torch's name of the device.
 
     Raises:
-        UserError: a GPU is wanted, and there is none.
+        UserError: There is no GPU.
     """
     import torch
 
-    found = torch.cuda.is_available()
-    if device is Devices.CUDA and not found:
-        raise UserError("--device cuda: torch finds no GPU here; use --device cpu")
-    return "cuda" if found and device is not Devices.CPU else "cpu"
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise UserError("--device cuda: torch finds no GPU; use --device cpu")
+    return "cuda" if has_gpu and device != "cpu" else "cpu"
 
 
-def choose(
+def one_thread() -> None:
+    """Use one thread, which is fastest for small networks, unless OMP_NUM_THREADS is set."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def select(
     results: Results,
     *,
     trial: int | None,
@@ -97,10 +108,10 @@ def choose(
     at_most: Sequence[str] | None,
     at_least: Sequence[str] | None,
 ) -> Selection | None:
-    """The chosen trial; None if no way of choosing was given.
+    """Return the selected trial; None if no selection is asked for.
 
     Raises:
-        UserError: more than one was given, or there is no such trial.
+        UserError: Several selections are asked for, or no trial matches.
     """
     most, least = _bounds("--max", at_most or ()), _bounds("--min", at_least or ())
     if trial is None and not (knee or best_score or most or least):
@@ -108,9 +119,9 @@ def choose(
     return results.select(trial=trial, knee=knee, best_score=best_score, max=most, min=least)
 
 
-def _bounds(option: str, given: Sequence[str]) -> dict[str, float]:
+def _bounds(option: str, assignments: Sequence[str]) -> dict[str, float]:
     bounds = {}
-    for text in given:
+    for text in assignments:
         metric, _, value = text.partition("=")
         try:
             bounds[metric] = float(value)
@@ -119,11 +130,40 @@ def _bounds(option: str, given: Sequence[str]) -> dict[str, float]:
     return bounds
 
 
-def check_file(path: Path) -> None:
-    """Whether a file may be written there; better found out before there is something to write.
+def parse_class_names(text: str) -> tuple[str, ...]:
+    """Return the class names of a known data set, or of a list with commas.
 
     Raises:
-        UserError: it may not.
+        UserError: A name is empty or repeated.
+    """
+    names = tuple(name.strip() for name in CLASSES.get(text, text).split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise UserError(f"--class-names {text!r}: every class needs a name of its own, separated by commas")
+    return names
+
+
+def check_target(out: Path, force: bool) -> None:
+    """Check, before a model is trained, that it may be written.
+
+    Raises:
+        UserError: The path exists and may not be replaced, or it cannot be created.
+    """
+    out = out.expanduser().absolute()
+    if out.exists():
+        if not force:
+            raise UserError(f"{out} exists; choose another folder, or replace it with --force")
+        if not any((out / name).is_file() for name in MODEL_FILES):
+            raise UserError(f"{out} holds no model, so it is not replaced; choose another folder")
+    above = next(folder for folder in out.parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise UserError(f"{out} cannot be created, because {above} is not a writable folder; choose another")
+
+
+def check_file(path: Path) -> None:
+    """Check that a file may be written.
+
+    Raises:
+        UserError: Its folder does not exist, or the path is a folder.
     """
     path = path.expanduser()
     if not path.absolute().parent.is_dir():
@@ -133,10 +173,10 @@ def check_file(path: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all.
+    """Write a file atomically.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: The file cannot be written.
     """
     from sfd_sweep.storage.folder import Folder
 
@@ -146,11 +186,3 @@ def write_file(path: Path, content: bytes) -> None:
         Folder.open(path.absolute().parent).write(path.name, content)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def one_thread() -> None:
-    """Run small networks on one thread, which is faster than several; who has set OMP_NUM_THREADS knows better."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        import torch
-
-        torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Commands that look at what sweeps have found."""
+"""Commands that show and export the results of recorded sweeps."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ import json
 import os
 import socket
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sfd_sweep.cli.options import AtLeast, AtMost, BestScore, Knee, Name, Trial, Uri, choose, write_file
+from sfd_sweep.cli.options import (
+    AtLeast,
+    AtMost,
+    BestScore,
+    Force,
+    Knee,
+    Name,
+    Out,
+    Trial,
+    Uri,
+    one_thread,
+    select,
+    write_file,
+)
 from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,21 +35,12 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 
 
-class Format(StrEnum):
-    """How a table is written."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    PARQUET = "parquet"
-
-
 def list_sweeps(uri: Uri = None) -> None:
-    """List the sweeps that MLflow knows."""
+    """List the recorded sweeps."""
     from sfd_sweep.cli.tables import print_sweeps
-    from sfd_sweep.tracking.results import list_sweeps as known_sweeps
+    from sfd_sweep.tracking.results import list_sweeps as recorded_sweeps
 
-    print_sweeps(known_sweeps(uri))
+    print_sweeps(recorded_sweeps(uri))
 
 
 def show(
@@ -50,14 +53,14 @@ def show(
     at_least: AtLeast = None,
     uri: Uri = None,
 ) -> None:
-    """Show a sweep's trials, or one trial in full."""
+    """Show the trials of a sweep, or one trial in full."""
     from sfd_sweep.cli.tables import print_sweep, print_trial
     from sfd_sweep.tracking.results import Results
 
     results = Results.read(name, uri)
-    choice = choose(results, trial=trial, knee=knee, best_score=best_score, at_most=at_most, at_least=at_least)
-    if choice:
-        print_trial(choice)
+    selection = select(results, trial=trial, knee=knee, best_score=best_score, at_most=at_most, at_least=at_least)
+    if selection:
+        print_trial(selection)
     else:
         print_sweep(results.record)
 
@@ -65,9 +68,11 @@ def show(
 def pareto(
     name: Name,
     *,
-    layout: Annotated[Format, typer.Option("--format", help="How the front is written.")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option(help="File for it, but for a table.", metavar="FILE")] = None,
-    picture: Annotated[Path | None, typer.Option(help="File for the picture (PNG).", metavar="FILE")] = None,
+    layout: Annotated[
+        Literal["table", "json", "csv", "parquet"], typer.Option("--format", help="Format of the front.")
+    ] = "table",
+    out: Annotated[Path | None, typer.Option(help="Output file for json, csv, or parquet.", metavar="FILE")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Output file for a picture (PNG).", metavar="FILE")] = None,
     trial: Trial = None,
     knee: Knee = False,
     best_score: BestScore = False,
@@ -75,81 +80,100 @@ def pareto(
     at_least: AtLeast = None,
     uri: Uri = None,
 ) -> None:
-    """Show the front, and which trial to choose.
+    """Show the front, and select a trial.
 
-    With a way of choosing, json, csv and parquet hold that trial alone.
+    With a selection, json, csv, and parquet contain the selected trial only.
     """
+    from sfd_sweep.cli.tables import console, print_front
     from sfd_sweep.tracking.results import Results
 
-    _check_output(layout, out)
+    if layout == "table" and out:
+        raise UserError("--out is for --format json, csv, or parquet; a table is printed")
+    if layout == "parquet" and not out:
+        raise UserError("--format parquet is binary; name a file with --out")
     results = Results.read(name, uri)
-    choice = choose(results, trial=trial, knee=knee, best_score=best_score, at_most=at_most, at_least=at_least)
+    selection = select(results, trial=trial, knee=knee, best_score=best_score, at_most=at_most, at_least=at_least)
     if picture:
-        from sfd_sweep.tracking.plots import front_png
+        from sfd_sweep.tracking.pictures import front_png
 
         write_file(picture, front_png(results.record))
-    if layout is Format.TABLE:
-        _print_front(results, choice, picture)
+    if layout == "table":
+        print_front(results.record, selection)
+        advice = f"`--picture FILE` writes it; MLflow has it as front.png of the run {results.record.summary.name}."
+        console.print(f"\nPicture: {picture or advice}")
         return
-    content = _encoded(_rows(results, choice), layout)
+    content = _encoded(_rows(results, selection), layout)
     if out:
         write_file(out, content)
     else:
         print(content.decode(), end="")
 
 
+def export(
+    name: Name,
+    *,
+    out: Out,
+    trial: Trial = None,
+    knee: Knee = False,
+    best_score: BestScore = False,
+    at_most: AtMost = None,
+    at_least: AtLeast = None,
+    alias: Annotated[str, typer.Option(help="Alias in MLflow's model registry.")] = "champion",
+    force: Force = False,
+    uri: Uri = None,
+) -> None:
+    """Export the generator of a trial as a folder.
+
+    The folder is evaluated again before it gets its name, and registered in MLflow.
+    """
+    from sfd_sweep.cli.tables import console, print_metrics
+    from sfd_sweep.export.exporting import export_trial
+    from sfd_sweep.tracking.results import Results
+
+    results = Results.read(name, uri)
+    selection = select(results, trial=trial, knee=knee, best_score=best_score, at_most=at_most, at_least=at_least)
+    if selection is None:
+        raise UserError("select a trial: --trial N, --knee, --best-score, --max METRIC=VALUE, or --min METRIC=VALUE")
+    one_thread()
+    console.print(selection.why)
+    exported = export_trial(results, selection, out, force=force, alias=alias, uri=uri)
+    console.print(f"\n{exported.folder} loads with diffusers alone and reproduces the recorded metrics.")
+    print_metrics(exported.found.metrics, exported.found.samples)
+    console.print(f"\nMLflow registered it as {exported.registered} with the alias {alias}.")
+
+
 def ui(
     uri: Uri = None,
-    port: Annotated[int, typer.Option(help="Port on this machine alone.", min=1, max=65535)] = 5000,
+    port: Annotated[int, typer.Option(help="Port on this machine.", min=1, max=65535)] = 5000,
 ) -> None:
-    """Open MLflow's pages on the recorded sweeps.
-
-    They are served on this machine until Ctrl-C.
-    """
+    """Serve MLflow's pages on this machine until Ctrl-C."""
     from sfd_sweep.tracking.store import Store
 
     store = Store.open(uri)
     if store.uri.startswith("http"):
-        print(f"MLflow's pages are at {store.place}")
+        print(f"MLflow serves its pages at {store.place}")
         return
     _check_free(port)
-    print(f"MLflow's pages of {store.place} are at http://{LOOPBACK}:{port} (Ctrl-C ends them)", flush=True)
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri  # not as an argument, which everyone on the machine can read
+    print(f"MLflow serves {store.place} at http://{LOOPBACK}:{port} (Ctrl-C stops it)", flush=True)
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri  # all users of the machine can read arguments
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # saves eight processes that sweeps do not use
     server = ["-m", "mlflow", "ui", "--host", LOOPBACK, "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, *server])
 
 
-def _check_output(layout: Format, out: Path | None) -> None:
-    if layout is Format.TABLE and out:
-        raise UserError("--out is for --format json, csv or parquet; a table goes to the terminal")
-    if layout is Format.PARQUET and not out:
-        raise UserError("--format parquet is nothing for a terminal; name a file with --out")
-
-
-def _print_front(results: Results, choice: Selection | None, picture: Path | None) -> None:
-    from sfd_sweep.cli.tables import console, print_front
-
-    print_front(results.record, choice)
-    if picture:
-        console.print(f"\nPicture: {picture}")
-    else:
-        run = results.record.summary.name
-        console.print(f"\nPicture: `--picture FILE` writes it; MLflow has it as front.png of the run {run}.")
-
-
-def _rows(results: Results, choice: Selection | None) -> pd.DataFrame:
-    """The front's rows of the table of trials, in its order, or the row of the chosen trial."""
-    members = [choice.trial] if choice else results.front()
+def _rows(results: Results, selection: Selection | None) -> pd.DataFrame:
+    """Return the rows of the front in the table of trials, or the row of the selected trial."""
+    members = [selection.trial] if selection else results.front()
     return results.trials().set_index("trial", drop=False).loc[[member.number for member in members]]
 
 
-def _encoded(table: pd.DataFrame, layout: Format) -> bytes:
+def _encoded(table: pd.DataFrame, layout: str) -> bytes:
     from sfd_sweep.tracking.tables import to_parquet
 
     match layout:
-        case Format.CSV:
+        case "csv":
             return table.to_csv(index=False).encode()
-        case Format.PARQUET:
+        case "parquet":
             return to_parquet(table)
     return (json.dumps(json.loads(table.to_json(orient="records")), indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -160,4 +184,4 @@ def _check_free(port: int) -> None:
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
-            raise UserError(f"port {port} is not to be had ({error.strerror}); choose another with --port") from error
+            raise UserError(f"port {port} is not available ({error.strerror}); choose another with --port") from error

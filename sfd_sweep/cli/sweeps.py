@@ -1,4 +1,4 @@
-"""Commands that run sweeps, and the one that says what their files may contain."""
+"""Commands that run sweeps, check clusters, and print the schema of the search-space file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from sfd_sweep.cli.options import Address, Name, Uri
+from sfd_sweep.cli.options import Address, Name, Overrides, Uri
+from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
     from sfd_sweep.config import SearchSpace
@@ -18,30 +19,23 @@ if TYPE_CHECKING:
 
 
 def run(
-    file: Annotated[Path, typer.Argument(help="The search-space file (YAML).", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="Search-space file (YAML).", metavar="FILE")],
     *,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a key, such as budget.trials=4; repeatable.", metavar="KEY=VALUE"),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan, and start nothing.")] = False,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and exit.")] = False,
     address: Address = "local",
 ) -> None:
-    """Run the sweep that a file describes."""
-    from sfd_sweep.config.loading import load_search_space
+    """Run the sweep of a search-space file."""
+    from sfd_sweep.config import load_search_space
 
     space = load_search_space(file, overrides or ())
     if dry_run:
-        from sfd_sweep.cli.plan import print_plan
-        from sfd_sweep.trial.resolve import resolve_sweep
-
-        plan = resolve_sweep(space)
-        print_plan(plan, _earlier(space))
+        _print_plan(space)
         return
     from sfd_sweep.execution.cluster import is_outside
 
     if is_outside(address):
-        _run_inside(space, address)
+        _submit(space, address)
     from sfd_sweep.execution.run import run as run_sweep
 
     _watch(lambda observer: run_sweep(space, address=address, observer=observer))
@@ -51,55 +45,87 @@ def resume(
     name: Name,
     *,
     storage: Annotated[
-        str | None,
-        typer.Option(help="Folder or URI that holds the sweep's folder; otherwise where MLflow says.", metavar="DIR"),
+        str | None, typer.Option(help="Storage of the sweep; default: the one that MLflow records.", metavar="DIR")
     ] = None,
     uri: Uri = None,
     address: Address = "local",
 ) -> None:
-    """Go on with a sweep that was stopped.
+    """Resume an interrupted sweep.
 
-    Trials that have ended stay as they are; the others continue from their last evaluation.
+    Trials that have ended are kept; the others continue from their last evaluation.
     """
     from sfd_sweep.execution.run import resume as resume_sweep
-    from sfd_sweep.tracking.location import locate
+    from sfd_sweep.tracking.reader import locate
 
     location = locate(name, storage=storage, uri=uri)
     _watch(lambda observer: resume_sweep(location, uri=uri, address=address, observer=observer))
 
 
-def schema() -> None:
-    """Print the search-space file's JSON schema."""
-    from sfd_sweep.config.loading import json_schema
+def doctor(
+    file: Annotated[Path | None, typer.Argument(help="Search-space file (YAML).", metavar="[FILE]")] = None,
+    *,
+    overrides: Overrides = None,
+    address: Address = "local",
+) -> None:
+    """Check a cluster before a long run.
 
-    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    The command checks versions, GPUs, and open ports; with FILE also storage, models, tracking, and resources. The exit
+    code is 2 if a check fails.
+    """
+    from sfd_sweep.cli.tables import print_findings
+    from sfd_sweep.config import load_search_space
+    from sfd_sweep.execution.doctor import CheckStatus, examine
 
-
-def _earlier(space: SearchSpace) -> list[str]:
-    """What the sweep would take over from earlier ones, in words."""
-    if not space.search.warm_start:
-        return []
-    from sfd_sweep.search.warm_start import find_warm_start
-
-    return find_warm_start(space).in_words()
-
-
-def _run_inside(space: SearchSpace, address: str) -> NoReturn:
-    """Hand the sweep over to the cluster, show what it says there, and leave with its exit code."""
-    from sfd_sweep.config.loading import dump_search_space
-    from sfd_sweep.execution.ray_job import FILE, for_elsewhere, run_inside
-
-    file = dump_search_space(for_elsewhere(space)).encode()
-    say = functools.partial(print, end="", flush=True)
-    raise typer.Exit(run_inside(address, ["run", FILE], file, say))
+    if overrides and file is None:
+        raise UserError("--set overrides keys of a search-space file; name the file too")
+    findings = examine(load_search_space(file, overrides or ()) if file else None, address)
+    print_findings(findings)
+    faults = sum(finding.status is CheckStatus.FAULT for finding in findings)
+    if faults:
+        raise UserError(f"{faults} of {len(findings)} checks failed; fix what the table names, and check again")
 
 
-def _watch(work: Callable[[SweepObserver], Outcome]) -> None:
-    """Show a sweep while it runs, and then what came of it."""
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference in Markdown instead.")] = False,
+) -> None:
+    """Print the JSON schema of the search-space file."""
+    if markdown:
+        from sfd_sweep.config.reference import search_space_reference
+
+        print(search_space_reference(), end="")
+    else:
+        from sfd_sweep.config import json_schema
+
+        print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def _print_plan(space: SearchSpace) -> None:
+    from sfd_sweep.cli.plan import print_plan
+    from sfd_sweep.trial.resolve import resolve_sweep
+
+    plan = resolve_sweep(space)
+    warm_start: list[str] = []
+    if space.search.warm_start:
+        from sfd_sweep.search.warm_start import find_warm_start
+        from sfd_sweep.tracking.reader import read_family
+
+        warm_start = find_warm_start(space, read_family).in_words()
+    print_plan(plan, warm_start)
+
+
+def _submit(space: SearchSpace, address: str) -> NoReturn:
+    """Submit the sweep as a job of the cluster, print its output, and exit with its exit code."""
+    from sfd_sweep.execution.ray_job import run_as_job
+
+    raise typer.Exit(run_as_job(space, address, functools.partial(print, end="", flush=True)))
+
+
+def _watch(run_sweep: Callable[[SweepObserver], Outcome]) -> None:
+    """Display a sweep while it runs, and then its outcome."""
     from sfd_sweep.cli.display import watching
     from sfd_sweep.cli.tables import print_outcome
     from sfd_sweep.tracking.results import Results
 
     with watching() as view:
-        outcome = work(view)
+        outcome = run_sweep(view)
     print_outcome(outcome, Results.read(outcome.name, view.space.tracking.uri).record)

@@ -1,35 +1,258 @@
-"""The command that makes a judge of images."""
+"""Commands that train models: teachers, one-step generators, and classifiers."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from enum import StrEnum
-from typing import Annotated, Any
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfd_sweep.cli.making import check_target, parse_class_names, progress_bar
 from sfd_sweep.cli.options import (
     Device,
-    Devices,
     Force,
     ImageClassNames,
     Images,
     Out,
-    Seed,
+    check_file,
+    check_target,
     chosen_device,
     one_thread,
+    parse_class_names,
+    write_file,
 )
-from sfd_sweep.errors import UserError
+from sfd_sweep.errors import TrialFailed, UserError
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from sfd_sweep.datasets.images import LabeledImages
+    from sfd_sweep.models.folder import ModelFolder
+    from sfd_sweep.models.score_model import ScoreModel
+    from sfd_sweep.teachers.teacher_evaluator import TeacherEvaluator
+
+SHIPPED_DIGITS = ("builtin:digits", "builtin:digits-in-words")
+GUIDANCE = 1.25
+COLUMNS = 10
+MIN_TILE = 32
+"""Smallest size of an image in a picture, in pixels."""
+SECONDS_BETWEEN_LINES = 60.0
+"""Interval of progress lines without a terminal."""
+
+Fields = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change a field of the preset, such as batch_size=64; repeatable.", metavar="FIELD=VALUE"
+    ),
+]
+Evaluate = Annotated[
+    bool, typer.Option("--evaluate/--no-evaluate", help="Evaluate the model, if a classifier fits it.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of all random numbers.", min=0)]
 
 
-class ClassifierPreset(StrEnum):
-    """Networks and recipes of classifiers: the names of `sfd_sweep.teachers.classifier_presets.PRESETS`."""
+def pretrain(
+    source: Images,
+    *,
+    out: Out,
+    preset: Annotated[
+        str, typer.Option(help="Preset: digits, digits-text, small-cifar10, ddpm-cifar10, or ddpm-stl10.")
+    ] = "digits",
+    fields: Fields = None,
+    class_names: ImageClassNames = None,
+    steps: Annotated[int | None, typer.Option(help="Updates; default: the preset's.", min=1)] = None,
+    seed: Seed = None,
+    workers: Annotated[int, typer.Option(help="Ray Train workers; 0 trains in this process.", min=0)] = 0,
+    cpus_per_worker: Annotated[int, typer.Option(help="CPU cores of a worker.", min=1)] = 1,
+    gpus_per_worker: Annotated[float, typer.Option(help="GPUs of a worker; may be a fraction.", min=0, max=1)] = 0,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster of the workers: local, auto, or HOST:PORT.", metavar="ADDRESS")
+    ] = None,
+    save_every: Annotated[int, typer.Option(help="Updates between two training states.", min=1)] = 1000,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last training state.")] = False,
+    classifier: Annotated[
+        str | None, typer.Option(help="Classifier that evaluates the teacher; default for digits: builtin:digits.",
+                                 metavar="DIR")
+    ] = None,
+    evaluate: Evaluate = True,
+    grid: Annotated[Path | None, typer.Option(help="Picture of samples to write (PNG).", metavar="FILE")] = None,
+    force: Force = False,
+) -> None:  # fmt: skip
+    """Pretrain a teacher.
 
-    DIGITS = "digits"
-    CIFAR_RESNET_SMALL = "cifar-resnet-small"
-    CIFAR_RESNET = "cifar-resnet"
-    RESNET34 = "resnet34-224"
+    Its conditions are the classes of the images, or with --preset digits-text prompts that name them. Training runs in
+    this process or on a Ray cluster, and its state is kept in DIR.pretraining until the teacher is complete.
+    """
+    check_target(out, force)
+    if grid is not None:
+        check_file(grid)
+    names = None if class_names is None else parse_class_names(class_names)
+    if address is not None and not workers:
+        raise UserError("--address is the cluster of --workers; give their number too")
+    import torch
+
+    from sfd_sweep.config import with_overrides
+    from sfd_sweep.datasets.sources import load_images
+    from sfd_sweep.execution.pretraining import Workers, pretrained, working_folder
+    from sfd_sweep.models.loading import save_score_model
+    from sfd_sweep.teachers.networks import check_images
+    from sfd_sweep.teachers.recipes import Pretraining
+
+    recipe = with_overrides(Pretraining.preset_for(preset), [*_options(steps=steps, seed=seed), *(fields or [])])
+    one_thread() if cpus_per_worker == 1 else torch.set_num_threads(cpus_per_worker)
+    images = load_images(source, class_names=names, size=recipe.image_size)
+    check_images(images.image_shape, recipe)
+    evaluator = _evaluator(source, images, classifier) if evaluate else None
+    with _divergence_explained("lr"), progress_bar("pretraining", recipe.steps) as advance:
+        training = pretrained(
+            source,
+            images,
+            recipe,
+            workers=Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker, address=address),
+            folder=working_folder(out),
+            save_every=save_every,
+            resume=resume,
+            overwrite=force,
+            progress=lambda step, _steps, loss: advance(step, loss),
+        )
+        with training as model:
+            save_score_model(model, out, dtype=getattr(torch, recipe.stored_as))
+    prompts = recipe.text.shortest_prompts(images.class_names) if recipe.text else ()
+    device = "cuda" if gpus_per_worker and torch.cuda.is_available() else "cpu"
+    _report(out, evaluator, grid, names=prompts or images.class_names, device=device)
+
+
+def _evaluator(source: str, images: LabeledImages, classifier: str | None) -> TeacherEvaluator | None:
+    """Return the evaluator of a teacher; None if there is no classifier for its images."""
+    from sfd_sweep.teachers.teacher_evaluator import TeacherEvaluator
+
+    if classifier is not None:
+        evaluator = TeacherEvaluator.load(classifier=classifier, reference=source)
+        evaluator.check_fit(images.class_names, images.image_shape)
+    elif source in SHIPPED_DIGITS:
+        evaluator = TeacherEvaluator.load()
+        evaluator.check_fit(evaluator.images.class_names, images.image_shape)
+    else:
+        return None
+    return evaluator
+
+
+def _report(
+    out: Path, evaluator: TeacherEvaluator | None, grid: Path | None, *, names: Sequence[str], device: str
+) -> None:
+    """Print the distance of a stored teacher, or its size, and write the picture.
+
+    Args:
+        out: The teacher's folder.
+        evaluator: What measures the distance.
+        grid: File of the picture.
+        names: The classes, or a prompt for each class.
+        device: Device of the teacher.
+    """
+    from sfd_sweep.evaluation.sample_grid import GridRow, sample_grid
+    from sfd_sweep.models.folder import ModelFolder
+    from sfd_sweep.models.loading import load_score_model
+
+    folder = ModelFolder.open(str(out))
+    teacher = load_score_model(folder, device, prompts=names)
+    if evaluator is None:
+        print(f"{out}: teacher of {len(names)} {folder.kind.plural} with {folder.parameter_count:,} parameters")
+    else:
+        distance = evaluator.distance(lambda c, noise: _sample(teacher, c, noise))
+        print(f"{out}: fd_classifier {distance:.4g} on 2,000 samples (20 steps of DDIM, guidance {GUIDANCE})")
+    if grid is not None:
+        import torch
+
+        noise = torch.Generator().manual_seed(0)
+        rows = [
+            GridRow(name, _sample(teacher, torch.full((COLUMNS,), index), noise)) for index, name in enumerate(names)
+        ]
+        write_file(grid, sample_grid(rows, scale=max(1, MIN_TILE // teacher.image_shape[-1])))
+        print(f"{grid}: {COLUMNS} samples of each class")
+
+
+def _sample(teacher: ScoreModel, c: Tensor, noise: Generator) -> Tensor:
+    from sfd_sweep.models.samplers import sample_ddim
+
+    return sample_ddim(teacher, c.to(teacher.device), noise, guidance_scale=GUIDANCE)
+
+
+def distill(
+    teacher: Annotated[
+        str, typer.Argument(help="Diffusion model: builtin:digits, a diffusers folder, or a hub id.", metavar="TEACHER")
+    ],
+    *,
+    out: Out,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            help="Prompts of a text-to-image teacher: a file with one prompt a line, or PATH[:COLUMN] of a CSV or "
+            "Parquet file.",
+            metavar="FILE",
+        ),
+    ] = None,
+    fields: Fields = None,
+    steps: Annotated[int | None, typer.Option(help="Updates; default: the preset's.", min=1)] = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    evaluate: Evaluate = True,
+    force: Force = False,
+) -> None:
+    """Distill a teacher into a one-step generator.
+
+    The generator has forgotten nothing; sweeps can start from it (task.start). The preset is that of the shipped digits
+    or, for prompts, of digits in words. --set takes steps, seed, any hyperparameter (alpha=1.0), and resources
+    (precision, micro_batch_size, activation_checkpointing).
+    """
+    check_target(out, force)
+    one_thread()
+    import torch
+
+    from sfd_sweep.config import with_overrides
+    from sfd_sweep.method.generator import OneStepGenerator
+    from sfd_sweep.models.folder import ModelFolder
+    from sfd_sweep.models.loading import load_score_model
+    from sfd_sweep.teachers.distillation import Distillation
+    from sfd_sweep.teachers.distillation import distill as distill_teacher
+
+    folder = ModelFolder.open(teacher)
+    place = chosen_device(device)
+    options = _options(steps=steps, seed=seed, gpus_per_worker=int(place == "cuda"))
+    distillation = with_overrides(Distillation.preset_for(folder), [*options, *(fields or [])])
+    distillation.check_teacher(folder)
+    conditions = _conditions(folder, prompts)
+    evaluator = _evaluator_of_digits(folder) if evaluate and folder.kind.has_labeled_references else None
+    model = load_score_model(folder, place, prompts=conditions)
+    with _divergence_explained("generator_lr"), progress_bar("distilling", distillation.steps) as advance:
+        generator = distill_teacher(model, distillation, progress=advance)
+    generator.save(out, dtype=torch.float16)
+    print(f"{out}: one-step generator of {len(conditions)} {folder.kind.plural}")
+    if evaluator is not None:
+        print(f"fd_classifier {evaluator.distance(OneStepGenerator.load(out).generate):.4g} on 2,000 samples")
+
+
+def _conditions(folder: ModelFolder, prompts: str | None) -> tuple[str, ...]:
+    """Return the classes of a teacher, or the prompts for a text-to-image teacher."""
+    from sfd_sweep.datasets.prompts import read_prompts
+
+    if folder.kind.argument == "prompt":
+        if prompts is None:
+            raise UserError(f"{folder.path} makes images of prompts; name a file of prompts (--prompts FILE)")
+        return read_prompts(prompts)
+    if prompts is not None:
+        raise UserError(f"--prompts are for text-to-image teachers, and {folder.path} makes images of classes")
+    return folder.class_names
+
+
+def _evaluator_of_digits(folder: ModelFolder) -> TeacherEvaluator:
+    from sfd_sweep.teachers.teacher_evaluator import TeacherEvaluator
+
+    evaluator = TeacherEvaluator.load()
+    evaluator.check_fit(folder.class_names, folder.image_shape)
+    return evaluator
 
 
 def train_classifier(
@@ -37,54 +260,94 @@ def train_classifier(
     *,
     out: Out,
     preset: Annotated[
-        ClassifierPreset | None,
+        str | None,
         typer.Option(
-            help="Network and recipe; otherwise by the images: digits up to 16 pixels, cifar-resnet up to 64 (on a CPU "
+            help="Preset; default by image size: digits up to 16 pixels, cifar-resnet up to 64 (on a CPU "
             "cifar-resnet-small), resnet34-224 above."
         ),
     ] = None,
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Start resnet34-224 from ImageNet's weights.")
-    ] = False,
+    fields: Fields = None,
     class_names: ImageClassNames = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the images; otherwise the preset's.", min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images an update; otherwise the preset's.", min=2)] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate; otherwise the preset's.", min=1e-12)] = None,
-    device: Device = Devices.AUTO,
-    bf16: Annotated[bool, typer.Option("--bf16/--no-bf16", help="Whether a GPU computes in bfloat16.")] = True,
-    seed: Seed = 0,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images; default: the preset's.", min=1)] = None,
+    seed: Seed = None,
+    device: Device = "auto",
     force: Force = False,
 ) -> None:
-    """Train the classifier that judges generators."""
+    """Train a classifier that evaluates generators."""
     check_target(out, force)
     names = None if class_names is None else parse_class_names(class_names)
+    from sfd_sweep.config import with_overrides
     from sfd_sweep.datasets.sources import load_images
-    from sfd_sweep.evaluation.classifiers.residual import imagenet_weights
-    from sfd_sweep.teachers.classifier_presets import PRESETS, default_preset
+    from sfd_sweep.teachers.classifier_training import ClassifierTraining
     from sfd_sweep.teachers.classifier_training import train_classifier as train
 
     place = chosen_device(device)
     images = load_images(source, class_names=names)
-    name = default_preset(images.image_shape, gpu=place == "cuda") if preset is None else preset.value
-    chosen = PRESETS[name]
-    if pretrained and not chosen.imagenet:
-        raise UserError(f"--pretrained is for --preset resnet34-224; {name} has no ImageNet weights to start from")
-    if name == "digits":
+    recipe = ClassifierTraining.preset_for(images.image_shape, name=preset, gpu=place == "cuda")
+    recipe = with_overrides(recipe, [*_options(epochs=epochs, seed=seed), *(fields or [])])
+    if recipe.network == "digits":
         one_thread()
-    given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "peak_lr": lr}
-    recipe = replace(chosen.recipe_for(images), **{field: value for field, value in given.items() if value is not None})
-    network = chosen.network_for(images)
-    start = imagenet_weights() if pretrained else {}
-    with progress_bar(f"training {name}", recipe.epochs) as advance:
+    with progress_bar(f"training {recipe.network}", recipe.epochs) as advance:
         trained = train(
             images,
-            network,
+            recipe.network_for(images),
             recipe,
-            seed=seed,
             device=place,
-            bf16=bf16 and place == "cuda",
-            start=start,
+            start=recipe.first_weights(),
             progress=lambda epoch, _loss: advance(epoch),
         )
-    trained.classifier.save(out)
-    print(f"{out}: {trained.held_out_accuracy:.2%} of the held-out images are called by their class ({name})")
+    trained.save(out)
+    print(f"{out}: {recipe.network} with an accuracy of {trained.config.held_out_accuracy:.2%} on the held-out images")
+
+
+def _options(**values: int | None) -> list[str]:
+    """Return the options that are given as assignments."""
+    return [f"{name}={value}" for name, value in values.items() if value is not None]
+
+
+@contextmanager
+def _divergence_explained(rate: str) -> Iterator[None]:
+    try:
+        yield
+    except TrialFailed as error:
+        raise UserError(f"{error}; try a lower learning rate (--set {rate}=…)") from error
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """Show a bar on a terminal, or print a line a minute to stderr.
+
+    Yields:
+        A function of the work done and, optionally, the loss.
+    """
+    from sfd_sweep.cli.tables import console
+
+    if not console.is_terminal:
+        yield _progress_lines(what, total)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+
+        def advance(done: int, loss: float | None = None) -> None:
+            progress.update(task, completed=done, description=_with_loss(what, loss))
+
+        yield advance
+
+
+def _progress_lines(what: str, total: int) -> Callable[..., None]:
+    printed = time.monotonic()
+
+    def advance(done: int, loss: float | None = None) -> None:
+        nonlocal printed
+        if time.monotonic() - printed >= SECONDS_BETWEEN_LINES:
+            printed = time.monotonic()
+            print(f"{_with_loss(what, loss)}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+
+    return advance
+
+
+def _with_loss(what: str, loss: float | None) -> str:
+    return what if loss is None else f"{what}, loss {loss:.4g}"

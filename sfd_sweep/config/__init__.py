@@ -1,7 +1,12 @@
-"""The search-space file: what it may say, how it is read, and the words for its mistakes."""
+"""The search-space file: its models, loading, and error messages."""
 
-from sfd_sweep.config.checks import REFERENCES
-from sfd_sweep.config.loading import dump_search_space, json_schema, load_search_space, parse_search_space
+from sfd_sweep.config.loading import (
+    dump_search_space,
+    json_schema,
+    load_search_space,
+    parse_search_space,
+    with_overrides,
+)
 from sfd_sweep.config.parameters import (
     CategoricalDistribution,
     Distribution,
@@ -22,28 +27,15 @@ from sfd_sweep.config.schema import (
     Prompts,
     Resources,
     Search,
-    SearchSpace,
     Task,
     TeacherSamples,
     Tracking,
     TrialSchedule,
 )
+from sfd_sweep.config.search_space import REFERENCES, SearchSpace
 from sfd_sweep.config.settings import Override, Settings
-from sfd_sweep.metrics.registry import (
-    METRICS,
-    MOST_COMPARED,
-    NUDENET_PARTS,
-    Goal,
-    Metric,
-    ReferenceKind,
-    Scale,
-    reported,
-)
 
 __all__ = [
-    "METRICS",
-    "MOST_COMPARED",
-    "NUDENET_PARTS",
     "REFERENCES",
     "AshaScheduler",
     "Bound",
@@ -53,19 +45,15 @@ __all__ = [
     "Distribution",
     "Evaluation",
     "FloatDistribution",
-    "Goal",
     "Inception",
     "IntDistribution",
-    "Metric",
     "MultiObjectiveAshaScheduler",
     "NoScheduler",
     "Objective",
     "Override",
     "Parameters",
     "Prompts",
-    "ReferenceKind",
     "Resources",
-    "Scale",
     "Search",
     "SearchSpace",
     "Settings",
@@ -77,5 +65,5 @@ __all__ = [
     "json_schema",
     "load_search_space",
     "parse_search_space",
-    "reported",
+    "with_overrides",
 ]

@@ -1,8 +1,8 @@
-"""Mistakes that the models' own checks find: where in the file, and in which words."""
+"""Errors that the models' own checks find, and the words for them."""
 
 import difflib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -11,43 +11,50 @@ KeyPath = tuple[int | str, ...]
 
 
 class ConfigError(NamedTuple):
-    """Something wrong at a key: the path from the model that is being checked, and what must be otherwise."""
+    """An error at a key, given by its path from the model under validation."""
 
     path: KeyPath
     message: str
 
 
-def raise_config_errors(mistakes: Iterable[ConfigError]) -> None:
-    """Inside a validator, report each mistake at its own path, as pydantic does those of single fields.
+def raise_config_errors(errors: Iterable[ConfigError]) -> None:
+    """Report each error at its own path; to be called in a validator.
 
     Raises:
-        pydantic.ValidationError: there is a mistake.
+        pydantic.ValidationError: There is an error.
     """
     details = [
-        InitErrorDetails(type=PydanticCustomError("mistake", "{message}", {"message": message}), loc=path, input=None)
-        for path, message in mistakes
+        InitErrorDetails(type=PydanticCustomError("config_error", "{message}", {"message": text}), loc=path, input=None)
+        for path, text in errors
     ]
     if details:
-        raise ValidationError.from_exception_data("mistakes", details)
+        raise ValidationError.from_exception_data("config", details)
+
+
+def raise_config_error(path: KeyPath, message: str) -> NoReturn:
+    """Report one error; see `raise_config_errors`."""
+    raise_config_errors([ConfigError(path, message)])
+    raise AssertionError
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """`; did you mean x?` with the word most like the given one, or nothing if none is."""
+    """Return `; did you mean x?` for the most similar of the words, or "" if none is similar."""
     near = difflib.get_close_matches(word, list(words), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def advice(word: str, words: Iterable[str]) -> str:
-    """`; did you mean x?`, or all the words if none is near."""
+    """Return `; did you mean x?` for the most similar of the words, or all words if none is similar."""
+    words = list(words)
     return nearest(word, words) or f"; use {one_of(words)}"
 
 
 def one_of(words: Iterable[str]) -> str:
-    """`a, b or c`."""
+    """Return `a, b or c`."""
     *others, last = words
     return f"{', '.join(others)} or {last}" if others else last
 
 
 def dotted(path: KeyPath) -> str:
-    """The path as messages and `--set` write it: `objectives.0.reference_point`."""
+    """Return the path as messages and `--set` write it: `objectives.0.reference_point`."""
     return ".".join(map(str, path))

@@ -1,61 +1,52 @@
-"""What pydantic finds wrong with a document, in one line for whoever wrote it."""
+"""One line for what pydantic finds wrong with a document."""
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sfd_sweep.config.config_errors import KeyPath, advice, dotted, nearest, one_of
-from sfd_sweep.config.schema_index import Location, SchemaIndex
-from sfd_sweep.config.yaml_document import Document
+from sfd_sweep.config.document import Document
 
-_MUST_BE = {
-    "bool_type": "true or false",
-    "dict_type": "a section of keys and values",
-    "enum": "{expected}",
-    "finite_number": "finite",
-    "float_type": "a number",
-    "greater_than": "above {gt:.15g}",
-    "greater_than_equal": "{ge:.15g} or more",
-    "int_type": "a whole number",
-    "less_than": "below {lt:.15g}",
-    "literal_error": "{expected}",
-    "model_type": "a section of keys and values",
-    "string_pattern_mismatch": "letters, digits, dots, dashes and underscores, beginning with a letter or digit",
-    "string_too_long": "of at most {max_length} characters",
-    "string_type": "text",
-    "too_short": "a list with at least {min_length} in it",
-    "tuple_type": "a list",
+JsonSchema = dict[str, Any]
+Location = Sequence[int | str]
+"""Where pydantic found an error: a path, with the names of union alternatives mixed in."""
+
+_MESSAGES = {
+    "string_pattern_mismatch": "must consist of letters, digits, dots, dashes, and underscores, and begin with a "
+    "letter or digit",
+    "too_short": "must have at least {min_length} entry",
 }
+_WORDS = {"an object": "a mapping", "a valid array": "a list"}
+"""YAML's words for JSON's."""
 
 _MOVED: dict[KeyPath, str] = {("search", "trials"): "budget.trials"}
-"""Keys of earlier versions, and what they are called now."""
+"""Keys of earlier versions, and their names now."""
 
 
-def explain(error: ValidationError, document: Document, vocabulary: SchemaIndex) -> str:
-    """`file:line: key.path: what is wrong`, for the first mistake in the document, and how many more there are.
+def explain(error: ValidationError, document: Document, schema: JsonSchema) -> str:
+    """Return `file:line: key: message` for the first error in the document, and the number of other errors.
 
-    A missing key comes last: it is often the other half of a misspelt one.
+    A missing key comes last: it is often the other half of a misspelled one.
     """
-    mistakes = _by_path(error.errors(include_url=False), document.data)
+    errors = _by_path(error.errors(include_url=False), document.data)
 
     def order(path: KeyPath) -> tuple[bool, int]:
-        return mistakes[path][0]["type"] == "missing", document.place(path).line
+        return errors[path][0]["type"] == "missing", document.place(path).line
 
-    first, *others = sorted(mistakes, key=order)
+    first, *others = sorted(errors, key=order)
     more = f" (and {len(others)} more)" if others else ""
     where = filter(None, [document.place(first).name, dotted(first)])
-    return f"{': '.join(where)}: {_phrase(mistakes[first], vocabulary)}{more}"
+    return f"{': '.join(where)}: {_message(errors[first], schema)}{more}"
 
 
 def _by_path(details: Iterable[ErrorDetails], data: Any) -> dict[KeyPath, list[ErrorDetails]]:
-    """The errors at each path: several where every alternative of a union failed.
+    """Group the errors by path: a path has several if every alternative of a union failed.
 
-    Those at a section are left out if there are some inside it: they are what other alternatives, which the author
-    did not mean, had to say.
+    An error at a section is left out if there are errors inside the section: it is about other alternatives.
     """
     grouped: dict[KeyPath, list[ErrorDetails]] = {}
     for detail in details:
@@ -65,55 +56,97 @@ def _by_path(details: Iterable[ErrorDetails], data: Any) -> dict[KeyPath, list[E
 
 
 def _path(detail: ErrorDetails, data: Any) -> KeyPath:
-    """The error's location without the names of union alternatives, which pydantic mixes in and nobody wrote."""
+    """Return the error's location without the names of union alternatives."""
     path: KeyPath = ()
     for part in detail["loc"]:
-        if _has(data, part):
+        if part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data)):
             data, path = data[part], (*path, part)
     match detail["type"]:
         case "union_tag_invalid" | "union_tag_not_found":
             return (*path, "type")
-        case "missing" | "mistake" if path[-1:] != detail["loc"][-1:]:
+        case "missing" | "config_error" if path[-1:] != detail["loc"][-1:]:
             return path + detail["loc"][-1:]
     return path
 
 
-def _has(data: Any, part: int | str) -> bool:
-    return part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data))
-
-
-def _phrase(errors: Sequence[ErrorDetails], vocabulary: SchemaIndex) -> str:
+def _message(errors: Sequence[ErrorDetails], schema: JsonSchema) -> str:
+    """Return what is wrong at one path."""
     error = errors[0]
-    location, given = error["loc"], error["input"]
+    location, given, context = error["loc"], error["input"], error.get("ctx", {})
     match error["type"]:
         case "value_error":
-            return str(error["ctx"]["error"])
+            text = str(context["error"])
         case "missing":
-            return f"is missing ({vocabulary.meaning(location)})"
+            text = f"is missing ({_description(schema, location)})"
+        case "extra_forbidden" if tuple(location) in _MOVED:
+            text = f"is {_MOVED[tuple(location)]} now; move it there"
         case "extra_forbidden":
-            return _unknown(location, vocabulary)
+            text = f"unknown key{advice(str(location[-1]), _keys(schema, location[:-1]))}"
         case "union_tag_invalid" | "union_tag_not_found":
-            types = vocabulary.types(location)
-            return _must_be(types, given["type"], types) if "type" in given else f"is missing; use {one_of(types)}"
-        case kind if kind not in _MUST_BE:  # a check's own words, or in the last resort pydantic's
-            return error["msg"]
+            types = [kind for node in _nodes(schema, location) if (kind := _type(node))]
+            text = _must_be(types, given["type"], types) if "type" in given else f"is missing; use {one_of(types)}"
+        case kind if kind in _MESSAGES:
+            text = f"{_MESSAGES[kind].format(**context)}, not {_shown(given)}"
+        case _:
+            text = _in_pydantics_words(errors)
+    return text
+
+
+def _in_pydantics_words(errors: Sequence[ErrorDetails]) -> str:
+    """Join the messages of the alternatives, which begin with "Input should be", or return the first message."""
+    wanted = [error["msg"].removeprefix("Input should be ") for error in errors]
+    if wanted[0] == errors[0]["msg"]:
+        return wanted[0]
     words = [word for error in errors for word in re.findall("'(.*?)'", error.get("ctx", {}).get("expected", ""))]
-    alternatives = [_MUST_BE[error["type"]].format(**error.get("ctx", {})).replace("'", "") for error in errors]
-    return _must_be(alternatives, given, words)
+    return _must_be([_WORDS.get(text, text.replace("'", "")) for text in wanted], errors[0]["input"], words)
 
 
-def _unknown(location: Location, vocabulary: SchemaIndex) -> str:
-    """`is x now` for a key of an earlier version, else which key it may have been meant for."""
-    moved = _MOVED.get(tuple(location))
+def _must_be(alternatives: Iterable[str], given: Any, words: Sequence[str]) -> str:
+    """Return `must be a or b, not c`, with the most similar of the possible words."""
     return (
-        f"is {moved} now; move it there"
-        if moved
-        else (f"unknown key{advice(str(location[-1]), vocabulary.keys(location[:-1]))}")
+        f"must be {one_of(alternatives)}, not {_shown(given)}{nearest(given, words) if isinstance(given, str) else ''}"
     )
 
 
-def _must_be(alternatives: Sequence[str], given: Any, words: Sequence[str]) -> str:
-    """`must be a or b, not c`, with the nearest of the words that may stand there."""
-    shown = json.dumps(given, ensure_ascii=False)
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return f"must be {one_of(alternatives)}, not {shown}{nearest(given, words) if isinstance(given, str) else ''}"
+def _shown(given: Any) -> str:
+    text = json.dumps(given, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _keys(schema: JsonSchema, section: Location) -> list[str]:
+    return list(dict.fromkeys(key for node in _nodes(schema, section) for key in node.get("properties", ())))
+
+
+def _description(schema: JsonSchema, key: Location) -> str:
+    found = next((node["description"] for node in _nodes(schema, key) if "description" in node), "")
+    return " ".join(found.split()).rstrip(".")
+
+
+def _nodes(schema: JsonSchema, location: Location) -> list[JsonSchema]:
+    """Return the nodes of the JSON schema at a location: one for each alternative of a union."""
+    nodes = list(_alternatives(schema, schema))
+    for part in location:
+        inner = [node["items"] for node in nodes if "items" in node] if isinstance(part, int) else _inside(nodes, part)
+        nodes = [found for node in inner for found in _alternatives(schema, node)]
+    return nodes
+
+
+def _alternatives(schema: JsonSchema, node: JsonSchema) -> Iterator[JsonSchema]:
+    if "$ref" in node:
+        yield from _alternatives(schema, schema["$defs"][node["$ref"].rpartition("/")[2]])
+    elif union := node.get("anyOf") or node.get("oneOf"):
+        for alternative in union:
+            yield from _alternatives(schema, {"description": node.get("description", "")} | alternative)
+    else:
+        yield node
+
+
+def _inside(nodes: Sequence[JsonSchema], part: str) -> list[JsonSchema]:
+    """Return the nodes of a key, or, if no node has the key, those of the alternative with that `type`."""
+    children = [node["properties"][part] for node in nodes if part in node.get("properties", ())]
+    return children or [node for node in nodes if _type(node) == part]
+
+
+def _type(node: JsonSchema) -> str:
+    """Return the fixed `type` of a section, or "" if it has none."""
+    return str(node.get("properties", {}).get("type", {}).get("const", ""))

@@ -1,32 +1,35 @@
-"""From a search-space file to a `SearchSpace` and back."""
+"""Search-space files: loading, dumping, and the JSON schema."""
 
 import io
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
+from sfd_sweep.config.config_errors import advice
+from sfd_sweep.config.document import Document, Place
 from sfd_sweep.config.error_messages import explain
-from sfd_sweep.config.schema import SearchSpace
-from sfd_sweep.config.schema_index import SchemaIndex
-from sfd_sweep.config.yaml_document import Document
+from sfd_sweep.config.search_space import SearchSpace
 from sfd_sweep.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_search_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
-    """Read a search-space file.
+    """Load a search-space file.
 
     Args:
-        overrides: `key.path=value` each, the value in YAML, applied in order: `budget.trials=4`.
+        path: The file.
+        overrides: `key.path=value` assignments with values in YAML, applied in order: `budget.trials=4`.
 
     Raises:
-        UserError: the file cannot be read or is not a valid search space, or an override does not fit it.
+        UserError: The file cannot be read or is not a valid search space, or an override does not fit it.
     """
     try:
         content = Path(path).read_bytes()
@@ -40,22 +43,13 @@ def load_search_space(path: str | Path, overrides: Sequence[str] = ()) -> Search
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}:{line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8"
-        ) from error
+        byte = content[error.start]
+        raise UserError(f"{path}:{line}: byte {byte:#04x} is not UTF-8; save the file as UTF-8") from error
     return parse_search_space(text, str(path), overrides)
 
 
 def parse_search_space(text: str, source: str, overrides: Sequence[str] = ()) -> SearchSpace:
-    """The search space in a YAML text.
-
-    Args:
-        source: what messages call the text.
-        overrides: see `load_search_space`.
-
-    Raises:
-        UserError: the text is not a valid search space, or an override does not fit it.
-    """
+    """Parse a search space from YAML; messages call the text `source`. See `load_search_space`."""
     document = Document.parse(text, source)
     if document.data is None:
         raise UserError(f"{source}: is empty; a search space needs at least {', '.join(json_schema()['required'])}")
@@ -63,16 +57,56 @@ def parse_search_space(text: str, source: str, overrides: Sequence[str] = ()) ->
         raise UserError(f"{document.place(()).name}: must be keys and values, such as `name: my-sweep`")
     for override in overrides:
         document.override(override)
+    return _validated(SearchSpace, document)
+
+
+def with_overrides(model: Model, overrides: Sequence[str]) -> Model:
+    """Return a model with some fields changed.
+
+    Args:
+        model: Any model that survives a dump to JSON.
+        overrides: `FIELD=VALUE` assignments with values in YAML. A field of a section may be given without the section
+            if no other section has a field of that name: `alpha=1.0` for `settings.alpha=1.0`.
+
+    Raises:
+        UserError: There is no such field, or it cannot have the value.
+    """
+    document = Document(model.model_dump(mode="json"), {(): Place(0, "--set")})
+    for override in overrides:
+        document.override(override, section=_section(document.data, override))
+    return _validated(type(model), document)
+
+
+def _section(data: dict[str, Any], override: str) -> str | None:
+    """Return the section of the field that an assignment names without it; None if the field has no section.
+
+    Raises:
+        UserError: No field has that name, or fields of several sections have it.
+    """
+    name = override.partition("=")[0].partition(".")[0].strip()
+    if name in data or "=" not in override:
+        return None
+    sections = {key: value for key, value in data.items() if isinstance(value, dict)}
+    found = [key for key, value in sections.items() if name in value]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"--set {override}: write {' or '.join(f'{section}.{name}' for section in found)}")
+    fields = [*data, *(field for value in sections.values() for field in value)]
+    raise UserError(f"--set {override}: unknown field {name!r}{advice(name, fields)}")
+
+
+def _validated(model: type[Model], document: Document) -> Model:
     try:
-        # By way of JSON, because only there strictness (no text for numbers, no booleans for integers) still lets
-        # lists be tuples and words be enums.
-        return SearchSpace.model_validate_json(json.dumps(document.data), strict=True)
+        # JSON, because strict validation (no text for numbers, no booleans for integers) of Python data would also
+        # reject lists for tuples and text for enums.
+        return model.model_validate_json(json.dumps(document.data), strict=True)
     except ValidationError as error:
-        raise UserError(explain(error, document, SchemaIndex(json_schema()))) from error
+        raise UserError(explain(error, document, model.model_json_schema())) from error
 
 
 def dump_search_space(space: SearchSpace) -> str:
-    """The search space as YAML with every default written out; parsing it gives an equal object."""
+    """Return the search space as YAML with all defaults; parsing it gives an equal object."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _QuotingRepresenter
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # annotated as None by its default
@@ -83,7 +117,7 @@ def dump_search_space(space: SearchSpace) -> str:
 
 
 class _QuotingRepresenter(SafeRepresenter):
-    """Quotes every text but plain words: ruamel leaves some bare that it does not read back, such as `?0` in braces."""
+    """Quotes all text except plain words: ruamel leaves text bare that it does not read back, such as `?0`."""
 
 
 def _represent_text(representer: SafeRepresenter, text: str) -> ScalarNode:
@@ -95,5 +129,5 @@ _QuotingRepresenter.add_representer(str, _represent_text)
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of the file, for editors; it cannot say what lies between keys, such as low ≤ high."""
+    """Return the JSON schema of the file, for editors; it does not cover relations between keys, such as low ≤ high."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | SearchSpace.model_json_schema()

@@ -1,84 +1,97 @@
-"""The settings of one trial: everything a distillation run depends on besides its teacher and its seed."""
+"""The hyperparameters of one trial."""
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 Override = int | str | tuple[int | str, ...]
+
+_NEEDS_NULL_CONDITION = Field(json_schema_extra={"needs_null_condition": True})
+"""Marks a field that needs a teacher with a null condition, unless it has its default value."""
 
 
 class Settings(BaseModel):
     """Hyperparameters of Score Forgetting Distillation.
 
-    Each field may be fixed or searched in a search-space file. The defaults are those of the public release for
-    CIFAR-10 (Chen, Zhang & Zhou, "Score Forgetting Distillation", ICLR 2025). Guidance scales are w in
-    x̂ = x̂(∅) + w·(x̂(c) - x̂(∅)): 1 is no guidance, and any other costs a second forward.
+    A search-space file fixes or searches each field. The defaults are those of the public release for CIFAR-10 (Chen,
+    Zhang & Zhou, "Score Forgetting Distillation", ICLR 2025). A guidance scale is w in x̂ = x̂(∅) + w·(x̂(c) - x̂(∅)):
+    1 is no guidance, and any other value costs a second forward pass.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
-    generator_lr: float = Field(1e-5, gt=0, description="learning rate of the generator θ")
-    fake_score_lr_ratio: float = Field(1.0, gt=0, description="learning rate of the fake score ψ over the generator's")
-    retain_weight: float = Field(1.0, ge=0, description="λ_r: weight of the retained conditions in both losses")
-    forget_weight: float = Field(
-        0.01, ge=0, description="λ_f: weight of the forgotten condition in the generator's loss"
-    )
-    fake_score_forget_weight: float = Field(
-        0.01, ge=0, description="μ_f: weight of the forgotten condition in the fake score's loss"
-    )
-    override: Override = Field(
-        "random",
-        description="what replaces the forgotten: a class (index or name), a list with one for each forgotten class, "
-        "`random` (a retained class for each sample) or `classifier` (the likeliest retained class); of a concept: "
-        "the words that take its place in each prompt, or `random`",
-    )
-    negative_prompt: str | None = Field(
-        None,
-        description="what guidance of the teacher leads away from under forgotten prompts, in place of the empty "
-        "prompt; null: nothing else",
-    )
-    guidance_scale: float = Field(
-        1.0, ge=0, description="κ4: guidance of the teacher φ in the generator's loss; 1 is none"
-    )
-    fake_score_guidance_scale: float = Field(
-        1.0, ge=0, description="κ2 = κ3: guidance of the fake score ψ in the generator's loss"
-    )
-    fake_score_training_guidance_scale: float = Field(
-        1.0, ge=0, description="κ1: guidance of the fake score ψ while it is trained"
-    )
-    condition_dropout: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of samples whose condition ψ is not told while it is trained, as its guidance needs; 0.1 is "
-        "usual with prompts",
-    )
-    alpha: float = Field(1.2, description="α: how far the generator's loss is corrected by the score difference (SiD)")
-    loss: Literal["score_identity", "diff_instruct"] = Field(
-        "score_identity", description="generator's loss: with the gradient through φ and ψ, or Diff-Instruct's without"
-    )
-    fake_score_loss: Literal["epsilon", "velocity"] = Field(
-        "epsilon", description="denoising error of ψ that is squared: of the noise ε or of the velocity v"
-    )
-    batch_size: int = Field(128, gt=0, description="retained conditions an update, over all workers")
-    forget_batch_size: int = Field(128, ge=0, description="forgotten conditions an update, over all workers")
-    t_min: int = Field(38, ge=0, description="least diffusion step of both losses")
-    t_init: int = Field(440, ge=1, description="diffusion step at which the generator is evaluated")
-    t_max: int = Field(712, ge=1, description="diffusion step that both losses stay below")
-    beta1: float = Field(0.0, ge=0, lt=1, description="Adam's β1")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Adam's β2")
-    gradient_clip: float = Field(1.0, gt=0, description="largest absolute value of a gradient's component")
-    ema_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the moving average of θ that is judged and kept")
-
-    lora_rank: int = Field(
-        0,
-        ge=0,
-        description="rank of the adapters that are trained in place of the weights of θ and ψ (LoRA, Hu et al., 2021), "
-        "in attention, or throughout a network that has none; 0 trains all weights",
-    )
+    generator_lr: PositiveFloat = 1e-5
+    """Learning rate of the generator θ."""
+    fake_score_lr_ratio: PositiveFloat = 1.0
+    """Learning rate of the fake score ψ, relative to the generator's."""
+    retain_weight: NonNegativeFloat = 1.0
+    """Weight λ_r of retained conditions in both losses."""
+    forget_weight: NonNegativeFloat = 0.01
+    """Weight λ_f of forgotten conditions in the generator's loss."""
+    fake_score_forget_weight: NonNegativeFloat = 0.01
+    """Weight μ_f of forgotten conditions in the fake score's loss."""
+    override: Override = "random"
+    """What replaces the forgotten condition. For classes: a class (index or name), a list with one class for each
+    forgotten class, `random` (a retained class for each sample), or `classifier` (the most likely retained class). For
+    a concept: words that replace it in each prompt, or `random`."""
+    negative_prompt: str | None = None
+    """Prompt that the teacher's guidance points away from under forgotten prompts; null: the empty prompt."""
+    guidance_scale: Annotated[NonNegativeFloat, _NEEDS_NULL_CONDITION] = 1.0
+    """Guidance κ4 of the teacher φ in the generator's loss; 1 is no guidance."""
+    fake_score_guidance_scale: Annotated[NonNegativeFloat, _NEEDS_NULL_CONDITION] = 1.0
+    """Guidance κ2 = κ3 of the fake score ψ in the generator's loss; 1 is no guidance."""
+    fake_score_training_guidance_scale: Annotated[NonNegativeFloat, _NEEDS_NULL_CONDITION] = 1.0
+    """Guidance κ1 of the fake score ψ in its own loss; 1 is no guidance."""
+    condition_dropout: Annotated[float, _NEEDS_NULL_CONDITION] = Field(0.0, ge=0, lt=1)
+    """Share of samples whose condition is dropped while ψ is trained. Guidance of ψ needs it; 0.1 is usual for
+    prompts."""
+    alpha: float = 1.2
+    """Weight α of the score difference in the generator's loss (SiD)."""
+    loss: Literal["score_identity", "diff_instruct"] = "score_identity"
+    """Generator's loss: `score_identity` (SiD) differentiates through φ and ψ, `diff_instruct` does not."""
+    fake_score_loss: Literal["epsilon", "velocity"] = "epsilon"
+    """Error that ψ minimizes: that of the predicted noise ε, or of the predicted velocity v."""
+    batch_size: PositiveInt = 128
+    """Retained conditions in an update, over all workers."""
+    forget_batch_size: NonNegativeInt = 128
+    """Forgotten conditions in an update, over all workers."""
+    t_min: NonNegativeInt = 38
+    """Lowest diffusion step of both losses."""
+    t_init: PositiveInt = 440
+    """Diffusion step at which the generator is evaluated."""
+    t_max: PositiveInt = 712
+    """Exclusive upper bound of the diffusion steps of both losses."""
+    beta1: float = Field(0.0, ge=0, lt=1)
+    """β1 of Adam."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """β2 of Adam."""
+    gradient_clip: PositiveFloat = 1.0
+    """Largest absolute value of a gradient component."""
+    ema_decay: float = Field(0.9999, ge=0, lt=1)
+    """Decay of the moving average of θ, which is evaluated and exported."""
+    lora_rank: NonNegativeInt = 0
+    """Rank of the LoRA adapters (Hu et al., 2021) that are trained instead of the weights of θ and ψ; 0 trains all
+    weights. Adapters are in the attention layers or, in a network without attention, in all layers."""
 
     @model_validator(mode="after")
     def _diffusion_steps_are_ordered(self) -> "Settings":
         if self.t_min >= self.t_max:
             raise ValueError(f"t_min ({self.t_min}) must be below t_max ({self.t_max})")
         return self
+
+    @classmethod
+    def needing_null_condition(cls) -> Iterator[tuple[str, float]]:
+        """Yield each field that needs a null condition, with the neutral value that does not."""
+        for name, field in cls.model_fields.items():
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("needs_null_condition"):
+                yield name, field.default

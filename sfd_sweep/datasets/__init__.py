@@ -1,5 +1,5 @@
-"""Real images with class labels, for judging and for pretraining alone: the method itself never reads one.
+"""Real images with class labels, and prompts in files. The method itself reads no image: evaluation and pretraining do.
 
-Only `images` and `sources` import torch: `labels` looks a class up, and `finding` says what a source is and which files
-it would read, in a moment.
+`finding` says what a source is and which files it would read; `sources` loads it. Only `images` and `sources` import
+torch.
 """

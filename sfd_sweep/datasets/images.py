@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def quantize(images: Tensor, levels: int) -> Tensor:
-    """The images with every value moved to the nearest of `levels` evenly spaced ones from -1 to 1.
+    """Move every value to the nearest of `levels` evenly spaced ones from -1 to 1.
 
-    Images from files hold few values (256 for 8-bit ones), what a generator puts out holds any. A judge has to see both
-    through the same quantisation, or it tells them apart by their precision.
+    Images from files hold few values (256 for 8-bit ones), generated ones hold any. Without equal quantisation a
+    classifier tells them apart by their precision.
     """
     steps = (levels - 1) / 2
     return ((images.clamp(-1, 1) + 1) * steps).round() / steps - 1
@@ -24,7 +24,7 @@ class LabeledImages:
     """Images and their classes.
 
     Attributes:
-        pixels: (n, C, H, W), uint8 from 0 to `levels` - 1; as numbers in [-1, 1] they would take four times as much.
+        pixels: (n, C, H, W), uint8 from 0 to `levels` - 1, a quarter of the memory of floats.
         labels: (n,), int64, indices into `class_names`.
         class_names: by index.
         levels: how many values a pixel can have (256 for 8-bit images).
@@ -56,28 +56,28 @@ class LabeledImages:
         return self.at(slice(None))
 
     def at(self, rows: Tensor | slice) -> Tensor:
-        """Some of the images, float32 in [-1, 1]."""
+        """Return some of the images, float32 in [-1, 1]."""
         return self.pixels[rows].float() / ((self.levels - 1) / 2) - 1
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """All images in order, (at most `size`, C, H, W), float32 in [-1, 1]."""
+        """Yield all images in order, (at most `size`, C, H, W), float32 in [-1, 1]."""
         for start in range(0, len(self), size):
             yield self.at(slice(start, start + size))
 
     def take(self, which: Tensor) -> LabeledImages:
-        """Some of the images: those at the given indices (int64), or where a mask (bool, shape (n,)) is true."""
+        """Return the images at the given indices (int64), or where a mask (bool, shape (n,)) is true."""
         return replace(self, pixels=self.pixels[which], labels=self.labels[which])
 
     def of_classes(self, classes: Sequence[int]) -> LabeledImages:
-        """The images of the given classes, in their present order; the names of all classes are kept."""
+        """Return the images of the given classes, in their present order; the names of all classes are kept."""
         return self.take(torch.isin(self.labels, torch.tensor(classes, dtype=torch.int64)))
 
     def split(self, held_out: float, seed: int) -> tuple[LabeledImages, LabeledImages]:
-        """Two random parts with no image in common: one to train on, and one to measure on.
+        """Split the images at random into those to train on and those to measure on.
 
         Args:
             held_out: share of the images in the second part, in (0, 1).
-            seed: the same seed makes the same parts.
+            seed: equal seeds give equal parts.
         """
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         first = len(self) - round(held_out * len(self))

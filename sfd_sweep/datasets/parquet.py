@@ -6,31 +6,32 @@ A row has an image, struct{bytes, path}, and an integer label; the schema's meta
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfd_sweep.datasets.decoding import Fault, decode, refuse_faults
-from sfd_sweep.datasets.splits import choose, split_of_file
-from sfd_sweep.datasets.stored import Pictures, StoredImages
+from sfd_sweep.datasets.image_files import Fault, decode, raise_faults
+from sfd_sweep.datasets.stored import ImageArrays, StoredImages, choose, split_of_file
 from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
-    from pyarrow import Schema
+    from pyarrow import DataType, Schema
+    from pyarrow.parquet import ParquetFile
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
 ROWS = 1024  # that are read at a time
 
 
 def find(path: Path, split: str | None) -> StoredImages | None:
-    """The images of a Parquet file, of a folder's, or of those in its one subfolder; None where there is none.
+    """Return the images of a Parquet file, of a folder's, or of those in its one subfolder; None where there is none.
 
     A file belongs to the split that its name begins with, or to every one.
 
@@ -41,46 +42,28 @@ def find(path: Path, split: str | None) -> StoredImages | None:
         files = [path] if path.suffix.lower() == ".parquet" else []
         split = split or split_of_file(path.name)
     else:
-        files = _files(path) or _files_below(path)
+        files = _files(path) or _files_of_subfolder(path)
     if not files:
         return None
     chosen = choose([(split_of_file(file.name), file) for file in files], split, path)
     return StoredImages("Parquet", chosen, partial(_read, chosen))
 
 
-def count_rows(file: Path) -> int:
-    """How many rows a file has.
+def find_unlabelled(path: Path, limit: int | None) -> StoredImages | None:
+    """Return the first images of a Parquet file, or of a folder's, as one class; None where there is none.
 
-    Raises:
-        UserError: it is no whole Parquet file.
+    Labels are not needed, nor read.
     """
-    from pyarrow.parquet import ParquetFile
-
-    with _readable(file), ParquetFile(file) as table:
-        return int(table.metadata.num_rows)
-
-
-def read_images(file: Path) -> Iterator[bytes | None]:
-    """The images' bytes, row by row; None for a missing one. Labels are not needed, nor read.
-
-    Raises:
-        UserError: it is no whole Parquet file, or has no column of images or several.
-    """
-    from pyarrow import compute
-    from pyarrow.parquet import ParquetFile
-
-    with _readable(file), ParquetFile(file) as table:
-        image = _image_column(table.schema_arrow, file)
-        for batch in table.iter_batches(ROWS, columns=[f"{image}.bytes"]):
-            yield from compute.struct_field(batch.column(image), "bytes").to_pylist()
+    files = tuple([path] if path.suffix.lower() == ".parquet" and path.is_file() else _files(path))
+    read = partial(_read, files, labelled=False, limit=limit)
+    return StoredImages("Parquet without labels", files, read) if files else None
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*.parquet") if file.is_file())
 
 
-def _files_below(folder: Path) -> list[Path]:
-    """The files of `data/`, or of the subset that the one subfolder is."""
+def _files_of_subfolder(folder: Path) -> list[Path]:
     subsets = [subset for subset in sorted(folder.iterdir()) if subset.is_dir() and _files(subset)]
     if len(subsets) > 1:
         raise UserError(
@@ -90,43 +73,50 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """What a file's schema says."""
+class _Table:
+    """A Parquet file with one column of images, and one of labels if they are read."""
 
+    file: Path
+    rows: int
     image: str
-    label: str
+    label: str | None
     class_names: tuple[str, ...] | None
 
     @classmethod
-    def of(cls, schema: Schema, file: Path) -> _Columns:
-        from pyarrow import types
-
+    def open(cls, file: Path, *, labelled: bool) -> _Table:
+        with _opened(file) as content:
+            schema, rows = content.schema_arrow, content.metadata.num_rows
         listed = ", ".join(f"{field.name} ({field.type})" for field in schema)
-        image = _image_column(schema, file)
-        labels = [field for field in schema if field.name in LABEL_COLUMNS]
+        images = [field.name for field in schema if _is_image(field.type)]
+        if len(images) != 1:
+            raise UserError(
+                f"{file} has {len(images)} columns of images, struct<bytes, path>, and should have one; it has {listed}"
+            )
+        if not labelled:
+            return cls(file, rows, images[0], None, ("",))
+        labels = [field.name for field in schema if field.name in LABEL_COLUMNS]
         if len(labels) != 1:
             raise UserError(
                 f"{file} should have one column of labels, named {', '.join(LABEL_COLUMNS)}; it has {listed}"
             )
-        if not types.is_integer(labels[0].type):
-            raise UserError(
-                f"{file}: the labels in column {labels[0].name!r} are {labels[0].type}, not integers; number the "
-                "classes, for instance with class_encode_column of the `datasets` library"
-            )
-        return cls(image, labels[0].name, _class_names(schema, labels[0].name, file))
+        return cls(file, rows, images[0], labels[0], _class_names(schema, labels[0], file))
+
+    def images(self, labels: list[NDArray[np.int64]]) -> Iterator[bytes | None]:
+        """Yield the images' bytes by row, None for a missing one, and append their labels, -1 for a missing one."""
+        from pyarrow import compute, int64
+
+        columns = [f"{self.image}.bytes"] + ([self.label] if self.label else [])
+        with _opened(self.file) as content:
+            for batch in content.iter_batches(ROWS, columns=columns):
+                if self.label:
+                    numbers = compute.fill_null(batch.column(self.label).cast(int64()), -1)
+                    labels.append(numbers.to_numpy(zero_copy_only=False))
+                else:
+                    labels.append(np.zeros(len(batch), np.int64))
+                yield from compute.struct_field(batch.column(self.image), "bytes").to_pylist()
 
 
-def _image_column(schema: Schema, file: Path) -> str:
-    images = [str(field.name) for field in schema if _is_image(field.type)]
-    if len(images) != 1:
-        listed = ", ".join(f"{field.name} ({field.type})" for field in schema)
-        raise UserError(
-            f"{file} has {len(images)} columns of images, struct<bytes, path>, and should have one; it has {listed}"
-        )
-    return images[0]
-
-
-def _is_image(kind: Any) -> bool:
+def _is_image(kind: DataType) -> bool:
     from pyarrow import types
 
     if not types.is_struct(kind) or kind.get_field_index("bytes") < 0:
@@ -136,7 +126,19 @@ def _is_image(kind: Any) -> bool:
 
 
 def _class_names(schema: Schema, label: str, file: Path) -> tuple[str, ...] | None:
-    """The names that the `datasets` library keeps in the metadata; None where it keeps none."""
+    """Return the names that the `datasets` library keeps in the metadata; None where it keeps none.
+
+    Raises:
+        UserError: the labels are no integers, or the metadata are broken.
+    """
+    from pyarrow import types
+
+    kind = schema.field(label).type
+    if not types.is_integer(kind):
+        raise UserError(
+            f"{file}: the labels in column {label!r} are {kind}, not integers; number the classes, for instance with "
+            "class_encode_column of the `datasets` library"
+        )
     written = (schema.metadata or {}).get(b"huggingface")
     if written is None:
         return None
@@ -149,43 +151,26 @@ def _class_names(schema: Schema, label: str, file: Path) -> tuple[str, ...] | No
         ) from error
 
 
-def _read(files: Sequence[Path], size: int | None) -> Pictures:
-    from pyarrow.parquet import ParquetFile
-
-    columns, counts = [], []
-    for file in files:
-        with _readable(file), ParquetFile(file) as table:
-            columns.append(_Columns.of(table.schema_arrow, file))
-            counts.append(table.metadata.num_rows)
-        if columns[-1].class_names != columns[0].class_names:
-            raise UserError(f"{file} names other classes than {files[0]}; read files of one dataset alone")
-    count = sum(counts)
+def _read(files: Sequence[Path], size: int | None, *, labelled: bool = True, limit: int | None = None) -> ImageArrays:
+    tables = [_Table.open(file, labelled=labelled) for file in files]
+    for table in tables:
+        if table.class_names != tables[0].class_names:
+            raise UserError(f"{table.file} names other classes than {files[0]}; read files of one dataset alone")
+    ends = list(accumulate(table.rows for table in tables))
+    count = ends[-1] if limit is None else min(ends[-1], limit)
     if not count:
         raise UserError(f"{files[0]} and what belongs to it hold no row; give files with images")
-    labels: list[NDArray[np.int64]] = []
-    rows = (image for file, own in zip(files, columns, strict=True) for image in _rows(file, own, labels))
-    pixels, faults = decode(rows, count, size=size)
-    names, together = columns[0].class_names, np.concatenate(labels)
-    ends = list(accumulate(counts))
+    batches: list[NDArray[np.int64]] = []
+    rows = (image for table in tables for image in table.images(batches))
+    pixels, faults = decode(islice(rows, count), count, size=size)
+    labels, names = np.concatenate(batches)[:count], tables[0].class_names
 
     def place(row: int) -> str:
-        index = next(index for index, end in enumerate(ends) if row < end)
-        return f"{files[index]}: row {row - ends[index] + counts[index]} (from 0)"
+        index = bisect_right(ends, row)
+        return f"{files[index]}: row {row - ends[index] + tables[index].rows} (from 0)"
 
-    refuse_faults([*faults, *_label_faults(together, names)], count, place)
-    return Pictures(pixels, together, names)
-
-
-def _rows(file: Path, columns: _Columns, labels: list[NDArray[np.int64]]) -> Iterator[bytes | None]:
-    """The images' bytes, row by row. Their labels are appended as they come; -1 stands for a missing one."""
-    from pyarrow import compute, int64
-    from pyarrow.parquet import ParquetFile
-
-    with _readable(file), ParquetFile(file) as table:
-        for batch in table.iter_batches(ROWS, columns=[f"{columns.image}.bytes", columns.label]):
-            numbers = compute.fill_null(batch.column(columns.label).cast(int64()), -1)
-            labels.append(numbers.to_numpy(zero_copy_only=False))
-            yield from compute.struct_field(batch.column(columns.image), "bytes").to_pylist()
+    raise_faults([*faults, *_label_faults(labels, names)], count, place)
+    return ImageArrays(pixels, labels, names)
 
 
 def _label_faults(labels: NDArray[np.int64], names: tuple[str, ...] | None) -> list[Fault]:
@@ -197,11 +182,13 @@ def _label_faults(labels: NDArray[np.int64], names: tuple[str, ...] | None) -> l
 
 
 @contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def _opened(file: Path) -> Iterator[ParquetFile]:
     from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
 
     try:
-        yield
+        with ParquetFile(file) as content:
+            yield content
     except (ArrowException, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{file} cannot be read as Parquet ({reason}); fetch it again") from error

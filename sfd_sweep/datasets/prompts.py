@@ -5,70 +5,62 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import BaseModel, ValidationError
+
 from sfd_sweep.config.config_errors import advice
-from sfd_sweep.datasets.captions import read_captions
 from sfd_sweep.errors import UserError
 
 COLUMNS = ("prompt", "caption", "text", "sentence")
 TABLES = (".csv", ".parquet")
-CAPTIONS = ".json"
 
 
 def read_prompts(source: str) -> tuple[str, ...]:
-    """The prompts of a file, each once, in order.
+    """Read the prompts of a file, each once, in order.
 
     Args:
-        source: PATH of a text file with a prompt a line; or PATH[:COLUMN] of a CSV or Parquet file. Without a name, the
-            column is the first that is called prompt, caption, text or sentence. Or PATH of a JSON file of captions as
-            COCO's, of which the first of each image is taken.
+        source: PATH of a text file with a prompt a line; or PATH[:COLUMN] of a CSV or Parquet file, by default the
+            first column called prompt, caption, text or sentence; or PATH of a JSON file of captions as COCO's, of
+            which the first of each image is taken.
 
     Raises:
         UserError: there is no such file or column, it cannot be read, or there is no prompt in it.
     """
-    path, column = _parse(source)
+    name, colon, column = source.rpartition(":")
+    names_column = colon and Path(name).suffix.lower() in TABLES
+    path = Path(name if names_column else source).expanduser()
     if not path.is_file():
         raise UserError(f"there is no file {path}; give one with a prompt a line, or a CSV or Parquet file")
-    prompts = tuple(dict.fromkeys(prompt for text in _texts(path, column) if (prompt := text.strip())))
+    if path.suffix.lower() in TABLES:
+        texts = _read_table(path, column if names_column else None)
+    else:
+        texts = _read_captions(path) if path.suffix.lower() == ".json" else _read_lines(path)
+    prompts = tuple(dict.fromkeys(prompt for text in texts if (prompt := text.strip())))
     if not prompts:
         raise UserError(f"there is no prompt in {path}")
     return prompts
 
 
-def _texts(path: Path, column: str | None) -> list[str]:
-    if path.suffix.lower() in TABLES:
-        return _of_table(path, column)
-    return read_captions(path) if path.suffix.lower() == CAPTIONS else _lines(path)
-
-
-def _parse(source: str) -> tuple[Path, str | None]:
-    """The path and the column that a source names; a file whose own name has a colon needs none."""
-    name, colon, column = source.rpartition(":")
-    if colon and Path(name).suffix.lower() in TABLES:
-        return Path(name).expanduser(), column
-    return Path(source).expanduser(), None
-
-
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as text ({error})") from error
 
 
-def _of_table(path: Path, column: str | None) -> list[str]:
+def _read_table(path: Path, column: str | None) -> list[str]:
     from pyarrow import ArrowInvalid, dataset, types
 
-    kind = path.suffix[1:].lower()
+    form = path.suffix[1:].lower()
     try:
-        table = dataset.dataset(path, format=kind)
+        table = dataset.dataset(path, format=form)
         name = _column(path, table.schema.names, column)
-        held = table.schema.field(name).type
-        if not (types.is_null(held) or types.is_string(held) or types.is_large_string(held)):
-            raise UserError(f"{path}: the column {name} holds {held}, and no text")
+        kind = table.schema.field(name).type
+        if not (types.is_null(kind) or types.is_string(kind) or types.is_large_string(kind)):
+            raise UserError(f"{path}: the column {name} holds {kind}, and no text")
         return [text for text in table.to_table(columns=[name]).column(name).to_pylist() if text is not None]
     except (OSError, ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read as {kind} ({reason})") from error
+        raise UserError(f"{path} cannot be read as {form} ({reason})") from error
 
 
 def _column(path: Path, names: Sequence[str], wanted: str | None) -> str:
@@ -83,3 +75,37 @@ def _column(path: Path, names: Sequence[str], wanted: str | None) -> str:
             f"{', '.join(names)}"
         )
     return found[0]
+
+
+class _Image(BaseModel):
+    id: int
+
+
+class _Annotation(BaseModel):
+    id: int
+    image_id: int
+    caption: str
+
+
+class _Captions(BaseModel):
+    images: list[_Image]
+    annotations: list[_Annotation]
+
+
+def _read_captions(path: Path) -> list[str]:
+    """Read one caption of each image, the first by the annotations' ids, in the file's order of images."""
+    try:
+        captions = _Captions.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "the file"
+        raise UserError(f"{path} holds no captions as COCO's: {where}: {fault['msg']}") from error
+    first: dict[int, str] = {}
+    for annotation in sorted(captions.annotations, key=lambda annotation: annotation.id):
+        first.setdefault(annotation.image_id, annotation.caption)
+    for image in captions.images:
+        if image.id not in first:
+            raise UserError(f"{path}: the image {image.id} has no caption among the annotations; fetch the file again")
+    return [first[image.id] for image in captions.images]

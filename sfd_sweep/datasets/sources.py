@@ -1,26 +1,36 @@
-"""Real images, loaded from where they are."""
+"""Loading of real images into memory."""
 
 from __future__ import annotations
 
 import torch
 
-from sfd_sweep.datasets.class_names import name_classes
-from sfd_sweep.datasets.finding import find_images
+from sfd_sweep.datasets.finding import find_images, find_unlabelled_images
 from sfd_sweep.datasets.images import LabeledImages
+from sfd_sweep.datasets.labels import name_classes
 
 
 def load_images(source: str, *, class_names: tuple[str, ...] | None = None, size: int | None = None) -> LabeledImages:
-    """The real images of a source (see `find_images`).
+    """Load the real images of a source (see `find_images`).
 
     Args:
-        source: `builtin:digits`, PATH[:SPLIT] or a hub dataset OWNER/NAME[:SPLIT].
+        source: of images with labels.
         class_names: a model's, by index; the labels become indices into them.
-        size: images of another size are made of size×size pixels: scaled (bicubic, antialiased) by their shorter side,
-            and the middle taken. Without it all must be of one size.
+        size: images of another size are cropped to their middle square and scaled (bicubic, antialiased) to size×size
+            pixels. Without it all must be of one size.
 
     Raises:
         UserError: there are no images, some are broken, or they are not of these classes.
     """
-    pictures = find_images(source).read(size)
-    labels, names = name_classes(pictures.labels, pictures.class_names, class_names)
-    return LabeledImages(torch.from_numpy(pictures.pixels), torch.from_numpy(labels), names, pictures.levels)
+    arrays = find_images(source).read(size)
+    labels, names = name_classes(arrays.labels, arrays.class_names, class_names)
+    return LabeledImages(torch.from_numpy(arrays.pixels), torch.from_numpy(labels), names, arrays.levels)
+
+
+def load_unlabelled_images(source: str, *, size: int, limit: int | None = None) -> LabeledImages:
+    """Load real images without labels, such as COCO's, as one class (see `find_unlabelled_images`).
+
+    Raises:
+        UserError: there are no images, or some are broken.
+    """
+    arrays = find_unlabelled_images(source, limit).read(size)
+    return LabeledImages(torch.from_numpy(arrays.pixels), torch.from_numpy(arrays.labels), ("",))

@@ -1,1 +1,1 @@
-"""The judge of a generator: how far its retained classes are from real images, and whether the forgotten are gone."""
+"""Evaluation of generators: distances of retained conditions to reference images, and forgetting of the others."""

@@ -1,137 +1,98 @@
-"""The one way in which images are looked at, be they real or generated."""
+"""Scores of real and generated images by the classifier, Inception-V3 and CLIP."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sfd_sweep.datasets.images import quantize
 from sfd_sweep.evaluation.classifiers.base import Classifier
-from sfd_sweep.evaluation.frechet import Statistics
 from sfd_sweep.evaluation.inception import Inception
+from sfd_sweep.metrics.evidence import ImageScores, InceptionScores
+from sfd_sweep.metrics.statistics import Statistics
 
-
-class FeatureExtractor(Protocol):
-    """A network whose features distances are measured on: a classifier, or Inception-V3."""
-
-    def features(self, images: Tensor) -> Tensor:
-        """Features of shape (n, d) of images of shape (n, C, H, W) in [-1, 1]."""
-
-    def content_hash(self) -> str:
-        """The same for networks with the same features."""
-
-
-@dataclass(frozen=True)
-class InceptionScores:
-    """What Inception-V3 saw in n images.
-
-    Attributes:
-        statistics: of its features.
-        features: (n, 2048) on the judge's device, if it was a close look.
-        probabilities: (n, 1008) likewise.
-    """
-
-    statistics: Statistics
-    features: Tensor | None
-    probabilities: Tensor | None
-
-
-@dataclass(frozen=True)
-class ImageScores:
-    """What the judge found in n images.
-
-    Attributes:
-        statistics: of their features.
-        probabilities: (n, classes), float64 on the CPU.
-        parts: whether the classifier found each of its `parts`, bool of shape (n,), by name.
-        inception: what Inception-V3 saw, if it was asked.
-    """
-
-    statistics: Statistics
-    probabilities: Tensor
-    parts: dict[str, Tensor]
-    inception: InceptionScores | None
-
-    @property
-    def called(self) -> Tensor:
-        """The likeliest class of each image, int64 of shape (n,)."""
-        return self.probabilities.argmax(1)
+if TYPE_CHECKING:
+    from sfd_sweep.evaluation.classifiers.clip import ClipScore
 
 
 @dataclass(frozen=True)
 class ImageScorer:
-    """A classifier, and Inception-V3 if there is one, that see every image at the same number of levels.
+    """The networks that score images, all of which get images of the same number of levels.
 
     Attributes:
         classifier: on `device`, in evaluation mode.
-        levels: of the real images' pixels; generated ones are rounded to them (see `quantize`).
+        levels: of the reference images' pixels, which generated images are rounded to (see `quantize`).
         device: where the networks are.
-        inception: on `device`.
+        inception: on `device`, if it is needed.
+        clip_score: on `device`, if it is needed.
     """
 
     classifier: Classifier
     levels: int
     device: torch.device
     inception: Inception | None = None
+    clip_score: ClipScore | None = None
 
-    def seen(self, images: Tensor) -> Tensor:
-        """Images of any precision as the networks get them."""
+    def prepare(self, images: Tensor) -> Tensor:
+        """Return images of any precision as the networks get them."""
         return quantize(images.to(self.device, torch.float32), self.levels)
 
     @torch.no_grad()
-    def verdict(self, batches: Iterable[Tensor], *, inception: bool = False, closely: bool = False) -> ImageScores:
-        """Look at images of shape (n_i, C, H, W), each batch in one pass.
+    def score(
+        self,
+        batches: Iterable[Tensor],
+        *,
+        inception: bool = False,
+        final: bool = False,
+        prompts: Tensor | None = None,
+    ) -> ImageScores:
+        """Return the scores of images of shape (n_i, C, H, W), each batch in one pass.
 
         Args:
             batches: the images.
-            inception: whether Inception-V3 is asked too, if there is one.
-            closely: whether it keeps what the metrics of a final evaluation need.
+            inception: whether Inception-V3 is used too, if it is there.
+            final: whether its outputs for every image are kept, for a final evaluation.
+            prompts: indices of the images' prompts, int64 of shape (n,), if CLIP is used too.
 
         Raises:
             ValueError: there are fewer than two images in all.
         """
-        features, probabilities, parts = [], [], {name: list[Tensor]() for name in self.classifier.parts}
-        looks = _Looks(self.inception if inception else None, closely)
+        outputs: dict[str, list[Tensor]] = defaultdict(list)
+        start = 0
         for batch in batches:
-            images = self.seen(batch)
-            features.append(self.classifier.features(images))
-            probabilities.append(self.classifier.logits_from_features(features[-1]).double().softmax(1).cpu())
-            for name, found in self.classifier.parts_found(features[-1]).items():
-                parts[name].append(found.cpu())
-            looks.add(images)
+            images = self.prepare(batch)
+            features = self.classifier.features(images)
+            outputs["features"].append(features)
+            outputs["probabilities"].append(self.classifier.logits_from_features(features).double().softmax(1).cpu())
+            for name, found in self.classifier.parts_found(features).items():
+                outputs[name].append(found.cpu())
+            if inception and self.inception is not None:
+                outputs["inception_features"].append(self.inception.features(images))
+                if final:
+                    outputs["inception_probabilities"].append(self.inception.probabilities(images))
+            if prompts is not None and self.clip_score is not None:
+                asked = prompts[start : start + len(images)].to(self.device)
+                outputs["prompt_cosines"].append(self.clip_score.scores(images, asked).cpu())
+            start += len(images)
         return ImageScores(
-            Statistics.over(features),
-            torch.cat(probabilities),
-            {name: torch.cat(found) for name, found in parts.items()},
-            looks.view(),
+            Statistics.over(outputs["features"]),
+            torch.cat(outputs["probabilities"]),
+            {name: torch.cat(outputs[name]) for name in self.classifier.parts},
+            _inception_scores(outputs["inception_features"], outputs["inception_probabilities"]),
+            torch.cat(outputs["prompt_cosines"]) if outputs["prompt_cosines"] else None,
         )
 
 
-class _Looks:
-    """Inception-V3's looks at one batch after another."""
-
-    def __init__(self, inception: Inception | None, closely: bool) -> None:
-        self._inception = inception
-        self._closely = closely
-        self._features: list[Tensor] = []
-        self._probabilities: list[Tensor] = []
-
-    def add(self, images: Tensor) -> None:
-        """Look at a batch."""
-        if self._inception is not None:
-            self._features.append(self._inception.features(images))
-            if self._closely:
-                self._probabilities.append(self._inception.probabilities(images))
-
-    def view(self) -> InceptionScores | None:
-        """What was seen in all of them; None if nobody looked."""
-        if self._inception is None:
-            return None
-        statistics = Statistics.over(self._features)
-        if not self._closely:
-            return InceptionScores(statistics, None, None)
-        return InceptionScores(statistics, torch.cat(self._features), torch.cat(self._probabilities))
+def _inception_scores(features: list[Tensor], probabilities: list[Tensor]) -> InceptionScores | None:
+    """Return what metrics need of Inception-V3's outputs; every image's is kept only if there are probabilities."""
+    if not features:
+        return None
+    statistics = Statistics.over(features)
+    if not probabilities:
+        return InceptionScores(statistics)
+    return InceptionScores(statistics, torch.cat(features), torch.cat(probabilities))

@@ -1,4 +1,4 @@
-"""Inception-V3 as FID has it: the weights of 2015-12-05, through clean-fid's loader."""
+"""Inception-V3 as FID is defined on it: the weights of 2015-12-05, through clean-fid's loader."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from cleanfid.inception_torchscript import InceptionV3W
 from torch import Tensor
 
 from sfd_sweep.evaluation import inception_weights
-from sfd_sweep.evaluation.inception_weights import find_weights
 
 SIZE = 299
 CHUNK = 100
@@ -21,7 +20,7 @@ Mode = Literal["clean", "legacy_tensorflow"]
 
 
 class Inception:
-    """Features and class probabilities of images.
+    """Features and class probabilities of images (n, 1 or 3, H, W) in [-1, 1], which are rounded to 8 bits.
 
     Args:
         weights: the folder that holds the weights.
@@ -31,9 +30,6 @@ class Inception:
         device: where it runs.
     """
 
-    name = "inception"
-    dimensions = 2048
-
     def __init__(self, weights: Path, mode: Mode, device: torch.device | str = "cpu") -> None:
         self._network = InceptionV3W(str(weights), download=False, resize_inside=mode == "legacy_tensorflow")
         self._network.to(device).requires_grad_(False)
@@ -41,7 +37,7 @@ class Inception:
 
     @classmethod
     def load(cls, weights: str | None, mode: Mode, device: torch.device | str = "cpu") -> Inception:
-        """The network, whose weights are fetched where they are not on this machine yet.
+        """Return the network; its weights are fetched if they are not on this machine.
 
         Args:
             weights: a file, a folder that holds it, or a URL; None: where clean-fid fetches it from.
@@ -49,24 +45,24 @@ class Inception:
             device: where it runs.
 
         Raises:
-            UserError: the weights are missing and cannot be fetched, or are not those that FID is defined on.
+            UserError: the weights cannot be fetched, or are not those that FID is defined on.
         """
-        return cls(find_weights(weights), mode, device)
+        return cls(inception_weights.find_weights(weights), mode, device)
 
     def content_hash(self) -> str:
-        """What tells its features from others'."""
+        """Return the same for networks with the same features."""
         return f"{inception_weights.SHA256} {self._mode}"
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Features of shape (n, 2048) of images of shape (n, 1 or 3, H, W) in [-1, 1], rounded to 8 bits."""
+        """Return features of shape (n, 2048)."""
         return torch.cat([self._network(self._resized(chunk)) for chunk in _pixels(images).split(CHUNK)])
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Probabilities of shape (n, 1008) of its classes, for the Inception score; images as in `features`.
+        """Return probabilities of shape (n, 1008) for the Inception score.
 
-        As the original score has it, the logits have no bias, and the network resizes by itself.
+        As in the original score, the logits have no bias, and the network resizes by itself.
         """
         return torch.cat([self._network.base(chunk, no_output_bias=True) for chunk in _pixels(images).split(CHUNK)])
 
@@ -77,5 +73,5 @@ class Inception:
 
 
 def _pixels(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as three channels of whole numbers from 0 to 255, float32."""
+    """Return three channels of whole numbers from 0 to 255, float32."""
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().expand(-1, 3, -1, -1)

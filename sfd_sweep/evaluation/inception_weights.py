@@ -1,32 +1,31 @@
-"""The file with Inception-V3's weights: where it is, and how it is fetched. Imports no torch."""
+"""The file with Inception-V3's weights: found or fetched. Imports no torch before it is fetched."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from cleanfid.downloads_helper import inception_url
 
 from sfd_sweep.errors import UserError
+from sfd_sweep.hub import answers
 
 WEIGHTS = "inception-2015-12-05.pt"
 SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
-TIMEOUT = 10  # seconds without an answer
 
 
 def find_weights(weights: str | None) -> Path:
-    """The folder that holds the weights on this machine.
+    """Return the folder that holds the weights on this machine; they are fetched if none does.
+
+    Args:
+        weights: a file, a folder that holds it, or a URL; None: where clean-fid fetches it from.
 
     Raises:
-        UserError: they are missing and cannot be fetched, or are not those that FID is defined on.
+        UserError: they cannot be fetched, or are not those that FID is defined on.
     """
-    if weights is not None and "://" not in weights:
-        return _checked(Path(weights).expanduser())
+    if _is_local(weights):
+        return _checked(Path(str(weights)).expanduser())
     folder = cache_folder()
     if not (folder / WEIGHTS).is_file():
         _fetch(weights or inception_url, folder)
@@ -34,20 +33,24 @@ def find_weights(weights: str | None) -> Path:
 
 
 def describe_weights(weights: str | None) -> str:
-    """Where the weights are, or where they will be fetched from; nothing is fetched.
+    """Return where the weights are, or where they will be fetched from; nothing is fetched.
 
     Raises:
-        UserError: a file is named that is not there, or is another one.
+        UserError: a file is named that is missing, or is another one.
     """
-    if weights is not None and "://" not in weights:
+    if _is_local(weights):
         return str(find_weights(weights) / WEIGHTS)
     here = cache_folder() / WEIGHTS
     return str(here) if here.is_file() else f"to be fetched once from {weights or inception_url} to {here}"
 
 
 def cache_folder() -> Path:
-    """Where fetched weights are kept on this machine."""
+    """Return where fetched weights are kept on this machine."""
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sfd-sweep"
+
+
+def _is_local(weights: str | None) -> bool:
+    return weights is not None and "://" not in weights
 
 
 def _checked(path: Path) -> Path:
@@ -63,15 +66,14 @@ def _checked(path: Path) -> Path:
 
 
 def _fetch(url: str, folder: Path) -> None:
+    from torch.hub import download_url_to_file
+
     try:
+        if not answers(url):
+            raise TimeoutError("the server does not answer")
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            part = Path(scratch) / WEIGHTS
-            with urlopen(url, timeout=TIMEOUT) as answer, part.open("wb") as file:
-                shutil.copyfileobj(answer, file)
-            _checked(part)
-            part.replace(folder / WEIGHTS)
-    except (URLError, OSError, ValueError) as error:
+        download_url_to_file(url, str(folder / WEIGHTS), hash_prefix=SHA256, progress=False)
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: it is another file
         raise UserError(
             f"Inception's weights could not be fetched from {url} ({error}); put {WEIGHTS} into {folder}, or name it "
             "in evaluation.inception.weights, or choose fd_classifier, which needs none"

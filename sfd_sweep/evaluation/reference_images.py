@@ -1,10 +1,11 @@
-"""What generated images are compared with: real images, or the teacher's own samples where there are none."""
+"""Reference images: real ones, or the teacher's own samples."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from math import ceil
 from typing import Protocol
 
@@ -18,78 +19,73 @@ from sfd_sweep.metrics import ReferenceKind
 from sfd_sweep.models.samplers import GRID, denoise_ddim, draw_noise
 from sfd_sweep.models.score_model import ScoreModel
 
+NOISE_BLOCK = 500
+"""Samples whose noise is drawn at once, however few of them are made at a time."""
+
 
 class ReferenceImages(Protocol):
-    """Images of classes, in as many levels as generated ones are rounded to."""
+    """Images of conditions.
 
-    @property
-    def kind(self) -> ReferenceKind:
-        """What they are."""
+    Attributes:
+        kind: real images or the teacher's samples.
+        levels: how many values a pixel can have; generated images are rounded to them.
+    """
 
-    @property
-    def levels(self) -> int:
-        """How many values a pixel can have."""
+    kind: ReferenceKind
+    levels: int
 
-    def count(self, classes: Sequence[int]) -> int:
-        """How many there are of some classes."""
+    def count(self, conditions: Sequence[int]) -> int:
+        """Return how many images there are of some conditions."""
 
-    def content_hash(self, classes: Sequence[int]) -> str:
-        """The same for the same images; it does not make them."""
+    def content_hash(self, conditions: Sequence[int]) -> str:
+        """Return the same for the same images, without making them."""
 
-    def batches(self, classes: Sequence[int], size: int) -> Iterator[Tensor]:
-        """All images of some classes, (at most `size`, C, H, W), float32 in [-1, 1]."""
+    def batches(self, conditions: Sequence[int], size: int) -> Iterator[Tensor]:
+        """Yield all images of some conditions, (at most `size`, C, H, W), float32 in [-1, 1]."""
 
 
 class RealImages:
-    """Real images as reference."""
+    """Real images as reference; their classes are the conditions."""
 
     kind = ReferenceKind.REAL
 
     def __init__(self, images: LabeledImages) -> None:
         self._images = images
+        self.levels = images.levels
 
     @classmethod
     def without_classes(cls, images: LabeledImages, conditions: Sequence[int]) -> RealImages:
-        """The same images, all of them, for a group of conditions that are not their classes."""
+        """Return all images as those of a group of conditions."""
         label = min(conditions)
         return cls(replace(images, labels=torch.full_like(images.labels, label)))
 
-    @property
-    def levels(self) -> int:
-        """How many values a pixel can have."""
-        return self._images.levels
+    def count(self, conditions: Sequence[int]) -> int:
+        """Return how many images there are of some conditions."""
+        return int(torch.isin(self._images.labels, torch.tensor(conditions)).sum())
 
-    def count(self, classes: Sequence[int]) -> int:
-        """How many there are of some classes."""
-        return int(torch.isin(self._images.labels, torch.tensor(classes)).sum())
-
-    def content_hash(self, classes: Sequence[int]) -> str:
-        """A hash of the pixels."""
-        pixels = self._images.of_classes(classes).pixels
+    def content_hash(self, conditions: Sequence[int]) -> str:
+        """Return a hash of the pixels."""
+        pixels = self._images.of_classes(conditions).pixels
         content = hashlib.sha256(f"{self.levels} {tuple(pixels.shape)}".encode())
         content.update(pixels.contiguous().numpy().tobytes())
         return content.hexdigest()
 
-    def batches(self, classes: Sequence[int], size: int) -> Iterator[Tensor]:
-        """The images in their order."""
-        return self._images.of_classes(classes).batches(size)
-
-
-NOISE_BLOCK = 500
-"""Samples whose noise is drawn at once, however few of them are made at a time."""
+    def batches(self, conditions: Sequence[int], size: int) -> Iterator[Tensor]:
+        """Yield the images in their order."""
+        return self._images.of_classes(conditions).batches(size)
 
 
 class TeacherImages:
-    """The teacher's own samples as reference. They are made anew whenever they are asked for, always the same.
+    """The teacher's own samples as reference, generated on every request and always the same.
 
     Args:
         teacher: the diffusion model.
         names: its conditions, by index.
         recipe: how samples are made.
-        samples: how many there are of all of `of` conditions together; a group has its share, the same number of each
-            of its conditions, or as many in all where its conditions are more than that.
+        samples: of `of` conditions together. A group has its share, equally many of each condition, but no more than
+            `samples` in all.
         of: a number of conditions.
-        seed: of their noise, of which each group of conditions has a stream of its own.
+        seed: of the noise, of which each group of conditions has a stream of its own.
     """
 
     kind = ReferenceKind.TEACHER
@@ -106,24 +102,29 @@ class TeacherImages:
         self._seed = seed
 
     def count(self, conditions: Sequence[int]) -> int:
-        """How many there are of some conditions."""
+        """Return how many samples there are of some conditions."""
         return len(self._drawn(conditions))
 
     def content_hash(self, conditions: Sequence[int]) -> str:
-        """A hash of the teacher's weights, of its schedule, of what it is asked for, and of how it is sampled."""
+        """Return a hash of the teacher's weights and schedule, the conditions, and the sampling."""
         content = hashlib.sha256(
             f"{self._recipe.model_dump_json()} {GRID} {self._teacher.prediction_type} {self._key(conditions)} "
-            f"{self.count(conditions)}".encode()
+            f"{self.count(conditions)} {self._weights_hash}".encode()
         )
-        weights = [*self._teacher.state_dict().values(), self._teacher.schedule.alphas]
-        if self._teacher.prompts is not None:
-            weights.append(self._teacher.prompts[torch.tensor(sorted(conditions), device=self._teacher.device)])
-        for tensor in weights:
-            content.update(tensor.cpu().contiguous().numpy().tobytes())
+        c = torch.tensor(sorted(conditions), device=self._teacher.device)
+        for argument in self._teacher.conditioning.arguments(c).values():
+            content.update(_bytes(argument))
+        return content.hexdigest()
+
+    @cached_property
+    def _weights_hash(self) -> str:
+        content = hashlib.sha256()
+        for tensor in (*self._teacher.state_dict().values(), self._teacher.schedule.alphas):
+            content.update(_bytes(tensor))
         return content.hexdigest()
 
     def batches(self, conditions: Sequence[int], size: int) -> Iterator[Tensor]:
-        """The samples, the conditions in turn; the same, whatever the size."""
+        """Yield the samples, the conditions in turn; the same, whatever the size."""
         device = self._teacher.device
         seed = hashlib.sha256(self._key(conditions).encode()).digest()[:7]
         stream = torch.Generator(device).manual_seed(int.from_bytes(seed))
@@ -138,37 +139,9 @@ class TeacherImages:
         return spread(sorted(conditions), max(2, min(share, self._samples)))
 
     def _key(self, conditions: Sequence[int]) -> str:
-        """What the noise of a group of conditions is drawn from."""
+        """What a group's noise is drawn from."""
         return f"{self._seed} {[self._names[index] for index in sorted(conditions)]}"
 
 
-class PromptReference:
-    """What generators of prompts are compared with: one reference for what is kept, another for what replaces.
-
-    Args:
-        judged: the conditions that quality is measured on.
-        kept: images of these; real ones are taken whole, as they have no prompts.
-        overrides: the teacher's images of other conditions.
-    """
-
-    def __init__(self, judged: Sequence[int], kept: ReferenceImages, overrides: TeacherImages) -> None:
-        self.kind = kept.kind
-        self.levels = kept.levels
-        self._judged = sorted(judged)
-        self._kept = kept
-        self._overrides = overrides
-
-    def count(self, conditions: Sequence[int]) -> int:
-        """How many there are of some conditions."""
-        return self._of(conditions).count(conditions)
-
-    def content_hash(self, conditions: Sequence[int]) -> str:
-        """The same for the same images."""
-        return self._of(conditions).content_hash(conditions)
-
-    def batches(self, conditions: Sequence[int], size: int) -> Iterator[Tensor]:
-        """All images of some conditions."""
-        return self._of(conditions).batches(conditions, size)
-
-    def _of(self, conditions: Sequence[int]) -> ReferenceImages:
-        return self._kept if sorted(conditions) == self._judged else self._overrides
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.cpu().contiguous().numpy().tobytes()

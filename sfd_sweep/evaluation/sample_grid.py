@@ -1,4 +1,4 @@
-"""A picture of samples: a labelled row for each condition, the forgotten ones marked."""
+"""A picture of samples: a labelled row for each condition, of which some are marked."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class GridRow:
     """A row of the picture.
 
     Attributes:
-        label: stands left of the images.
-        images: (n, C, H, W), in [-1, 1]; one channel is grey, three are red, green and blue.
+        label: left of the images.
+        images: (n, C, H, W) in [-1, 1], grey or RGB.
         marked: whether label and frame are red.
     """
 
@@ -35,11 +35,11 @@ class GridRow:
 
 
 def sample_grid(rows: Sequence[GridRow], *, scale: int) -> bytes:
-    """The rows, one below the other, as a PNG file: the same rows give the same bytes.
+    """Return the rows, one below the other, as a PNG file: the same rows give the same bytes.
 
     Args:
-        rows: their images are of one shape; their numbers may differ.
-        scale: pixels of the picture, along each side, for one of an image.
+        rows: with images of one shape; their numbers may differ.
+        scale: pixels of the picture for one of an image, along each side.
     """
     font = ImageFont.load_default(FONT_SIZE)
     left = 2 * MARGIN + round(max(font.getlength(row.label) for row in rows))
@@ -56,11 +56,13 @@ def sample_grid(rows: Sequence[GridRow], *, scale: int) -> bytes:
             pen.rectangle((left, top, left + len(images) * width - 1, top + height - 1), fill=MARK)
         for column, image in enumerate(images):
             picture.paste(image, (left + column * width + GAP, top + GAP))
-    return _png(picture)
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG")
+    return stream.getvalue()
 
 
 def shrunk(images: Tensor, largest: int) -> Tensor:
-    """Images (n, C, H, W) of at most so many pixels a side, averaged where they have more; others as they are."""
+    """Return images (n, C, H, W) of at most so many pixels a side, averaged where they have more."""
     height, width = images.shape[-2:]
     longest = max(height, width)
     if longest <= largest:
@@ -74,9 +76,3 @@ def _tile(image: Tensor, scale: int) -> Image.Image:
     colours = levels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
     tile = Image.fromarray(colours)
     return tile.resize((tile.width * scale, tile.height * scale), Image.Resampling.NEAREST)
-
-
-def _png(picture: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, format="PNG")
-    return stream.getvalue()

@@ -1,6 +1,6 @@
-"""The broker between trials and slots: it leases slots, carries orders to them and answers back.
+"""Asyncio actor that assigns trials to slots and returns each command's result.
 
-It runs as one asynchronous Ray actor of the driver's job, so it dies with the driver. There is no Ray in it.
+It belongs to the driver's job, so it dies with the driver. This module does not import Ray.
 """
 
 import asyncio
@@ -10,288 +10,284 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from sfd_sweep.errors import UserError
-from sfd_sweep.execution.commands import Answer, Close, Command, Failed, Order
+from sfd_sweep.execution.commands import Assignment, CloseSlot, Command, Failure, Result
 
-ATTEMPTS = 3
-"""How often a command, or the start of a slot, is tried before it is given up."""
+MAX_ATTEMPTS = 3
+"""How often a command, or the start of a slot, is tried."""
 
 HEARTBEAT_SECONDS = 30.0
-"""A slot that asks for an order hears after so long that there is none: sooner than Train warns of a slow broadcast."""
+"""A poll without an assignment returns after this time: before Train warns of a slow broadcast."""
 
 
 @dataclass
 class _Work:
-    """An order that a slot has not answered.
+    """An assignment without a result.
 
     Attributes:
-        answer: what those who gave the command wait for; None in it if the slot was closed under them.
-        delivered: whether the worker group that runs now, or ran last, has the order.
+        result: awaited by the callers; None if the slot was closed or lost.
+        delivered: whether the latest worker group has the assignment.
     """
 
-    order: Order
-    answer: "asyncio.Future[Answer | None]"
+    assignment: Assignment
+    result: "asyncio.Future[Result | None]"
     delivered: bool = False
 
 
 @dataclass
 class _Slot:
-    """What the broker knows of a slot.
+    """The state of a slot.
 
     Attributes:
+        is_up: whether its workers have called this broker, and are not known to be lost. A restarted broker does not
+            know which slots were closed before.
         lease: number of the trial that has the slot.
-        is_heard_of: whether its workers have come up since the broker has, and are not known to be lost. A broker that
-            was started again knows of no slot that had been closed before.
-        failed_starts: worker groups since the last with a runtime.
+        failed_starts: consecutive worker groups without a runtime.
         ready_after: seconds from the broker's start to the first runtime.
-        held_seconds: that worker groups before this one have held their CPUs and GPUs.
-        held_since: when this one began to, by `time.monotonic`.
-        machines: ids of those that this worker group is on.
+        held_seconds: for which earlier worker groups have held CPUs and GPUs.
+        held_since: when the present one began to, by `time.monotonic`.
+        nodes: ids of those that the present worker group runs on.
     """
 
     is_open: bool = True
-    is_heard_of: bool = False
+    is_up: bool = False
     lease: int | None = None
     work: _Work | None = None
     failed_starts: int = 0
     ready_after: float | None = None
     held_seconds: float = 0.0
     held_since: float | None = None
-    machines: set[str] = field(default_factory=set)
+    nodes: set[str] = field(default_factory=set)
 
-    def hold(self) -> None:
-        """A worker group of it is up."""
+    def start_holding(self) -> None:
+        """Count resources as held from now on."""
         if self.is_open and self.held_since is None:
             self.held_since = time.monotonic()
 
-    def let_go(self) -> None:
-        """Its worker group has ended, or is about to."""
-        self.held_seconds, self.held_since = self.held_so_far(), None
+    def stop_holding(self) -> None:
+        """Count resources as free from now on."""
+        self.held_seconds, self.held_since = self.total_held_seconds(), None
 
-    def held_so_far(self) -> float:
-        """Seconds, of all its worker groups."""
+    def total_held_seconds(self) -> float:
+        """Return the seconds of all worker groups."""
         return self.held_seconds + (0.0 if self.held_since is None else time.monotonic() - self.held_since)
 
 
 class Broker:
-    """Leases slots to trials, carries commands to slots and answers back.
+    """Leases slots to trials, passes commands to slots, and returns their results.
 
-    Delivery is a peek: an order stays with its slot until it is answered, so a worker group that was started again gets
-    it again. Who gives the same command twice waits for the same answer. So a broker that was started again, with all
-    calls that it had not answered made again, needs to know nothing of the one before.
+    Delivery is a peek: an assignment stays with its slot until it has a result, so a restarted worker group receives it
+    again. Callers of the same command share one result. A restarted broker therefore needs no state of the one before:
+    Ray repeats all calls without a result.
     """
 
-    def __init__(self, slots: int, attempts: int = ATTEMPTS) -> None:
+    def __init__(self, slots: int, attempts: int = MAX_ATTEMPTS) -> None:
         self._slots = [_Slot() for _ in range(slots)]
         self._attempts = attempts
-        self._tickets = itertools.count(time.time_ns())  # beyond those of a broker that died
+        self._tickets = itertools.count(time.time_ns())  # above those of an earlier broker
         self._changed = asyncio.Condition()
-        self._closed = False
-        self._crashes: Counter[int] = Counter()  # worker groups that died of a trial's command, by its number
-        self._fault: UserError | None = None
+        self._finishing = False
+        self._crashes: Counter[int] = Counter()  # worker groups that a trial's command has killed, by its number
+        self._failure: UserError | None = None
         self._started = time.monotonic()
 
-    # Trials.
+    # Called by trials.
 
-    async def call(self, command: Command) -> Answer | None:
-        """Have a command carried out by the slot that its trial has, or else by the next free one.
+    async def call(self, command: Command) -> Result | None:
+        """Have a command executed by its trial's slot, or by the next free one.
 
         Returns:
-            The answer; None if the sweep stops first.
+            The result; None if the sweep stops first.
         """
         while slot := await self._lease(command.number):
             work = slot.work
-            if work is None or work.order.command != command:
+            if work is None or work.assignment.command != command:
                 future = asyncio.get_running_loop().create_future()
-                slot.work = work = _Work(Order(next(self._tickets), command), future)
-                await self._announce()
-            answer = await asyncio.shield(work.answer)
-            if answer is not None:
-                return answer
+                slot.work = work = _Work(Assignment(next(self._tickets), command), future)
+                await self._notify()
+            result = await asyncio.shield(work.result)
+            if result is not None:
+                return result
         return None
 
     async def release(self, number: int, wanted: int) -> None:
-        """Take back the slot of a trial that has ended, and close free slots beyond those that are still wanted."""
+        """Take back the slot of a trial that has ended, and close free slots beyond a wanted number."""
         for slot in self._slots:
             if slot.lease == number:
                 slot.lease = slot.work = None
-        for slot in sorted(self._slots, key=lambda slot: slot.is_heard_of):
+        for slot in sorted(self._slots, key=lambda slot: slot.is_up):
             if slot.is_open and slot.lease is None and self._open_slots() > wanted:
                 self._close(slot)
-        await self._announce()
+        await self._notify()
 
-    # Slots.
+    # Called by slots.
 
-    async def begun(self, index: int, machine: str) -> None:
-        """A worker of the slot is up, and about to load its runtime.
+    async def worker_started(self, index: int, node: str) -> None:
+        """Note that a worker of the slot runs on a node and is about to load its runtime."""
+        self._slots[index].start_holding()
+        self._slots[index].nodes.add(node)
 
-        Args:
-            machine: id of where it is.
-        """
-        self._slots[index].hold()
-        self._slots[index].machines.add(machine)
+    async def nodes_of(self, index: int) -> set[str]:
+        """Return the ids of the nodes that the slot's worker group runs on, as far as this broker knows."""
+        return self._slots[index].nodes
 
-    async def machines_of(self, index: int) -> set[str]:
-        """Ids of the machines that the slot's worker group is on, as far as this broker knows."""
-        return self._slots[index].machines
-
-    async def ready(self, index: int) -> None:
-        """A worker group of the slot has its runtime, for the first time or after the group before it died."""
-        slot = await self._hear_of(index)
+    async def slot_ready(self, index: int) -> None:
+        """Note that a worker group of the slot has loaded its runtime."""
+        slot = await self._mark_up(index)
         slot.failed_starts = 0
         if slot.ready_after is None:
             slot.ready_after = time.monotonic() - self._started
-        if slot.work:
+        if slot.work:  # of the worker group before
             self._count_crash(slot, slot.work, "its worker process died")
 
-    async def next_order(self, index: int, after: int) -> Order | Close | None:
-        """The slot's next order beyond a ticket, as soon as there is one; None to ask again."""
-        slot = await self._hear_of(index)
+    async def next_assignment(self, index: int, after: int) -> Assignment | CloseSlot | None:
+        """Return the slot's next assignment after a ticket as soon as there is one; None means ask again."""
+        slot = await self._mark_up(index)
         try:
             async with asyncio.timeout(HEARTBEAT_SECONDS), self._changed:
-                await self._changed.wait_for(lambda: not slot.is_open or _is_due(slot.work, after))
+                await self._changed.wait_for(
+                    lambda: not slot.is_open or (slot.work is not None and slot.work.assignment.ticket > after)
+                )
         except TimeoutError:
             return None
         if not slot.is_open or slot.work is None:
-            return Close()
+            return CloseSlot()
         slot.work.delivered = True
-        return slot.work.order
+        return slot.work.assignment
 
-    async def answer(self, index: int, ticket: int, answer: Answer) -> None:
-        """The slot's answer to an order; without effect if the order stands no longer."""
+    async def complete(self, index: int, ticket: int, result: Result) -> None:
+        """Take an assignment's result; outdated ones are ignored."""
         slot = self._slots[index]
-        if slot.work and slot.work.order.ticket == ticket:
-            self._settle(slot, slot.work, answer)
+        if slot.work and slot.work.assignment.ticket == ticket:
+            self._settle(slot, slot.work, result)
 
-    async def crashed(self, index: int, ticket: int, reason: str) -> None:
-        """The slot's worker group is about to die of an order; any rank may say so."""
+    async def worker_crashed(self, index: int, ticket: int, reason: str) -> None:
+        """Note that an assignment raises an unexpected error, which ends the worker group; any rank may report it."""
         slot = self._slots[index]
-        if slot.work and slot.work.order.ticket == ticket:
+        if slot.work and slot.work.assignment.ticket == ticket:
             self._count_crash(slot, slot.work, reason)
 
-    async def lost(self, index: int, *, machine_lost: bool) -> None:
-        """The slot's worker group has died. Others may take years to come up, if their machine is gone: the trial goes
-        to the slot that is free first, which mostly is this one again.
+    async def workers_lost(self, index: int, *, node_lost: bool) -> None:
+        """Pass the trial of a dead worker group to the slot that is free first, usually the same one.
+
+        A new group may take long to start if its machine is gone.
 
         Args:
-            machine_lost: whether that is why; then the trial is not to blame, however often it happens.
+            node_lost: whether a lost node is the reason; then the trial is not to blame, however often it happens.
         """
         slot = self._slots[index]
-        slot.is_heard_of = False
+        slot.is_up = False
         slot.lease = None
-        slot.let_go()
-        slot.machines = set()
-        if slot.work and not machine_lost:
+        slot.stop_holding()
+        slot.nodes = set()
+        if slot.work and not node_lost:
             self._count_crash(slot, slot.work, "its worker process died")
         if slot.work:
             self._settle(slot, slot.work, None)
-        await self._announce()
+        await self._notify()
 
-    async def cannot_start(self, index: int, error: UserError, *, for_good: bool) -> bool:
-        """The slot's workers, or their runtime, did not come up.
+    async def start_failed(self, index: int, error: UserError, *, is_final: bool) -> bool:
+        """Note that the slot's workers, or their runtime, did not start.
 
         Args:
-            error: what the sweep ends with if no slot is left.
-            for_good: whether trying again is of no use.
+            error: the sweep ends with it if no slot is left.
+            is_final: whether a retry is pointless.
 
         Returns:
-            Whether the slot is to try again; otherwise it is closed, and its trial goes to another slot.
+            Whether to retry; otherwise the slot is closed, and its trial passes to another.
         """
         slot = self._slots[index]
         slot.failed_starts += 1
-        if slot.is_open and not for_good and slot.failed_starts < self._attempts:
+        if slot.is_open and not is_final and slot.failed_starts < self._attempts:
             return True
         self._close(slot)
-        if not self._closed and self._open_slots() == 0:
-            self._fault = error
-        await self._announce()
+        if not self._finishing and self._open_slots() == 0:
+            self._failure = error
+        await self._notify()
         return False
 
-    async def give_up(self, _index: int, error: UserError) -> None:
-        """A slot has found that no slot can go on; its trial is not to blame."""
-        self._fault = self._fault or error
-        for slot in self._slots:
-            self._close(slot)
-        await self._announce()
+    async def abort(self, _index: int, error: UserError) -> None:
+        """Close all slots, since a slot has found that none can continue; no trial is to blame."""
+        self._failure = self._failure or error
+        await self._close_all()
 
-    # The driver.
+    # Called by the driver.
 
-    async def fault(self) -> UserError | None:
-        """Why no slot works any more, if none does."""
-        return self._fault
+    async def failure(self) -> UserError | None:
+        """Return why no slot works, if none does."""
+        return self._failure
 
     async def starting_seconds(self) -> float:
-        """Seconds that the slots together have taken to be ready for the first time."""
+        """Return the seconds until all slots together were ready for the first time."""
         return sum(slot.ready_after or 0.0 for slot in self._slots)
 
     async def held_seconds(self) -> float:
-        """Seconds for which the slots together have held their CPUs and GPUs, as far as this broker knows."""
-        return sum(slot.held_so_far() for slot in self._slots)
+        """Return the seconds for which all slots together have held CPUs and GPUs, as far as this broker knows."""
+        return sum(slot.total_held_seconds() for slot in self._slots)
 
     async def finish(self) -> None:
-        """Take no more commands. Slots do what they are at, and stay; who waits for anything else gets None."""
-        self._closed = True
+        """Reject new commands. Delivered ones complete; other callers receive None. Slots stay open."""
+        self._finishing = True
         for slot in self._slots:
             if slot.work and not slot.work.delivered:
                 self._settle(slot, slot.work, None)
-        await self._announce()
+        await self._notify()
 
     async def close(self) -> None:
-        """Close all slots once they have done what they are at; who waits for an answer gets None."""
-        self._closed = True
-        for slot in self._slots:
-            self._close(slot)
-        await self._announce()
+        """Reject new commands, and close every slot after its present command; all callers receive None."""
+        self._finishing = True
+        await self._close_all()
 
-    async def _hear_of(self, index: int) -> _Slot:
+    async def _mark_up(self, index: int) -> _Slot:
         slot = self._slots[index]
-        slot.hold()
-        if not slot.is_heard_of:
-            slot.is_heard_of = True
-            await self._announce()
+        slot.start_holding()
+        if not slot.is_up:
+            slot.is_up = True
+            await self._notify()
         return slot
 
     async def _lease(self, number: int) -> _Slot | None:
         async with self._changed:
-            await self._changed.wait_for(lambda: self._closed or self._slot_for(number))
-            slot = None if self._closed else self._slot_for(number)
+            await self._changed.wait_for(lambda: self._finishing or self._slot_for(number))
+            slot = None if self._finishing else self._slot_for(number)
             if slot:
                 slot.lease = number
             return slot
 
     def _slot_for(self, number: int) -> _Slot | None:
-        """The slot that the trial has, or else a free one."""
-        usable = [slot for slot in self._slots if slot.is_open and slot.is_heard_of and slot.lease in (number, None)]
+        """Return the slot that the trial has, or else a free one."""
+        usable = [slot for slot in self._slots if slot.is_open and slot.is_up and slot.lease in (number, None)]
         return max(usable, key=lambda slot: slot.lease is not None, default=None)
 
     def _open_slots(self) -> int:
         return sum(slot.is_open for slot in self._slots)
 
+    async def _close_all(self) -> None:
+        for slot in self._slots:
+            self._close(slot)
+        await self._notify()
+
     def _close(self, slot: _Slot) -> None:
         slot.is_open = False
         slot.lease = None
-        slot.let_go()
+        slot.stop_holding()
         if slot.work:
             self._settle(slot, slot.work, None)
 
     def _count_crash(self, slot: _Slot, work: _Work, reason: str) -> None:
-        """Note that the worker group which has the order died of it, once for each group."""
+        """Count a crash once for each worker group that had the assignment; the last attempt fails the trial."""
         if work.delivered:
             work.delivered = False
-            number = work.order.command.number
+            number = work.assignment.command.number
             self._crashes[number] += 1
             if self._crashes[number] >= self._attempts:
-                self._settle(slot, work, Failed(reason))
+                self._settle(slot, work, Failure(reason))
 
-    def _settle(self, slot: _Slot, work: _Work, answer: Answer | None) -> None:
+    def _settle(self, slot: _Slot, work: _Work, result: Result | None) -> None:
         slot.work = None
-        if answer is not None:
-            del self._crashes[work.order.command.number]
-        work.answer.set_result(answer)
+        if result is not None:
+            del self._crashes[work.assignment.command.number]
+        work.result.set_result(result)
 
-    async def _announce(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
-
-
-def _is_due(work: _Work | None, after: int) -> bool:
-    return work is not None and work.order.ticket > after

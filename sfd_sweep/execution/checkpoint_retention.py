@@ -1,4 +1,4 @@
-"""What weights a sweep keeps: those of trials that have not ended, and the generators of the front's members."""
+"""Which weights a sweep keeps: those of running trials, and the generators of trials on the front."""
 
 import logging
 from collections.abc import Collection, Iterable
@@ -11,13 +11,11 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointRetention:
-    """The weights in a sweep's folder. What a trial would go on from is removed when it has ended, and its generator
-    when the front has no place for it, or no longer.
+    """Removes a trial's training state when the trial has ended, and its generator when it is not on the front.
 
-    What is removed is decided by what the study says, after the study has it and everyone was told: a driver that is
-    killed before leaves weights, never a front without them, and the next driver removes them. Doing so twice is the
-    same as once. A trial that has lost its place never comes back: whoever takes the place of the one that dominates it
-    dominates it too.
+    Removal follows the study and comes after all events are sent: a driver killed before leaves weights, never a front
+    without them, and the next driver removes them. Dominance is transitive, so a removed trial never returns to the
+    front.
     """
 
     def __init__(self, space: SearchSpace, sweep: Folder) -> None:
@@ -26,17 +24,17 @@ class CheckpointRetention:
         self._ended: set[int] = set()  # trials that have ended and may have weights
 
     def find(self, ended: Iterable[int]) -> None:
-        """Look which of the trials that have ended in an earlier part of the sweep have weights."""
+        """Find which trials that ended in an earlier part of the sweep have weights."""
         self._ended |= set(ended) & trials_with_weights(self._sweep)
 
     def end(self, number: int) -> None:
-        """A trial has ended."""
+        """Note that a trial has ended."""
         self._ended.add(number)
 
     def keep_only(self, front: Collection[int]) -> None:
-        """Remove the weights of trials that have ended and are not on the front.
+        """Remove the weights of ended trials that are not on the front.
 
-        A storage that refuses does not stop the sweep: it is asked again when the next trial ends.
+        If the storage refuses, the sweep continues; the next call tries again.
         """
         for number in self._ended.difference(() if self._keeps_all else front):
             try:

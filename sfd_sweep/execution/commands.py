@@ -1,7 +1,7 @@
-"""What slots are asked and what they answer. Plain data: it travels between processes, and imports no torch.
+"""Commands to slots and their results. They are plain data that travels between processes; nothing here imports torch.
 
-A command says everything that is needed to carry it out, and carrying it out twice is the same as once: a worker group
-or a Tune actor that was started again simply gets or gives it again.
+A command holds everything needed to execute it, and executing it twice has the same effect as once: a restarted worker
+group receives it again, and a restarted Tune actor sends it again.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from sfd_sweep.trial.report import Report
 
 @dataclass(frozen=True)
 class Advance:
-    """Train a trial up to a step, evaluate and save it."""
+    """Train a trial up to a step, evaluate it and save it."""
 
     number: int
     settings: Settings
@@ -21,7 +21,7 @@ class Advance:
 
 @dataclass(frozen=True)
 class FinalEvaluation:
-    """Evaluate the generator that a trial saved last, on other numbers of samples than its own reports."""
+    """Evaluate a trial's last generator on other numbers of samples than its own reports."""
 
     number: int
     settings: Settings
@@ -33,35 +33,23 @@ Command = Advance | FinalEvaluation
 
 
 @dataclass(frozen=True)
-class Order:
-    """A command on its way to a slot. Tickets grow, so that an answer to an earlier order is known as such."""
+class Assignment:
+    """A command for a slot. Tickets grow, so that a result of an earlier assignment is recognized."""
 
     ticket: int
     command: Command
 
 
 @dataclass(frozen=True)
-class Close:
-    """There is nothing more for the slot to do, ever."""
+class CloseSlot:
+    """The slot receives no more assignments."""
 
 
 @dataclass(frozen=True)
-class Done:
-    """The command was carried out.
-
-    Attributes:
-        waiting_seconds: how long the slot had nothing to do before the command came.
-    """
-
-    report: Report
-    waiting_seconds: float
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The command cannot be carried out, and the trial is over."""
+class Failure:
+    """The command cannot be executed, and the trial has failed."""
 
     reason: str
 
 
-Answer = Done | Failed
+Result = Report | Failure

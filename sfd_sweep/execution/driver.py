@@ -1,8 +1,9 @@
-"""The driver: from checked settings to an outcome. Starts slots, lets Tune run the trials, judges the front."""
+"""The driver: starts slots, lets Tune run the trials, evaluates the front, and reports the outcome."""
 
 import functools
 import logging
 import time
+from dataclasses import dataclass
 from typing import NoReturn
 
 import ray
@@ -10,202 +11,192 @@ from ray import tune
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import Interrupted, SweepFailed, UserError
-from sfd_sweep.execution.commands import Done, Failed, FinalEvaluation
+from sfd_sweep.execution.commands import Failure, FinalEvaluation
 from sfd_sweep.execution.event_dispatcher import TrialEventDispatcher
-from sfd_sweep.execution.events import Outcome, SweepObserver, SweepRecorder, SweepStart
-from sfd_sweep.execution.slot_runtime import RuntimeFactory
+from sfd_sweep.execution.events import Outcome, SweepObserver, SweepStart
 from sfd_sweep.execution.slots import SlotPool
-from sfd_sweep.execution.stopping import Stop, StopOnError, StopWhenAsked, signals_stop
+from sfd_sweep.execution.stopping import Stop
 from sfd_sweep.execution.trainable import RESOURCES, SlotTrainable
-from sfd_sweep.execution.tune_callback import SweepCallback
-from sfd_sweep.execution.tune_scheduler import make_scheduler, recall, why_stopped
-from sfd_sweep.execution.tune_searcher import StudySearch
-from sfd_sweep.execution.worker import reason_of
+from sfd_sweep.execution.tune import StudySearch, SweepCallback, SweepStopper, make_scheduler, replay, why_stopped
+from sfd_sweep.execution.worker import RuntimeFactory, reason_of
 from sfd_sweep.search.budget import used_up
-from sfd_sweep.search.front import front_of
+from sfd_sweep.search.pareto import front_of
 from sfd_sweep.search.records import SweepState
 from sfd_sweep.search.study import SweepStudy
-from sfd_sweep.storage.disk_space import is_full, out_of_space
+from sfd_sweep.storage.errors import disk_full
 from sfd_sweep.storage.folder import Folder
+from sfd_sweep.tracking.recorder import MlflowRecorder
 
 log = logging.getLogger(__name__)
 
-ACTOR_DEATHS = 3
-"""How often Tune starts a trial's actor again; the trial itself loses nothing by its death."""
+ACTOR_RESTARTS = 3
+"""How often Tune restarts a trial's actor; its death costs the trial nothing."""
 
 
+@dataclass
 class Driver:
-    """Runs what is left of a sweep, once.
+    """Runs the remaining part of a sweep, once.
 
-    Args:
-        sweep: its folder.
+    Attributes:
+        sweep: the sweep's folder.
         study: opened from that folder.
         build: makes a worker's runtime.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        sweep: Folder,
-        study: SweepStudy,
-        recorder: SweepRecorder,
-        observer: SweepObserver,
-        build: RuntimeFactory,
-    ) -> None:
-        self._space = space
-        self._sweep = sweep
-        self._study = study
-        self._recorder = recorder
-        self._observer = observer
-        self._build = build
+    space: SearchSpace
+    sweep: Folder
+    study: SweepStudy
+    recorder: MlflowRecorder
+    observer: SweepObserver
+    build: RuntimeFactory
+
+    def __post_init__(self) -> None:
         self._stop = Stop()
         self._finishing = False
-        self._progress = TrialEventDispatcher(space, sweep, study, recorder, observer, self._stop)
+        self._dispatcher = TrialEventDispatcher(
+            self.space, self.sweep, self.study, self.recorder, self.observer, self._stop
+        )
 
     def run(self, slots: int, began: float, weights: str) -> Outcome:
-        """Run it on so many slots; Ray is there. Without slots, only tell of it.
+        """Run the sweep on a number of slots; Ray is initialized. Without slots, only replay its events.
 
         Args:
-            began: when this part of the sweep began, by `time.monotonic`.
-            weights: most that they can take in the sweep's folder, in words.
+            began: start of this part of the sweep, by `time.monotonic`.
+            weights: the most disk space that trials can take, in words.
 
         Raises:
             SweepFailed: no trial was completed, no slot works, or the recorder has failed.
             Interrupted: Ctrl-C was pressed, or the process was told to terminate.
-            UserError: the runtime cannot be built, for a reason that the user can do something about.
+            UserError: the runtime cannot be built, for a reason that the user can act on.
         """
-        study = self._study
-        self._observer.sweep_started(
-            SweepStart(self._space, str(self._sweep), slots, study.ended(), weights, earlier=study.earlier())
+        name, study = self.space.name, self.study
+        self.observer.sweep_started(
+            SweepStart(self.space, str(self.sweep), slots, study.ended(), weights, earlier=study.earlier())
         )
-        message = f"{self._space.name} was stopped; `sfd-sweep resume {self._space.name}` goes on with it"
-        with signals_stop(self._stop, message), StopOnError(self._stop):
-            self._progress.tell_again()
+        message = f"{name} was stopped; `sfd-sweep resume {name}` continues it"
+        with self._stop.on_signals(message), self._stop.on_error():
+            self._dispatcher.replay()
             if slots and self._stop.error is None:
                 self._work(slots)
         return self._close(began)
 
     def _work(self, slots: int) -> None:
-        """Train and judge what is left."""
-        self._observer.phase("starting a slot" if slots == 1 else f"starting {slots} slots")
-        scratch = self._sweep / "ray"
+        self.observer.phase("starting a slot" if slots == 1 else f"starting {slots} slots")
+        scratch = self.sweep / "ray"
         scratch.delete()
-        pool = SlotPool(self._space, self._sweep, self._build, slots, self._stop.request)
-        self._progress.spending.start(lambda: float(ray.get(pool.broker.held_seconds.remote())))
+        pool = SlotPool(self.space, self.sweep, self.build, slots, self._stop.request)
+        self._dispatcher.budget.start(lambda: float(ray.get(pool.broker.held_seconds.remote())))
         try:
-            self._train(pool, slots)
-            self._judge(pool)
-            self._progress.add_seconds({"starting": ray.get(pool.broker.starting_seconds.remote())})
+            if not is_trained(self.space, self.study):
+                self._train(pool, slots)
+            self._evaluate_front(pool)
+            self._dispatcher.add_seconds({"starting": ray.get(pool.broker.starting_seconds.remote())})
         finally:
-            pool.close(patiently=not self._stop.now)
+            pool.close(now=self._stop.now)
         if not self._stop.now:  # else workers may still be writing there
             scratch.delete()
 
     def _train(self, pool: SlotPool, slots: int) -> None:
         """Let Tune run the trials that have not ended."""
-        if is_trained(self._space, self._study):
-            return
-        scheduler = make_scheduler(self._space)
-        recall(scheduler, self._space, self._study.trials())
-        # Nobody reads the state that Tune keeps of itself, so nobody minds if it cannot.
+        scheduler = make_scheduler(self.space)
+        replay(scheduler, self.space, self.study.trials())
+        # Tune warns when it cannot save its own state, which nobody reads.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         tune.run(
-            tune.with_parameters(SlotTrainable, broker=pool.broker, space=self._space),
+            tune.with_parameters(SlotTrainable, broker=pool.broker, space=self.space),
             name="tune",
-            storage_path=(self._sweep / "ray").path,
-            storage_filesystem=self._sweep.filesystem,
+            storage_path=(self.sweep / "ray").path,
+            storage_filesystem=self.sweep.filesystem,
             resources_per_trial=RESOURCES,
-            num_samples=-1,  # the searcher says when there are no more
+            num_samples=-1,  # until the searcher finishes
             max_concurrent_trials=slots,
             search_alg=StudySearch(
-                self._study,
-                self._progress.spending,
+                self.study,
+                self._dispatcher.budget,
                 self._stop,
                 why_stopped=functools.partial(why_stopped, scheduler),
-                say=self._observer.phase,
+                say=self.observer.phase,
             ),
             scheduler=scheduler,
-            callbacks=[SweepCallback(self._progress, self._stop, pool.broker)],
-            stop=StopWhenAsked(self._stop, functools.partial(self._obey, pool)),
+            callbacks=[SweepCallback(self._dispatcher, self._stop, pool.broker)],
+            stop=SweepStopper(self._stop, functools.partial(self._pass_on_stop, pool)),
             reuse_actors=True,
-            max_failures=ACTOR_DEATHS,
+            max_failures=ACTOR_RESTARTS,
             raise_on_failed_trial=False,
             verbose=0,
         )
 
-    def _judge(self, pool: SlotPool) -> None:
-        """Have the trials of the front judged once more, on the final number of samples."""
-        commands = [] if self._stop.error else judgements(self._space, self._study)
+    def _evaluate_front(self, pool: SlotPool) -> None:
+        """Run the final evaluation of the trials on the front."""
+        commands = [] if self._stop.error else final_evaluations(self.space, self.study)
         if commands:
-            self._observer.phase(f"judging the front on {commands[0].samples} samples")
-        waiting = {pool.broker.call.remote(command): command for command in commands}
-        while waiting and not self._stop.now:
-            self._obey(pool)
-            answered, _ = ray.wait(list(waiting), timeout=0.2)
-            for reference in answered:
-                number = waiting.pop(reference).number
-                pool.broker.release.remote(number, wanted=max(1, len(waiting)))
-                match ray.get(reference):
-                    case Done(report=report, waiting_seconds=seconds):
-                        self._progress.judged(number, report, seconds)
-                    case Failed(reason=reason):
-                        self._observer.phase(f"trial {number} could not be judged: {reason}")
+            self.observer.phase(f"final evaluation of the front on {commands[0].samples} samples")
+        calls = {pool.broker.call.remote(command): command.number for command in commands}
+        while calls and not self._stop.now:
+            self._pass_on_stop(pool)
+            done, _ = ray.wait(list(calls), timeout=0.2)
+            for call in done:
+                number, result = calls.pop(call), ray.get(call)
+                pool.broker.release.remote(number, wanted=max(1, len(calls)))
+                if isinstance(result, Failure):
+                    self.observer.phase(f"final evaluation of trial {number} failed: {result.reason}")
+                elif result is not None:
+                    self._dispatcher.final_reported(number, result)
 
-    def _obey(self, pool: SlotPool) -> None:
-        """Let slots and observer know of a request to stop."""
+    def _pass_on_stop(self, pool: SlotPool) -> None:
+        """Pass a request to stop on to the slots and the observer."""
         if self._stop.now:
             pool.broker.close.remote()
         elif self._stop.error:
             pool.broker.finish.remote()
             if not self._finishing:
-                self._observer.phase("finishing the evaluations that are running; Ctrl-C again stops now")
+                self.observer.phase("finishing the evaluations that are running; Ctrl-C again stops now")
             self._finishing = True
 
     def _close(self, began: float) -> Outcome:
-        """Tell the end."""
+        """Record and show the end of the sweep, whatever it is."""
+        name, dispatcher = self.space.name, self._dispatcher
         error = self._stop.error
-        if error is None and (reason := self._progress.hopeless()):
-            error = SweepFailed(f"no trial of {self._space.name} was completed; the last ended because {reason}")
+        if error is None and (reason := dispatcher.why_none_completed()):
+            error = SweepFailed(f"no trial of {name} was completed; the last ended because {reason}")
         if error:
-            self._fail(out_of_space(self._sweep) if is_full(error) else error)
-        self._observer.phase("writing the record")
-        self._recorder.close(SweepState.COMPLETE)
-        front = self._progress.front()
+            self._fail(disk_full(error, path=self.sweep.path, sweep=self.sweep.name) or error)
+        self.observer.phase("writing the record")
+        self.recorder.close(SweepState.COMPLETE)
         outcome = Outcome(
-            name=self._space.name,
-            folder=str(self._sweep),
-            counts=self._progress.counts(),
-            front=front.numbers,
-            hypervolume=front.hypervolume,
+            name=name,
+            folder=str(self.sweep),
+            counts=dispatcher.counts(),
+            front=dispatcher.front.numbers,
+            hypervolume=dispatcher.front.hypervolume,
             wall_seconds=time.monotonic() - began,
-            slot_seconds=self._progress.slot_seconds,
+            slot_seconds=dispatcher.slot_seconds,
         )
-        self._observer.sweep_finished(outcome)
+        self.observer.sweep_finished(outcome)
         return outcome
 
     def _fail(self, error: Exception) -> NoReturn:
-        """Tell that the sweep ends with an error, and raise it."""
         reason = str(error) if isinstance(error, UserError) else reason_of(error)
-        self._progress.stopped(reason)
+        self._dispatcher.stopped(reason)
         try:
-            self._recorder.close(SweepState.STOPPED if isinstance(error, Interrupted) else SweepState.FAILED, reason)
+            self.recorder.close(SweepState.STOPPED if isinstance(error, Interrupted) else SweepState.FAILED, reason)
         except SweepFailed as another:
             log.warning("%s", another)
         raise error
 
 
 def is_finished(space: SearchSpace, study: SweepStudy) -> bool:
-    """Whether there is nothing left to train or judge."""
-    return is_trained(space, study) and not judgements(space, study)
+    """Return whether nothing is left to train or evaluate."""
+    return is_trained(space, study) and not final_evaluations(space, study)
 
 
 def is_trained(space: SearchSpace, study: SweepStudy) -> bool:
-    """Whether there is nothing left to train: no trial runs, and the budget has no room for another."""
+    """Return whether no trial is running and the budget has no room for another."""
     return not study.running() and used_up(space.budget, study) is not None
 
 
-def judgements(space: SearchSpace, study: SweepStudy) -> list[FinalEvaluation]:
-    """The trials of the front that are still to be judged on the final number of samples, if the file asks for it.
+def final_evaluations(space: SearchSpace, study: SweepStudy) -> list[FinalEvaluation]:
+    """Return the outstanding final evaluations of trials on the front, if the file asks for any.
 
     The forgotten condition gets more samples in the same proportion.
     """
@@ -213,9 +204,9 @@ def judgements(space: SearchSpace, study: SweepStudy) -> list[FinalEvaluation]:
     if evaluation.final_samples is None:
         return []
     forget_samples = max(2, round(evaluation.forget_samples * evaluation.final_samples / evaluation.samples))
-    judged = study.finals()
+    front = map(study.trial, front_of(space, study.trials()).numbers)
     return [
-        FinalEvaluation(number, study.trial(number).settings, evaluation.final_samples, forget_samples)
-        for number in front_of(space, study.trials()).numbers
-        if number not in judged
+        FinalEvaluation(trial.number, trial.settings, evaluation.final_samples, forget_samples)
+        for trial in front
+        if not trial.final
     ]

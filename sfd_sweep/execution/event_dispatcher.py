@@ -1,163 +1,157 @@
-"""What is known of a running sweep, and the telling of it: the study first, then the recorder and the observer."""
+"""The state of a running sweep: events go to the study first, then to the recorder and the observer."""
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import SweepFailed
 from sfd_sweep.execution.checkpoint_retention import CheckpointRetention
-from sfd_sweep.execution.events import SweepObserver, SweepRecorder
+from sfd_sweep.execution.events import SweepObserver
 from sfd_sweep.execution.stopping import Stop
 from sfd_sweep.search.budget import BudgetTracker
-from sfd_sweep.search.front import Front, front_of
-from sfd_sweep.search.study import StudyTrial, SweepStudy
+from sfd_sweep.search.pareto import Front, front_of
+from sfd_sweep.search.study import SweepStudy
+from sfd_sweep.search.trial import Trial
 from sfd_sweep.storage.folder import Folder
+from sfd_sweep.tracking.recorder import MlflowRecorder
 from sfd_sweep.trial.report import Report, TrialState
 
-SLOT_SECONDS = ("starting", "training", "evaluating", "saving", "waiting", "judging")
+SLOT_SECONDS = ("starting", "training", "evaluating", "saving", "waiting", "final evaluation")
 
 
+@dataclass
 class TrialEventDispatcher:
-    """Takes what happens in a sweep, keeps it and tells of it. Hearing of the same thing twice changes nothing.
+    """Receives the events of a sweep, keeps its state and passes the events on. Repeated events change nothing.
 
-    Args:
+    Attributes:
         sweep: the sweep's folder.
-        stop: asked to stop the sweep when its first trials all fail.
+        stop: requested when the first trials all fail.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        sweep: Folder,
-        study: SweepStudy,
-        recorder: SweepRecorder,
-        observer: SweepObserver,
-        stop: Stop,
-    ) -> None:
-        self.study = study
-        self.spending = BudgetTracker(space, study)
-        self.slot_seconds = dict.fromkeys(SLOT_SECONDS, 0.0)
-        self._space = space
-        self._recorder = recorder
-        self._observer = observer
-        self._stop = stop
-        self._weights = CheckpointRetention(space, sweep)
+    space: SearchSpace
+    sweep: Folder
+    study: SweepStudy
+    recorder: MlflowRecorder
+    observer: SweepObserver
+    stop: Stop
+
+    def __post_init__(self) -> None:
+        self.budget = BudgetTracker(self.space, self.study)
+        self.front = Front((), 0.0)
+        self.slot_seconds = dict.fromkeys(SLOT_SECONDS, 0.0)  # of all slots together in this part of the sweep
+        self._listeners = (self.recorder, self.observer)
+        self._checkpoints = CheckpointRetention(self.space, self.sweep)
         self._started: set[int] = set()
-        self._front = Front((), 0.0)
         self._failures = 0
 
-    def tell_again(self) -> None:
-        """Tell all that the study knows from an earlier part of the sweep, whether or not it was told then.
-
-        Weights that the front has no place for are removed, should the earlier part not have come to it.
-        """
+    def replay(self) -> None:
+        """Send the events of earlier parts of the sweep, and remove weights that those parts should have removed."""
         trials = self.study.trials()
+        ended = [trial for trial in trials if trial.state is not TrialState.RUNNING]
         for trial in trials:
-            self._tell_started(trial)
-            for reported in trial.reports:
-                self._tell_report(trial.number, reported.report, reported.waiting_seconds)
+            self._notify_started(trial)
+            for report in trial.reports:
+                self._notify_reported(trial.number, report)
             if trial.state is not TrialState.RUNNING:
-                self._tell_ended(trial)
-        self._front = front_of(self._space, trials)
-        if self.study.ended():
-            self._weights.find(trial.number for trial in trials if trial.state is not TrialState.RUNNING)
-            self._weights.keep_only(self._tell_front().numbers)
-        for number, report in self.study.finals().items():
-            self._tell_judged(number, report)
+                self._notify_finished(trial)
+        self.front = front_of(self.space, trials)
+        if ended:
+            self._checkpoints.find(trial.number for trial in ended)
+            self._front_changed()
+        for trial in trials:
+            if trial.final:
+                self._notify_final(trial.number, trial.final)
 
     def started(self, number: int) -> None:
-        """A trial is on its way to a slot."""
+        """Handle a trial that starts or resumes."""
         if number not in self._started:
-            self._tell_started(self.study.trial(number))
+            self._notify_started(self.study.trial(number))
 
-    def reported(self, number: int, report: Report, waiting_seconds: float) -> None:
-        """A trial has been evaluated."""
+    def reported(self, number: int, report: Report) -> None:
+        """Handle an evaluation."""
         with self.study.at_once():
-            is_new = self.study.report(number, report, waiting_seconds)
-            self.spending.keep()
+            is_new = self.study.report(number, report)
+            self.budget.record()
         if is_new:
-            self.add_seconds(report.seconds | {"waiting": waiting_seconds})
-            self._tell_report(number, report, waiting_seconds)
+            self.add_seconds(report.seconds)
+            self._notify_reported(number, report)
 
     def ended(self, number: int) -> None:
-        """A trial has ended, as the study has heard. Weights that the front has no place for, or no longer, go."""
-        self.spending.keep()
+        """Handle a trial that has ended in the study; remove weights that are no longer on the front."""
+        self.budget.record()
         trial = self.study.trial(number)
-        self._tell_ended(trial)
-        # What is dominated stays so: nobody else can have come to the front.
-        self._front = front_of(self._space, [*map(self.study.trial, self._front.numbers), trial])
-        self._weights.end(number)
-        self._weights.keep_only(self._tell_front().numbers)
+        self._notify_finished(trial)
+        # Dominance is transitive, so a removed trial never returns to the front.
+        self.front = front_of(self.space, [*map(self.study.trial, self.front.numbers), trial])
+        self._checkpoints.end(number)
+        self._front_changed()
         if trial.state is TrialState.FAILED:
             self._failures += 1
-            self._stop_if_hopeless()
+            self._stop_if_all_failed()
 
-    def judged(self, number: int, report: Report, waiting_seconds: float) -> None:
-        """A trial of the front has been evaluated on the final number of samples."""
-        self.study.judge(number, report)
-        self.spending.keep()
-        self.add_seconds({"judging": sum(report.seconds.values()), "waiting": waiting_seconds})
-        self._tell_judged(number, report)
+    def final_reported(self, number: int, report: Report) -> None:
+        """Handle the final evaluation of a trial on the front."""
+        self.study.report_final(number, report)
+        self.budget.record()
+        self.add_seconds({"final evaluation": report.busy_seconds, "waiting": report.seconds["waiting"]})
+        self._notify_final(number, report)
+
+    def stopped(self, reason: str) -> None:
+        """Show trials that stop with the sweep; the recorder learns of them when it is closed."""
+        for number in self.study.running():
+            self.observer.trial_finished(number, TrialState.STOPPED, reason)
 
     def add_seconds(self, seconds: Mapping[str, float]) -> None:
-        """Count what slots have spent, by what on."""
+        """Count the seconds of slots, by activity."""
         for name, spent in seconds.items():
             self.slot_seconds[name] += spent
 
-    def stopped(self, reason: str) -> None:
-        """The sweep stops, and trials that have not ended with it; the recorder hears of it when it is closed."""
-        for number in self.study.running():
-            self._observer.trial_finished(number, TrialState.STOPPED, reason)
-
     def counts(self) -> dict[TrialState, int]:
-        """How many trials there are in each state."""
+        """Return the number of trials in each state."""
         return dict(Counter(trial.state for trial in self.study.trials()))
 
-    def front(self) -> Front:
-        """The front so far."""
-        return self._front
-
-    def hopeless(self) -> str | None:
-        """Why the sweep came to nothing, if no trial was completed."""
+    def why_none_completed(self) -> str | None:
+        """Return the last reason of a trial's end if no trial was completed."""
         trials = self.study.trials()
         if any(trial.state is TrialState.COMPLETE for trial in trials):
             return None
-        reasons = [trial.reason for trial in trials if trial.reason]
-        return reasons[-1] if reasons else "there was none"
+        return next((trial.reason for trial in reversed(trials) if trial.reason), "there was none")
 
-    def _stop_if_hopeless(self) -> None:
+    def _stop_if_all_failed(self) -> None:
         trials = self.study.trials()
-        well = any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
-        if not well and self._failures >= self._space.search.max_failures:
-            self._stop.request(SweepFailed(_why_all_failed(trials)))
+        worked = any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+        if not worked and self._failures >= self.space.search.max_failures:
+            self.stop.request(SweepFailed(_why_all_failed(trials)))
 
-    def _tell_started(self, trial: StudyTrial) -> None:
+    def _notify_started(self, trial: Trial) -> None:
         self._started.add(trial.number)
-        self._recorder.trial_started(trial.number, trial.settings, trial.searched)
-        self._observer.trial_started(trial.number, trial.settings, trial.searched)
+        for listener in self._listeners:
+            listener.trial_started(trial.number, trial.settings, trial.searched)
 
-    def _tell_report(self, number: int, report: Report, waiting_seconds: float) -> None:
-        self._recorder.trial_reported(number, report, waiting_seconds)
-        self._observer.trial_reported(number, report, waiting_seconds)
+    def _notify_reported(self, number: int, report: Report) -> None:
+        for listener in self._listeners:
+            listener.trial_reported(number, report)
 
-    def _tell_ended(self, trial: StudyTrial) -> None:
-        self._recorder.trial_finished(trial.number, trial.state, trial.reason)
-        self._observer.trial_finished(trial.number, trial.state, trial.reason)
+    def _notify_finished(self, trial: Trial) -> None:
+        for listener in self._listeners:
+            listener.trial_finished(trial.number, trial.state, trial.reason)
 
-    def _tell_front(self) -> Front:
-        front = self._front
-        self._recorder.front_changed(front.numbers, front.hypervolume, self.study.ended(), self.study.spent())
-        self._observer.front_changed(front.numbers, front.hypervolume)
-        return front
+    def _notify_final(self, number: int, report: Report) -> None:
+        for listener in self._listeners:
+            listener.final_reported(number, report)
 
-    def _tell_judged(self, number: int, report: Report) -> None:
-        self._recorder.judged(number, report)
-        self._observer.judged(number, report)
+    def _front_changed(self) -> None:
+        """Send the front, then remove other trials' weights: a driver killed between leaves too many, never too few."""
+        numbers, hypervolume = self.front.numbers, self.front.hypervolume
+        self.recorder.front_changed(numbers, hypervolume, self.study.ended(), self.study.usage())
+        self.observer.front_changed(numbers, hypervolume)
+        self._checkpoints.keep_only(numbers)
 
 
-def _why_all_failed(trials: Sequence[StudyTrial]) -> str:
-    """The one reason that all failed trials have, but for numbers such as that of a step; or else every reason."""
+def _why_all_failed(trials: Sequence[Trial]) -> str:
+    """Return the common reason of all failed trials, equal but for numbers such as a step; else every reason."""
     failed = [trial for trial in trials if trial.state is TrialState.FAILED]
     kinds = {re.sub(r"\d[\d.e+-]*", "#", str(trial.reason)) for trial in failed}
     if len(failed) > 1 and len(kinds) == 1:

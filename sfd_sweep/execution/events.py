@@ -1,23 +1,22 @@
-"""Who is told of a running sweep: the recorder, who writes it down for good, and an observer, who shows it."""
+"""Events of a running sweep for an observer, which shows them. The recorder receives the same events of trials."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from sfd_sweep.config import SearchSpace, Settings
-from sfd_sweep.search.records import ResourceUsage, SweepState
 from sfd_sweep.trial.report import Report, TrialState
 
 
 @dataclass(frozen=True)
 class SweepStart:
-    """What is about to be run.
+    """What is about to run.
 
     Attributes:
         folder: path of the sweep's folder, or its URI.
-        slots: trials at a time; 0 if there is nothing left to train or judge.
-        ended: trials that have ended already, in an earlier part of the sweep.
-        weights: most that they can take in the folder, in words.
+        slots: trials at a time; 0 if nothing is left to train or evaluate.
+        ended: trials that ended in an earlier part of the sweep.
+        weights: the most disk space that they can take, in words.
         earlier: what was taken over from earlier sweeps, in words.
     """
 
@@ -31,7 +30,7 @@ class SweepStart:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has become of a sweep.
+    """The result of a sweep.
 
     Attributes:
         name: of the sweep.
@@ -39,9 +38,9 @@ class Outcome:
         counts: trials by state, those of earlier parts of the sweep included.
         front: numbers of the trials on the front.
         hypervolume: of the front.
-        wall_seconds: from the call to its end, of this part of the sweep.
-        slot_seconds: of all slots together in this part, by what they did: `starting`, `training`, `evaluating`,
-            `saving`, `waiting`, and `judging` the front at the end.
+        wall_seconds: of this part of the sweep.
+        slot_seconds: of all slots together in this part, by activity: `starting`, `training`, `evaluating`, `saving`,
+            `waiting`, and `final evaluation`.
     """
 
     name: str
@@ -54,54 +53,34 @@ class Outcome:
 
 
 class SweepObserver:
-    """Shows a running sweep: a subclass overrides what it wants to hear of. All calls come from the thread that runs
-    the sweep."""
+    """Shows a running sweep; subclasses override what they need. All calls come from the thread that runs it.
+
+    A resumed sweep replays the events of its trials before the first phase.
+    """
 
     def sweep_started(self, plan: SweepStart) -> None:
-        """All is checked; the slots are about to be started."""
+        """Handle the start: everything is checked, and the slots are about to start."""
 
     def note(self, text: str) -> None:
-        """Something worth knowing before the sweep starts."""
+        """Handle a remark before the start."""
 
     def phase(self, text: str) -> None:
-        """What the sweep does from now on, in words."""
+        """Handle a new activity of the sweep, in words."""
 
     def trial_started(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
-        """A trial has begun, or goes on."""
+        """Handle a trial that starts or resumes."""
 
-    def trial_reported(self, number: int, report: Report, waiting_seconds: float) -> None:
-        """A trial has been evaluated; earlier reports of a resumed sweep come again."""
+    def trial_reported(self, number: int, report: Report) -> None:
+        """Handle an evaluation."""
 
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
-        """A trial has ended."""
+        """Handle a trial that has ended."""
 
     def front_changed(self, front: Sequence[int], hypervolume: float) -> None:
-        """The front after another trial has ended."""
+        """Handle the front after another trial has ended."""
 
-    def judged(self, number: int, report: Report) -> None:
-        """A trial of the front has been evaluated on the final number of samples."""
+    def final_reported(self, number: int, report: Report) -> None:
+        """Handle the final evaluation of a trial on the front."""
 
     def sweep_finished(self, outcome: Outcome) -> None:
-        """All trials have ended, and everything is written down."""
-
-
-class SweepRecorder(Protocol):
-    """Writes a sweep down. Telling it something twice changes nothing."""
-
-    def trial_started(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
-        """A trial has begun, or goes on."""
-
-    def trial_reported(self, number: int, report: Report, waiting_seconds: float) -> None:
-        """A trial has been evaluated; what it has left of that is in its folder."""
-
-    def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
-        """A trial has ended."""
-
-    def front_changed(self, front: Sequence[int], hypervolume: float, finished: int, spent: ResourceUsage) -> None:
-        """The front after so many trials have ended and so much was spent."""
-
-    def judged(self, number: int, report: Report) -> None:
-        """A trial of the front has been evaluated on the final number of samples."""
-
-    def close(self, state: SweepState, reason: str | None = None) -> None:
-        """The sweep has ended in this state; trials that have not are stopped."""
+        """Handle the end: all trials have ended, and everything is recorded."""

@@ -1,17 +1,28 @@
-"""A pretraining that can be stopped and gone on with: its folder, and who trains."""
+"""Pretraining that can be stopped and resumed, in this process or on the workers of a Ray Train run."""
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import ray
 import torch
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError, get_context
+from ray.train.torch import TorchTrainer, get_device
 
+from sfd_sweep.config import Resources
 from sfd_sweep.datasets.images import LabeledImages
-from sfd_sweep.errors import Interrupted, UserError
+from sfd_sweep.errors import Interrupted, SweepFailed, TrialFailed, UserError
+from sfd_sweep.execution.cluster import connected, nodes
+from sfd_sweep.execution.worker import reason_of
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.storage.lock import locked
@@ -19,6 +30,11 @@ from sfd_sweep.teachers.pretraining import STATE, Checkpoints, Progress, pretrai
 from sfd_sweep.teachers.recipes import Pretraining
 
 REQUEST = "request.json"
+PROGRESS = "progress.json"
+FAILURE = "failure.txt"
+POLL_SECONDS = 0.5
+MAX_FAILURES = 3
+"""Worker failures that a Train run survives; then another run starts, if a state has been saved since."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +42,9 @@ class Workers:
     """Who trains.
 
     Attributes:
-        count: Ray Train workers; 0 is this process alone, without Ray.
+        count: Ray Train workers; 0 means this process alone, without a cluster.
         cpus: cores of each.
-        gpus: GPUs of each; part of one is allowed.
+        gpus: GPUs of each; fractions are allowed.
         address: of the Ray cluster, see `cluster.connected`.
     """
 
@@ -39,7 +55,7 @@ class Workers:
 
 
 def working_folder(out: Path) -> Path:
-    """Where the state of a teacher's pretraining is kept: beside where the teacher will be."""
+    """Return where a pretraining keeps its state: beside the future teacher."""
     out = out.expanduser().absolute()
     return out.with_name(f"{out.name}.pretraining")
 
@@ -54,86 +70,64 @@ def pretrained(
     folder: Path,
     save_every: int,
     resume: bool,
-    anew: bool,
+    overwrite: bool,
     progress: Progress,
 ) -> Iterator[ScoreModel]:
-    """A teacher, on the CPU; once the block has stored it, what was kept on the way is removed.
+    """Train a teacher and yield it, on the CPU; when the block has stored it, remove its training state.
 
     Args:
         source: the images' name.
-        images: what it is trained on.
-        recipe: how.
-        workers: who trains it.
-        folder: where its state is kept until then. If nothing was saved when it ends early, nothing is left.
+        folder: holds the state until then. It is removed if training ends before the first state.
         save_every: steps between two states.
-        resume: whether to go on from a state that is there.
-        anew: whether to drop it, if not.
+        resume: whether to continue from an existing state.
+        overwrite: whether to drop it, if not resumed.
         progress: called as progress(step, steps, loss) now and then.
 
     Raises:
-        UserError: a state is there and neither is wanted, or it is of another request; the workers do not fit the
+        UserError: a state exists and neither is wanted, or it belongs to another request; the workers do not fit the
             cluster; or the folder is in use.
         TrialFailed: it diverged.
         SweepFailed: the workers failed again and again.
         Interrupted: it was stopped by Ctrl-C.
     """
     place = Folder.open(folder)
-    with locked(folder), _kept_if_begun(place):
+    with locked(folder), _removed_if_empty(place):
         request = {"source": source, "class_names": list(images.class_names), **recipe.model_dump(mode="json")}
-        _admit(place, request, resume=resume, anew=anew)
+        _prepare(place, request, resume=resume, overwrite=overwrite)
         checkpoints = Checkpoints(place, save_every)
         if workers.count:
-            from sfd_sweep.execution.pretraining_workers import train_on_cluster
-
-            train_on_cluster(images, recipe, workers=workers, checkpoints=checkpoints, progress=progress)
-        # After a cluster's training that is no more than to read the last state.
+            _train_on_cluster(images, recipe, workers, checkpoints, progress)
+        # After training on a cluster this only reads the last state.
         device = "cpu" if workers.count else _device(workers)
         yield pretrain(images, recipe=recipe, device=device, checkpoints=checkpoints, progress=progress).to("cpu")
         place.delete()
 
 
-def _device(workers: Workers) -> str:
-    """Where this process trains alone.
-
-    Raises:
-        UserError: on a GPU, and there is none.
-    """
-    if workers.gpus == 0:
-        return "cpu"
-    if not torch.cuda.is_available():
-        raise UserError("--gpus-per-worker: this machine has no GPU that PyTorch can use; leave it out")
-    return "cuda"
-
-
 @contextmanager
-def _kept_if_begun(place: Folder) -> Iterator[None]:
-    """If the block fails before anything was saved, remove the folder; Ctrl-C becomes words."""
+def _removed_if_empty(place: Folder) -> Iterator[None]:
+    """Remove the folder if the block fails before a state is saved; turn Ctrl-C into `Interrupted`."""
     try:
         yield
     except BaseException as error:
-        begun = place.has(STATE)
-        if not begun:
+        saved = place.has(STATE)
+        if not saved:
             place.delete()
         if isinstance(error, KeyboardInterrupt):
-            how = "the same command with --resume goes on from what was saved last" if begun else "nothing was saved"
+            how = "the same command with --resume continues from the last saved state" if saved else "nothing was saved"
             raise Interrupted(f"pretraining was stopped; {how}") from error
         raise
 
 
-def _admit(place: Folder, request: dict[str, object], *, resume: bool, anew: bool) -> None:
-    """Leave in the folder what is asked for, and a state only if it is of the same and to be gone on from.
-
-    Raises:
-        UserError: what is there is not to be touched so.
-    """
+def _prepare(place: Folder, request: dict[str, object], *, resume: bool, overwrite: bool) -> None:
+    """Write the request into the folder, and keep a state there only if it is of the same request and resumed."""
     if place.has(STATE):
         if resume:
             _check_same(json.loads(place.read(REQUEST)), request, place)
-        elif anew:
+        elif overwrite:
             place.remove(STATE)
         else:
             raise UserError(
-                f"{place.path} holds an unfinished pretraining; go on with it (--resume), or replace it (--force)"
+                f"{place.path} holds an unfinished pretraining; add --resume to continue it, or --force to replace it"
             )
     place.write(REQUEST, json.dumps(request, indent=1).encode())
 
@@ -143,5 +137,109 @@ def _check_same(before: dict[str, object], now: dict[str, object], place: Folder
         if before.get(name) != value:
             raise UserError(
                 f"{place.path} was begun with {name} {before.get(name)}, not {value}; "
-                "resume with the same options, or begin anew with --force alone"
+                "resume with the same options, or start again with --force alone"
             )
+
+
+def _device(workers: Workers) -> str:
+    if workers.gpus == 0:
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise UserError("--gpus-per-worker: this machine has no GPU that PyTorch can use; leave it out")
+    return "cuda"
+
+
+def _train_on_cluster(
+    images: LabeledImages, recipe: Pretraining, workers: Workers, checkpoints: Checkpoints, progress: Progress
+) -> None:
+    """Train until the last state is in the checkpoints' folder, which every node must mount."""
+    folder = checkpoints.folder
+    with connected(workers.address):
+        _check_room(workers)
+        folder.remove(FAILURE)
+        # The images go through Ray's object store, so that the workers' machines need not have the files.
+        trainer = TorchTrainer(
+            functools.partial(_train_worker, ray.put(images), recipe, checkpoints, workers.cpus),
+            scaling_config=ScalingConfig(
+                num_workers=workers.count,
+                use_gpu=workers.gpus > 0,
+                resources_per_worker={"CPU": workers.cpus, "GPU": workers.gpus},
+            ),
+            run_config=RunConfig(
+                name="workers",
+                storage_path=(folder / "ray").path,
+                failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            ),
+        )
+        while True:
+            before = folder.modified(STATE)
+            try:
+                _fit(trainer, folder, progress)
+                break
+            except (RayError, TrainingFailedError) as error:
+                if folder.modified(STATE) == before:
+                    raise SweepFailed(f"the workers failed again and again: {_reason(error)}") from error
+    if folder.has(FAILURE):
+        raise TrialFailed(folder.read(FAILURE).decode())
+
+
+def _train_worker(images: Any, recipe: Pretraining, checkpoints: Checkpoints, threads: int) -> None:
+    """Train on one worker of the Train run; rank 0 writes progress and failure into the folder."""
+    torch.set_num_threads(threads)
+    folder, is_first = checkpoints.folder, get_context().get_world_rank() == 0
+
+    def write_progress(step: int, steps: int, loss: float) -> None:
+        folder.write(PROGRESS, json.dumps([step, steps, loss]).encode())
+
+    try:
+        pretrain(
+            ray.get(images),
+            recipe=recipe,
+            device=get_device(),
+            checkpoints=checkpoints,
+            progress=write_progress if is_first else None,
+        )
+    except TrialFailed as error:  # on all workers alike, and again in every retry: so it must not fail the run
+        if is_first:
+            folder.write(FAILURE, str(error).encode())
+
+
+def _fit(trainer: TorchTrainer, folder: Folder, progress: Progress) -> None:
+    """Run a Train run to its end, and report its progress.
+
+    It runs in a thread, since Ray would handle Ctrl-C itself in the main one.
+
+    Raises:
+        TrainingFailedError: too many workers failed.
+        RayError: the run's controller was lost.
+    """
+    outcome: Future[Any] = Future()
+
+    def fit() -> None:
+        try:
+            outcome.set_result(trainer.fit())
+        except Exception as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=fit, daemon=True).start()
+    while wait([outcome], timeout=POLL_SECONDS).not_done:
+        with suppress(FileNotFoundError):
+            progress(*json.loads(folder.read(PROGRESS)))
+    outcome.result()
+
+
+def _reason(error: Exception) -> str:
+    """Return one line: why the lowest of the failed workers failed, or else the run."""
+    failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
+    return reason_of(failures[min(failures)] if failures else error)
+
+
+def _check_room(workers: Workers) -> None:
+    """Raise `UserError` if even an idle cluster could not hold the workers."""
+    each = Resources(cpus_per_worker=workers.cpus, gpus_per_worker=workers.gpus)
+    room = sum(node.workers(each) for node in nodes())
+    if room < workers.count:
+        raise UserError(
+            f"--workers {workers.count}: the cluster has room for {room} with {workers.cpus} CPUs and {workers.gpus:g} "
+            "GPUs each; lower one of them, or use another cluster"
+        )

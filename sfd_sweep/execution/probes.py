@@ -1,4 +1,4 @@
-"""What a machine of a cluster is asked before a long run. Each function runs there, in a worker process of Ray."""
+"""Functions that the doctor calls on the nodes of a cluster, in Ray's worker processes."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ from urllib.request import urlopen
 import ray
 
 from sfd_sweep.config import SearchSpace
-from sfd_sweep.execution.code_shipping import code_probe
+from sfd_sweep.execution.cluster import code_probe
 from sfd_sweep.storage.folder import Folder
 
 PACKAGES = ("ray", "torch", "diffusers")
-DRIVERS_WORD = "driver"
-ANSWER_SECONDS = 5.0
-LOOK_SECONDS = 90.0
-LOOK_AT_GPUS = """
+DRIVER_FILE = "driver"
+CONNECT_SECONDS = 5.0
+GPU_SECONDS = 90.0
+GPU_SCRIPT = """
 import torch
 for index in range(torch.cuda.device_count()):
     torch.ones(2, device=f"cuda:{index}").sum().item()
@@ -28,7 +28,7 @@ for index in range(torch.cuda.device_count()):
 
 
 def versions_probe() -> Callable[[], dict[str, str]]:
-    """A function that says what is installed; it travels with its own code, so that any machine answers."""
+    """Return a function that lists installed versions; it is nested, so that it travels with its own code."""
     packages, code = PACKAGES, code_probe()
 
     def installed() -> dict[str, str]:
@@ -41,50 +41,47 @@ def versions_probe() -> Callable[[], dict[str, str]]:
                 found[name] = version(name)
             except PackageNotFoundError:
                 found[name] = "not installed"
-        found["sfd_sweep"] = code() or "missing"
-        return found
+        return found | {"sfd_sweep": code() or "missing"}
 
     return installed
 
 
 def usable_gpus() -> list[str]:
-    """The names of the GPUs that torch computes on.
+    """Return the names of the GPUs that torch computes on.
 
     Raises:
-        RuntimeError: it cannot; the message is the last line that it has said.
+        RuntimeError: it cannot; the message is the last line of its output.
     """
     environment = dict(os.environ)
-    if environment.get("CUDA_VISIBLE_DEVICES") == "":  # Ray's way to hide them from tasks that have asked for none
+    if environment.get("CUDA_VISIBLE_DEVICES") == "":  # Ray hides GPUs so from tasks that have requested none
         del environment["CUDA_VISIBLE_DEVICES"]
-    command = [sys.executable, "-c", LOOK_AT_GPUS]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LOOK_SECONDS, check=False)
+    command = [sys.executable, "-c", GPU_SCRIPT]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=GPU_SECONDS, check=False)
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or ["torch died"])[-1])
     return done.stdout.splitlines()
 
 
-def share(folder: Folder, word: bytes) -> bool:
-    """Whether the machine sees the word that the driver has written into the folder.
-
-    If so, it writes it down too, under its own id, and writes and removes another file.
+def share(folder: Folder, token: bytes) -> bool:
+    """Return whether the node reads the driver's token in the folder; if so, copy it to a file named by the node's id.
 
     Raises:
-        OSError: it cannot write or remove there.
+        OSError: the node cannot write or remove files there.
     """
     name = ray.get_runtime_context().get_node_id()
-    if not folder.has(DRIVERS_WORD) or folder.read(DRIVERS_WORD) != word:
+    if not folder.has(DRIVER_FILE) or folder.read(DRIVER_FILE) != token:
         return False
-    folder.write(name, word)
-    folder.write(f"{name}.removed", word)
+    folder.write(name, token)
+    folder.write(f"{name}.removed", token)
     folder.remove(f"{name}.removed")
     return True
 
 
 def find_models(space: SearchSpace, working_folder: Path) -> None:
-    """Open what a slot will open: teacher, start, judge and real images.
+    """Open what a slot opens: teacher, start, classifier and real images.
 
     Args:
-        working_folder: the driver's, which relative paths start from.
+        working_folder: the driver's, where relative paths start.
 
     Raises:
         UserError: something is missing or broken there.
@@ -99,14 +96,14 @@ def find_models(space: SearchSpace, working_folder: Path) -> None:
         load_classifier(space.evaluation.classifier)
 
 
-def dashboard_answers(address: str) -> bool:
-    """Whether Ray's dashboard obeys without a token; False if it asks for one.
+def dashboard_is_open(address: str) -> bool:
+    """Return whether Ray's dashboard accepts requests without a token.
 
     Raises:
         OSError: there is no dashboard.
     """
     try:
-        urlopen(f"http://{address}/api/version", timeout=ANSWER_SECONDS).close()
+        urlopen(f"http://{address}/api/version", timeout=CONNECT_SECONDS).close()
     except HTTPError as error:
         if error.code in (401, 403):
             return False
@@ -114,15 +111,16 @@ def dashboard_answers(address: str) -> bool:
     return True
 
 
-def client_port_answers(port: int) -> bool:
-    """Whether a Ray Client server on the port obeys without a token; False if it asks for one, or if there is none."""
+def client_port_is_open(port: int) -> bool:
+    """Return whether a Ray Client server accepts requests on the port without a token; False if there is none."""
     import grpc
     from ray.core.generated.ray_client_pb2 import ClusterInfoRequest, ClusterInfoType
     from ray.core.generated.ray_client_pb2_grpc import RayletDriverStub
 
+    ping = ClusterInfoRequest(type=ClusterInfoType.PING)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         try:
-            RayletDriverStub(channel).ClusterInfo(ClusterInfoRequest(type=ClusterInfoType.PING), timeout=ANSWER_SECONDS)
+            RayletDriverStub(channel).ClusterInfo(ping, timeout=CONNECT_SECONDS)
         except grpc.RpcError:
             return False
         return True

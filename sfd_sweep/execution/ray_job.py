@@ -1,6 +1,7 @@
-"""A command on a cluster that is reached from outside, by Ray Client: handed over as a Ray job, and watched.
+"""Sweeps on a cluster that is reached from outside, by Ray Client: submitted as a Ray job, and watched.
 
-The driver belongs inside the cluster, and outlives the connection there: a job goes on when this process is gone.
+The job's driver runs on the head, so the sweep continues when this process or its connection ends. Ray's job client is
+used on the head too, since only that machine may be able to reach the dashboard.
 """
 
 import os
@@ -8,38 +9,118 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from sfd_sweep.config import SearchSpace
+from sfd_sweep.config.loading import dump_search_space
 from sfd_sweep.errors import Interrupted, UserError
-from sfd_sweep.execution.cluster import connected_from_outside, nodes, only_on
-from sfd_sweep.execution.code_shipping import PACKAGE
+from sfd_sweep.execution.cluster import PACKAGE, join, nodes, only_on, send_code
 from sfd_sweep.storage.credentials import without_credentials
 from sfd_sweep.tracking.store import SQLITE
 
-FILE = "sweep.yaml"
-SECONDS_BETWEEN_LOOKS = 1.0
+POLL_SECONDS = 1.0
 STOP_SECONDS = 120
 """How long a job may take to stop in order before Ray kills it."""
 
 
-def for_elsewhere(space: SearchSpace) -> SearchSpace:
-    """The search space with its places as they must be named elsewhere: a job's own folder is removed with the job.
+def run_as_job(space: SearchSpace, address: str, say: Callable[[str], None]) -> int:
+    """Run a sweep as a job on the cluster's head, with this package's code.
 
-    Its tracking server is this process's; credentials are left out, as the head has its own.
+    Args:
+        address: of Ray Client, `ray://host:port`.
+        say: receives what the job prints.
+
+    Returns:
+        The job's exit code.
 
     Raises:
-        UserError: storage or the tracking store would be lost; the message names the key.
+        UserError: there is no cluster at the address, or storage or tracking cannot be used from there.
+        Interrupted: Ctrl-C was pressed, and the job was asked to stop.
+    """
+    file = dump_search_space(_for_job(space)).encode()
+    dashboard = join(address).dashboard_url
+    try:
+        sent = send_code(address)
+        say(f"{sent}\n" if sent else "")
+        (head,) = [node for node in nodes() if node.is_head]
+        jobs = ray.remote(num_cpus=0, scheduling_strategy=only_on(head))(_Jobs).remote(dashboard)
+        job = ray.get(jobs.submit.remote(file, with_code=bool(sent)))
+        try:
+            return _watch(jobs, job, say)
+        except KeyboardInterrupt as error:
+            ray.get(jobs.stop.remote(job))
+            raise Interrupted(f"the job {job} was asked to stop; `resume` continues the sweep") from error
+    finally:
+        ray.shutdown()
+
+
+def _watch(jobs: Any, job: str, say: Callable[[str], None]) -> int:
+    """Pass on what a job prints until it ends; return its exit code."""
+    printed = 0
+    while True:
+        text, exit_code = ray.get(jobs.poll.remote(job, printed))
+        say(text)
+        printed += len(text)
+        if exit_code is not None:
+            return int(exit_code)
+        time.sleep(POLL_SECONDS)
+
+
+class _Jobs:
+    """Ray's job client, as an actor on the head.
+
+    Args:
+        dashboard: `host:port`.
+    """
+
+    def __init__(self, dashboard: str) -> None:
+        from ray.job_submission import JobSubmissionClient
+
+        self._client = JobSubmissionClient(f"http://{dashboard}")
+
+    def submit(self, file: bytes, *, with_code: bool) -> str:
+        """Start a sweep from a search-space file, in a temporary folder; return the job's id.
+
+        Args:
+            with_code: whether the job gets the code that is loaded here instead of what is installed.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="sfd-sweep-"))
+        (folder / "sweep.yaml").write_bytes(file)
+        command = shlex.join([sys.executable, "-m", "sfd_sweep", "run", "sweep.yaml", "--address", "auto"])
+        environment: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}}
+        if with_code:
+            environment["py_modules"] = [str(PACKAGE)]
+        entrypoint = f"cd {folder} && {command}; code=$?; rm -r {folder}; exit $code"
+        return str(self._client.submit_job(entrypoint=entrypoint, runtime_env=environment))
+
+    def poll(self, job: str, known: int) -> tuple[str, int | None]:
+        """Return what the job has printed beyond so many characters, and its exit code once it has ended."""
+        info = self._client.get_job_info(job)
+        text = self._client.get_job_logs(job)[known:]
+        if not info.status.is_terminal():
+            return text, None
+        return text, 1 if info.driver_exit_code is None else info.driver_exit_code  # None: Ray itself failed
+
+    def stop(self, job: str) -> None:
+        """Ask the job to stop in order."""
+        self._client.stop_job(job)
+
+
+def _for_job(space: SearchSpace) -> SearchSpace:
+    """Return the search space as a job needs it: with the tracking server of this process, and without credentials,
+    as the head has its own.
+
+    Raises:
+        UserError: storage or the tracking store would be lost with the job's folder; the message names the key.
     """
     if "://" not in space.storage and not Path(space.storage).is_absolute():
         raise UserError(
-            f"storage: {space.storage} is relative, and there is no working folder on a cluster that is reached from "
-            "outside; name a folder that all its machines mount, from the root on"
+            f"storage: {space.storage} is relative, and a job has no lasting working folder on the cluster; give the "
+            "absolute path of a folder that all its machines mount"
         )
     uri = space.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None or uri.startswith(SQLITE):
@@ -49,107 +130,3 @@ def for_elsewhere(space: SearchSpace) -> SearchSpace:
         )
     tracking = space.tracking.model_copy(update={"uri": without_credentials(uri)})
     return space.model_copy(update={"tracking": tracking})
-
-
-@dataclass(frozen=True)
-class Look:
-    """What has become of a job.
-
-    Attributes:
-        said: what it has printed beyond what was known.
-        exit_code: once it has ended; Ray's own failures count as 1.
-    """
-
-    said: str
-    exit_code: int | None
-
-
-def run_inside(address: str, arguments: Sequence[str], file: bytes, say: Callable[[str], None]) -> int:
-    """Run a command of sfd-sweep as a job on the cluster's head, with this package's code.
-
-    Args:
-        address: of Ray Client, `ray://host:port`.
-        arguments: of the command line; `FILE` stands for the file.
-        file: its content.
-        say: is given what the job prints.
-
-    Returns:
-        The job's exit code.
-
-    Raises:
-        UserError: there is no cluster at the address.
-        Interrupted: Ctrl-C was pressed, and the job was asked to stop.
-    """
-    with connected_from_outside(address) as outside:
-        if outside.sent:
-            say(f"{outside.sent}\n")
-        head = _Head(outside.dashboard)
-        job = head.ask(submit, arguments, file, bool(outside.sent))
-        said = 0
-        try:
-            while True:
-                look: Look = head.ask(look_at, job, said)
-                say(look.said)
-                said += len(look.said)
-                if look.exit_code is not None:
-                    return look.exit_code
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-        except KeyboardInterrupt as error:
-            head.ask(stop, job)
-            raise Interrupted(
-                f"the job {job} was asked to stop; the same with `resume` goes on with the sweep"
-            ) from error
-
-
-class _Head:
-    """The head's machine, where functions of this module are called.
-
-    Args:
-        dashboard: `host:port`, which only that machine may be able to reach.
-    """
-
-    def __init__(self, dashboard: str) -> None:
-        self._dashboard = dashboard
-        self._strategy = only_on(next(node for node in nodes() if node.is_head))
-
-    def ask(self, function: Callable[..., Any], *arguments: object) -> Any:
-        """Call a function there, with the dashboard and these arguments."""
-        remote = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=self._strategy)(function)
-        return ray.get(remote.remote(self._dashboard, *arguments))
-
-
-def submit(dashboard: str, arguments: Sequence[str], file: bytes, with_code: bool) -> str:
-    """Start the job, in a folder of its own that holds the file; its id.
-
-    Args:
-        with_code: whether it is to have the code that is loaded here, and not what is installed.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="sfd-sweep-"))
-    (folder / FILE).write_bytes(file)
-    command = shlex.join([sys.executable, "-m", "sfd_sweep", *arguments, "--address", "auto"])
-    in_folder = f"cd {folder} && {command}; code=$?; rm -r {folder}; exit $code"
-    environment: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}}
-    if with_code:
-        environment["py_modules"] = [str(PACKAGE)]
-    return str(_jobs(dashboard).submit_job(entrypoint=in_folder, runtime_env=environment))
-
-
-def look_at(dashboard: str, job: str, known: int) -> Look:
-    """What the job has printed beyond so many characters, and its exit code if it has ended."""
-    jobs = _jobs(dashboard)
-    info = jobs.get_job_info(job)
-    said = jobs.get_job_logs(job)[known:]
-    if not info.status.is_terminal():
-        return Look(said, None)
-    return Look(said, 1 if info.driver_exit_code is None else info.driver_exit_code)
-
-
-def stop(dashboard: str, job: str) -> None:
-    """Ask the job to stop in order."""
-    _jobs(dashboard).stop_job(job)
-
-
-def _jobs(dashboard: str) -> Any:
-    from ray.job_submission import JobSubmissionClient
-
-    return JobSubmissionClient(f"http://{dashboard}")

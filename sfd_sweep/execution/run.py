@@ -1,4 +1,4 @@
-"""Running a sweep and resuming one: plain functions that know nothing of the command line."""
+"""Run or resume a sweep: plain functions, independent of the command line."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,21 +9,23 @@ from sfd_sweep.config import SearchSpace
 from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.errors import UserError
 from sfd_sweep.execution.cluster import connected, is_shared, nodes, room_for, slot_count
-from sfd_sweep.execution.driver import Driver, is_finished, is_trained, judgements
-from sfd_sweep.execution.events import Outcome, SweepObserver, SweepRecorder
-from sfd_sweep.execution.slot_runtime import RuntimeFactory, build_slot_runtime
+from sfd_sweep.execution.driver import Driver, final_evaluations, is_finished, is_trained
+from sfd_sweep.execution.events import Outcome, SweepObserver
+from sfd_sweep.execution.worker import RuntimeFactory, build_runtime
 from sfd_sweep.search.study import SweepStudy, begin_study, is_begun
 from sfd_sweep.search.warm_start import find_warm_start
 from sfd_sweep.storage.credentials import without_credentials
-from sfd_sweep.storage.folder import Folder, reaching
+from sfd_sweep.storage.errors import storage_errors
+from sfd_sweep.storage.folder import Folder
 from sfd_sweep.storage.lock import LOCK, one_driver
+from sfd_sweep.tracking.reader import read_family
 from sfd_sweep.tracking.recorder import MlflowRecorder
 from sfd_sweep.tracking.store import check_answers
 from sfd_sweep.trial.files import CONFIG
 from sfd_sweep.trial.resolve import resolve_sweep
 
-OpenRecorder = Callable[..., SweepRecorder]
-"""Like `tracking.recorder.MlflowRecorder.open`."""
+OpenRecorder = Callable[..., MlflowRecorder]
+"""A function like `tracking.recorder.MlflowRecorder.open`."""
 
 
 def run(
@@ -31,21 +33,21 @@ def run(
     *,
     address: str | None = None,
     observer: SweepObserver | None = None,
-    build: RuntimeFactory = build_slot_runtime,
+    build: RuntimeFactory = build_runtime,
     open_recorder: OpenRecorder = MlflowRecorder.open,
 ) -> Outcome:
-    """Run a sweep from its beginning to its end.
+    """Run a sweep from start to end.
 
     Args:
         address: Ray cluster: None or "local" starts one on this machine, "auto" joins the one that this machine is part
             of, and `host:port` the one with that head. A process that has joined one already stays there.
-        observer: is told what happens while it happens.
-        build: makes what a slot works with.
-        open_recorder: opens the record that is kept of the sweep.
+        observer: receives the sweep's events.
+        build: makes a worker's runtime.
+        open_recorder: opens the sweep's record.
 
     Raises:
         UserError: the sweep cannot be started, and nothing is left of it; or its slots cannot load what they need.
-        SweepFailed: it was started, but came to nothing.
+        SweepFailed: it was started, but produced nothing.
         Interrupted: it was stopped by Ctrl-C.
     """
     began, observer = time.monotonic(), observer or SweepObserver()
@@ -53,20 +55,19 @@ def run(
     sweep = Folder.open(space.storage) / space.name
     config = without_credentials(dump_search_space(space))
     check_answers(space.tracking.uri)  # before Ray is started, which takes seconds
-    warm_start = find_warm_start(space)
+    warm_start = find_warm_start(space, read_family)
     storage_is_new = sweep.is_local and not Path(sweep.path).parent.exists()
     with ExitStack() as stack:
-        with reaching(sweep):
+        with storage_errors(sweep):
             may_write = stack.enter_context(one_driver(sweep))
             _check_is_new(space, sweep)
-        with _nothing_left_of(sweep, storage_is_new):
-            slots = _joined(stack, space, address, observer, space.budget.trials)
+        with _removed_on_error(sweep, storage_is_new):
+            slots = _join_cluster(stack, space, address, observer, space.budget.trials)
             sweep.write(CONFIG, config.encode())
             begin_study(space, sweep, warm_start, may_write)
             recorder = open_recorder(space, sweep, config, resume=False)
         study = SweepStudy(space, sweep, may_write)
-        driver = Driver(space, sweep, study, recorder, observer, build)
-        return driver.run(slots, began, plan.weights_in_words(slots))
+        return Driver(space, sweep, study, recorder, observer, build).run(slots, began, plan.weights_in_words(slots))
 
 
 def resume(
@@ -75,14 +76,14 @@ def resume(
     uri: str | None = None,
     address: str | None = None,
     observer: SweepObserver | None = None,
-    build: RuntimeFactory = build_slot_runtime,
+    build: RuntimeFactory = build_runtime,
     open_recorder: OpenRecorder = MlflowRecorder.open,
 ) -> Outcome:
-    """Go on with a sweep whose driver has ended, in whatever way. Trials that have ended stay as they are.
+    """Continue a sweep whose driver has ended in any way. Trials that have ended stay as they are.
 
     Args:
         location: the sweep's folder, by its path or URI.
-        uri: of the tracking store that has its record, in place of the one that its file names.
+        uri: of the tracking store that has its record, instead of the one in its file.
 
     See `run` for the rest.
 
@@ -91,44 +92,38 @@ def resume(
     """
     began, observer = time.monotonic(), observer or SweepObserver()
     sweep = Folder.open(location)
-    with reaching(sweep):
+    with storage_errors(sweep):
         if not sweep.has(CONFIG):
-            raise UserError(f"{sweep}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows what there is")
-        text = sweep.read(CONFIG).decode()
-    space = parse_search_space(text, f"{sweep}/{CONFIG}")
+            raise UserError(f"{sweep}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows the sweeps")
+        config = sweep.read(CONFIG).decode()
+    space = parse_search_space(config, f"{sweep}/{CONFIG}")
     if uri is not None:
         space = space.model_copy(update={"tracking": space.tracking.model_copy(update={"uri": uri})})
     plan = resolve_sweep(space)
     with ExitStack() as stack:
-        with reaching(sweep):
+        with storage_errors(sweep):
             may_write = stack.enter_context(one_driver(sweep))
-        study = _study_of(space, sweep, may_write)
+        if not is_begun(sweep):  # the driver was killed before
+            begin_study(space, sweep, find_warm_start(space, read_family), may_write)
+        study = SweepStudy(space, sweep, may_write)
         slots = 0
         if not is_finished(space, study):
-            slots = _joined(stack, space, address, observer, _left(space, study))
-        recorder = open_recorder(space, sweep, text, resume=True)
-        driver = Driver(space, sweep, study, recorder, observer, build)
-        return driver.run(slots, began, plan.weights_in_words(slots))
+            slots = _join_cluster(stack, space, address, observer, _remaining(space, study))
+        recorder = open_recorder(space, sweep, config, resume=True)
+        return Driver(space, sweep, study, recorder, observer, build).run(slots, began, plan.weights_in_words(slots))
 
 
-def _left(space: SearchSpace, study: SweepStudy) -> int | None:
-    """How many trials are still to be trained, or else judged, as far as that is limited."""
+def _remaining(space: SearchSpace, study: SweepStudy) -> int | None:
+    """Return how many trials are left to train, or else to evaluate; None without a limit."""
     if is_trained(space, study):
-        return len(judgements(space, study))
+        return len(final_evaluations(space, study))
     return None if space.budget.trials is None else space.budget.trials - study.ended()
 
 
-def _joined(
+def _join_cluster(
     stack: ExitStack, space: SearchSpace, address: str | None, observer: SweepObserver, trials: int | None
 ) -> int:
-    """Join the cluster until the stack is closed.
-
-    Args:
-        trials: that are to be worked on; None if nobody knows.
-
-    Returns:
-        How many slots the sweep gets there.
-    """
+    """Join the cluster until the stack is closed; return how many slots the sweep gets there for a number of trials."""
     if sent := stack.enter_context(connected(address)):
         observer.note(sent)
     cluster = nodes()
@@ -139,17 +134,10 @@ def _joined(
     return slots
 
 
-def _study_of(space: SearchSpace, sweep: Folder, may_write: Callable[[], None]) -> SweepStudy:
-    """The study, with all that it took over from earlier sweeps, even if its driver was killed before it was made."""
-    if not is_begun(sweep):
-        begin_study(space, sweep, find_warm_start(space), may_write)
-    return SweepStudy(space, sweep, may_write)
-
-
 def _check_is_new(space: SearchSpace, sweep: Folder) -> None:
     if sweep.has(CONFIG):
         raise UserError(
-            f"name: the sweep {space.name!r} is there already ({sweep}): go on with it with "
+            f"name: the sweep {space.name!r} exists already ({sweep}): continue it with "
             f"`sfd-sweep resume {space.name}`, or choose another name with `--set name=…`"
         )
     if sweep.names() != [LOCK]:
@@ -157,16 +145,13 @@ def _check_is_new(space: SearchSpace, sweep: Folder) -> None:
 
 
 @contextmanager
-def _nothing_left_of(sweep: Folder, storage_is_new: bool) -> Iterator[None]:
-    """If the block fails, remove the sweep's new folder, and the storage around it if that is new too."""
-    with ExitStack() as undo:
-        undo.callback(_delete, sweep, storage_is_new)
+def _removed_on_error(sweep: Folder, storage_is_new: bool) -> Iterator[None]:
+    """Remove the sweep's new folder if the block fails, and the storage around it if that is new too."""
+    try:
         yield
-        undo.pop_all()
-
-
-def _delete(sweep: Folder, storage_too: bool) -> None:
-    sweep.delete()
-    if storage_too:
-        with suppress(OSError):  # another sweep may have moved in
-            Path(sweep.path).parent.rmdir()
+    except BaseException:
+        sweep.delete()
+        if storage_is_new:
+            with suppress(OSError):  # another sweep may have been created there
+                Path(sweep.path).parent.rmdir()
+        raise

@@ -1,38 +1,75 @@
-"""What the workers of a slot run: build the runtime once, then carry out one order after another.
+"""Code of a slot's workers: build the runtime once, then execute one command after another.
 
-Every rank does the same; rank 0 speaks with the broker, and the others hear from it through Train's own broadcast.
+All ranks do the same; rank 0 calls the broker, and the others receive assignments through Train's broadcast.
 """
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray import train
 from ray.exceptions import RayTaskError
 from ray.train.collective import broadcast_from_rank_zero
 
-from sfd_sweep.config import SearchSpace
+from sfd_sweep.config import REFERENCES, SearchSpace, Settings
 from sfd_sweep.errors import SweepFailed, TrialFailed, UserError
-from sfd_sweep.execution.commands import Advance, Close, Command, Done, Failed, Order
-from sfd_sweep.execution.slot_runtime import RunningTrial, RuntimeFactory, SlotRuntime
-from sfd_sweep.storage.disk_space import is_full, out_of_space
+from sfd_sweep.execution.commands import Advance, Assignment, CloseSlot, Command, Failure
+from sfd_sweep.storage.errors import disk_full
 from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.files import trial_folder
 from sfd_sweep.trial.report import Report
+
+
+class RunningTrial(Protocol):
+    """A trial in a worker's memory."""
+
+    def advance(self, to: int) -> Report:
+        """Train up to a step, evaluate and save; return at once if that step has a report.
+
+        Raises:
+            TrialFailed: the trial has failed, and would fail again.
+        """
+
+
+class SlotRuntime(Protocol):
+    """What a worker loads once and runs trials with. It knows no Ray; all workers of a slot make the same calls."""
+
+    def start_trial(self, settings: Settings, folder: Folder) -> RunningTrial:
+        """Return a trial in the state that its folder holds."""
+
+    def evaluate_final(self, settings: Settings, folder: Folder, *, samples: int, forget_samples: int) -> Report:
+        """Evaluate a trial's last generator."""
+
+
+RuntimeFactory = Callable[[SearchSpace, Folder], SlotRuntime]
+"""Makes a worker's runtime from the search space and the sweep's folder; it must be importable on the worker's node."""
+
+
+def build_runtime(space: SearchSpace, sweep: Folder) -> SlotRuntime:
+    """Load teacher, start and evaluator.
+
+    Raises:
+        UserError: a model is broken.
+    """
+    from sfd_sweep.trial.runner import TrialContext  # imports torch, which the driver does not need
+
+    return TrialContext.of_worker(space, sweep.parent / REFERENCES)
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """Where a worker stands: all that it is told when it starts.
+    """Context passed to every worker at start-up.
 
     Attributes:
         broker: handle of the broker's actor.
         slot: index of the slot.
         sweep: the sweep's folder.
         build: makes the runtime.
-        working_folder: the driver's, which relative paths in the search-space file start from.
+        working_folder: the driver's, where relative paths in the search-space file start.
     """
 
     broker: Any
@@ -42,128 +79,124 @@ class WorkerContext:
     build: RuntimeFactory
     working_folder: Path
 
-    def tell(self, method: str, *arguments: object, **options: object) -> Any:
-        """Call the broker about this slot, and wait for what it says."""
+    def call(self, method: str, *arguments: object, **options: object) -> Any:
+        """Call a method of the broker for this slot, and return its result."""
         return ray.get(getattr(self.broker, method).remote(self.slot, *arguments, **options))
 
 
 def work(context: WorkerContext) -> None:
-    """The Train loop of every rank; it ends when the slot is closed."""
-    if context.working_folder.is_dir():  # else what the file names must not be relative to it
+    """Run the Train loop of a rank until the slot is closed."""
+    if context.working_folder.is_dir():  # else the file must not contain relative paths
         os.chdir(context.working_folder)
-    context.tell("begun", ray.get_runtime_context().get_node_id())
+    context.call("worker_started", ray.get_runtime_context().get_node_id())
     runtime = _build(context)
     if runtime is None:
         return
     if _is_first():
-        context.tell("ready")
-    executor = CommandExecutor(runtime)
-    idle_since = time.perf_counter()
+        context.call("slot_ready")
+    executor = CommandExecutor(runtime, context.sweep)
     ticket = 0
-    while isinstance(order := _next_order(context, ticket), Order):
+    idle_since = time.perf_counter()
+    while isinstance(assignment := _next_assignment(context, ticket), Assignment):
         waiting = time.perf_counter() - idle_since
-        _carry_out(order, waiting, executor, context)
+        _execute(assignment, waiting, executor, context)
         idle_since = time.perf_counter()
-        ticket = order.ticket
+        ticket = assignment.ticket
 
 
 class CommandExecutor:
-    """A runtime, and the trial that lies on it from one command to the next."""
+    """Executes commands with a runtime, and keeps the present trial in memory between them."""
 
-    def __init__(self, runtime: SlotRuntime) -> None:
+    def __init__(self, runtime: SlotRuntime, sweep: Folder) -> None:
         self._runtime = runtime
+        self._sweep = sweep
         self._number: int | None = None
         self._trial: RunningTrial | None = None
 
     def execute(self, command: Command) -> Report:
-        """Do what the command says.
-
-        Raises:
-            TrialFailed: the trial is over.
-        """
+        """Execute a command; see `RunningTrial.advance` for the errors."""
+        folder = trial_folder(self._sweep, command.number)
         if isinstance(command, Advance):
-            return self._trial_of(command).advance(command.to)
+            if self._trial is None or self._number != command.number:
+                self.clear()
+                self._trial = self._runtime.start_trial(command.settings, folder)
+                self._number = command.number
+            return self._trial.advance(command.to)
         self.clear()
-        return self._runtime.judge(
-            command.number, command.settings, samples=command.samples, forget_samples=command.forget_samples
+        return self._runtime.evaluate_final(
+            command.settings, folder, samples=command.samples, forget_samples=command.forget_samples
         )
 
     def clear(self) -> None:
-        """Take the trial off the executor, so that its memory is free for the next."""
+        """Free the trial's memory."""
         self._number = self._trial = None
-
-    def _trial_of(self, command: Advance) -> RunningTrial:
-        if self._trial is None or self._number != command.number:
-            self.clear()
-            self._trial = self._runtime.start(command.number, command.settings)
-            self._number = command.number
-        return self._trial
 
 
 def _build(context: WorkerContext) -> SlotRuntime | None:
-    """The runtime; None if it cannot be built and the broker has given the slot up.
+    """Return the runtime; None if it cannot be built and the broker has closed the slot.
 
     Raises:
-        Exception: whatever the building raised, if it is to be tried again by a new worker group.
+        Exception: building has failed, and a new worker group is to try again.
     """
     try:
         return context.build(context.space, context.sweep)
     except UserError as error:
-        context.tell("cannot_start", UserError(str(error)), for_good=True)
+        context.call("start_failed", UserError(str(error)), is_final=True)
     except Exception as error:
-        if is_full(error):
-            context.tell("give_up", out_of_space(context.sweep))
-        elif context.tell("cannot_start", no_slot(error), for_good=False):
+        if full := disk_full(error, path=context.sweep.path, sweep=context.sweep.name):
+            context.call("abort", full)
+        elif context.call("start_failed", no_slot(error), is_final=False):
             raise
     return None
 
 
-def _next_order(context: WorkerContext, ticket: int) -> Order | Close:
+def _next_assignment(context: WorkerContext, ticket: int) -> Assignment | CloseSlot:
     while True:
-        order: Order | Close | None = context.tell("next_order", ticket) if _is_first() else None
+        found: Assignment | CloseSlot | None = context.call("next_assignment", ticket) if _is_first() else None
         if _size() > 1:
-            order = broadcast_from_rank_zero(order)
-        if order is not None:
-            return order
+            found = broadcast_from_rank_zero(found)
+        if found is not None:
+            return found
 
 
-def _carry_out(order: Order, waiting_seconds: float, executor: CommandExecutor, context: WorkerContext) -> None:
-    """Do what is ordered and answer.
+def _execute(assignment: Assignment, waiting: float, executor: CommandExecutor, context: WorkerContext) -> None:
+    """Execute an assignment and return its result to the broker.
 
     Raises:
-        Exception: whatever the runtime raised; a new worker group tries again. If the trial has failed or the disk is
-            full, only where there are other ranks, which may be waiting for this one in the middle of the trial.
+        Exception: an unexpected error; a new worker group tries again. Where there are other ranks, a failed trial or a
+            full disk raises too, since they may be waiting for this rank in the middle of the trial.
     """
     try:
-        report = executor.execute(order.command)
+        report = executor.execute(assignment.command)
     except Exception as error:
         executor.clear()
-        if not _is_settled(error, order, context) or _size() > 1:
+        if not _report_error(error, assignment, context) or _size() > 1:
             raise
         return
     if _is_first():
-        context.tell("answer", order.ticket, Done(report, waiting_seconds))
+        report = replace(report, seconds=report.seconds | {"waiting": waiting})
+        context.call("complete", assignment.ticket, report)
 
 
-def _is_settled(error: Exception, order: Order, context: WorkerContext) -> bool:
-    """Tell the broker of an error; whether it is one that trying again is of no use against."""
+def _report_error(error: Exception, assignment: Assignment, context: WorkerContext) -> bool:
+    """Report an error to the broker; return whether a retry is pointless."""
     if isinstance(error, TrialFailed):
-        context.tell("answer", order.ticket, Failed(str(error)))
-    elif is_full(error):
-        context.tell("give_up", out_of_space(context.sweep))
+        context.call("complete", assignment.ticket, Failure(str(error)))
+    elif full := disk_full(error, path=context.sweep.path, sweep=context.sweep.name):
+        context.call("abort", full)
     else:
-        context.tell("crashed", order.ticket, reason_of(error))
+        context.call("worker_crashed", assignment.ticket, reason_of(error))
         return False
     return True
 
 
 def no_slot(error: Exception) -> SweepFailed:
-    """What a sweep ends with when its last slot could not be started."""
+    """Return what a sweep ends with when its last slot could not be started."""
     return SweepFailed(f"no slot could be started: {reason_of(error)}")
 
 
 def reason_of(error: Exception) -> str:
-    """The error's type and the first line of its message; where Ray wraps another's error, that one's."""
+    """Return an error's type and the first line of its message; of the cause, where Ray wraps it."""
     if isinstance(error, RayTaskError):
         error = error.cause
     lines = str(error).strip().splitlines()

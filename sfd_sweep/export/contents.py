@@ -1,4 +1,4 @@
-"""What an exported folder holds beside the generator's weights: code, judge, pictures, card and description."""
+"""An exported folder beside its weights: description, evaluation networks, code, pictures, card and checksums."""
 
 from __future__ import annotations
 
@@ -7,58 +7,51 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from sfd_sweep.config import Evaluation
-from sfd_sweep.evaluation import clip_network
+import torch
+
+from sfd_sweep.config import Evaluation, Task
+from sfd_sweep.errors import UserError
+from sfd_sweep.evaluation.classifiers import clip as clip_network
 from sfd_sweep.evaluation.classifiers.loading import CLIP, FILES, is_portable
-from sfd_sweep.evaluation.conditions import Conditions
-from sfd_sweep.evaluation.evaluator import grid_columns
-from sfd_sweep.evaluation.factory import load_judge
-from sfd_sweep.export.card import BEFORE, CARD, FRONT, GRID, model_card
-from sfd_sweep.export.description import Description, Figures, FrontMember, Lineage
-from sfd_sweep.export.origins import Origins, portable
-from sfd_sweep.export.verification import FolderEvaluation
-from sfd_sweep.method.generator import PIPELINE
+from sfd_sweep.evaluation.evaluator import Generate, grid_columns
+from sfd_sweep.evaluation.factory import load_classifier_for
+from sfd_sweep.export.card import model_card
+from sfd_sweep.export.description import Description, Figures, FrontMember, Lineage, Origin
+from sfd_sweep.export.folder_evaluation import FolderEvaluation
+from sfd_sweep.export.verification import sha256, write_checksums
+from sfd_sweep.method.generator import PIPELINE, OneStepGenerator
 from sfd_sweep.models.folder import ModelFolder
-from sfd_sweep.search.records import SweepRecord, TrialRecord
+from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.models.samplers import sample_ddim
+from sfd_sweep.search.records import SweepRecord
+from sfd_sweep.search.trial import Trial
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.tracking.plots import front_png
+from sfd_sweep.tracking.pictures import front_png
 from sfd_sweep.tracking.results import Selection
 from sfd_sweep.trial.resolve import resolved
 
-CLASSIFIER = "classifier"
-CLIP_OF_SCORE = "clip"
-PIPELINE_FILE = "pipeline.py"
 
+def describe(record: SweepRecord, choice: Selection, folder: Path, versions: dict[str, str]) -> Description:
+    """Return the description of a trial's generator, and copy local networks of the evaluation into its folder.
 
-def describe(
-    record: SweepRecord, choice: Selection, folder: Path, origins: Origins, versions: dict[str, str]
-) -> Description:
-    """Everything that is known of a trial's generator, without a path of this machine; a judge that is not shipped is
-    laid into the folder.
-
-    Args:
-        record: the sweep.
-        choice: the trial, which has been evaluated.
-        folder: the generator.
-        origins: what it comes from.
-        versions: what the sweep ran on.
+    The description holds no path of this machine.
 
     Raises:
-        UserError: generator or judge are missing or broken.
+        UserError: the generator or a network of the evaluation is missing or broken.
     """
     space, trial = record.space, choice.trial
     assert trial.report is not None
     conditions, override = resolved(space, ModelFolder.open(str(folder)), trial.settings.override)
-    lineage = _lineage(record, trial, origins, versions)
-    sources = {"teacher": lineage.teacher.source, "start": lineage.start.source}
+    load_classifier_for(space.evaluation, conditions)  # names the source in its error message
+    lineage = _lineage(record, trial, versions)
     return Description(
         conditions=conditions,
-        task=space.task.model_copy(update=sources),
+        task=space.task.model_copy(update={"teacher": lineage.teacher.source, "start": lineage.start.source}),
         override=override,
         settings=trial.settings,
         search=Figures.of(trial.report),
         final=None if trial.final is None else Figures.of(trial.final),
-        evaluation=_with_judge(folder, space.evaluation, conditions),
+        evaluation=_portable_evaluation(space.evaluation, folder),
         device="cuda" if space.resources.gpus_per_worker else "cpu",
         objectives=space.objectives,
         constraints=space.constraints,
@@ -71,90 +64,124 @@ def describe(
     )
 
 
-def lay_beside(
-    folder: Path, name: str, record: SweepRecord, description: Description, judging: FolderEvaluation, origins: Origins
+def write_contents(
+    folder: Path, name: str, record: SweepRecord, description: Description, evaluation: FolderEvaluation
 ) -> None:
-    """Lay code, pictures, description and card beside a generator.
+    """Write code, pictures, description, card and checksums beside a generator.
 
-    The pipeline is that of this version, not of the one that ran the sweep: no code out of a storage is run.
+    The pipeline is that of this version, not of the one that ran the sweep: no code from a storage is run.
 
     Args:
-        folder: the generator.
-        name: what the folder will be called.
-        record: the sweep.
+        folder: of the generator.
+        name: of the folder in its final place.
+        record: of the sweep.
         description: of the generator.
-        judging: its judge, which draws the pictures: before and after on the same noise where the start is one-step.
-        origins: what it comes from.
+        evaluation: of the generator; it draws the pictures before and after on the same noise.
 
     Raises:
-        UserError: the start's weights are broken.
+        UserError: the weights of the start are broken.
     """
-    shutil.copyfile(PIPELINE, folder / PIPELINE_FILE)
-    evaluator, columns = judging.evaluator, grid_columns(judging.generator.image_shape)
-    (folder / GRID).write_bytes(evaluator.grid(judging.generator.generate, columns=columns))
-    before = origins.before(evaluator.device, description.conditions.names if description.reads_text else ())
-    if before is not None:
-        (folder / BEFORE).write_bytes(evaluator.grid(before, columns=columns))
-    (folder / FRONT).write_bytes(front_png(record))
+    shutil.copyfile(PIPELINE, folder / "pipeline.py")
+    evaluator, columns = evaluation.evaluator, grid_columns(evaluation.generator.image_shape)
+    (folder / "grid.png").write_bytes(evaluator.grid(evaluation.generator.generate, columns=columns))
+    start = _start(record.space.task, evaluator.device, description.conditions.names)
+    if start is not None:
+        (folder / "before.png").write_bytes(evaluator.grid(start, columns=columns))
+    (folder / "front.png").write_bytes(front_png(record))
     description.write(folder)
-    (folder / CARD).write_text(model_card(description, name, has_before=before is not None), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(description, name, has_before=start is not None), encoding="utf-8")
+    write_checksums(folder)
 
 
-def _lineage(record: SweepRecord, trial: TrialRecord, origins: Origins, versions: dict[str, str]) -> Lineage:
+def _lineage(record: SweepRecord, trial: Trial, versions: dict[str, str]) -> Lineage:
+    task = record.space.task
     assert trial.report is not None
-    teacher, start = origins.named()
     return Lineage(
-        teacher=teacher,
-        start=start,
+        teacher=_origin(task.teacher, task.teacher),
+        start=_origin(task.start, _start_source(task)),
         sweep=record.space.name,
         trial=trial.number,
         state=trial.state,
         step=trial.report.step,
         seed=record.space.trial.seed,
-        mlflow_run=trial.run_id,
+        mlflow_run=trial.run.run_id,
         versions=versions,
     )
 
 
-def _with_judge(folder: Path, evaluation: Evaluation, conditions: Conditions) -> Evaluation:
-    """The same evaluation without a path of this machine: the folders of a classifier and of CLIP go wherever the
-    generator's goes."""
-    load_judge(evaluation, conditions)  # says in one line what is wrong with it
+def _origin(name: str, source: str) -> Origin:
+    folder = _open(source)
+    if folder is None:
+        return Origin(source=_portable(name), sha256=None)
+    return Origin(
+        source=_portable(name),
+        sha256=sha256(folder.weights),
+        licence=folder.licence,
+        safety_checker=folder.has_safety_checker,
+    )
+
+
+def _open(source: str) -> ModelFolder | None:
+    """A model that the generator comes from; None if it is missing or broken: the export does without it."""
+    try:
+        folder = ModelFolder.open(source)
+        _ = folder.parameter_count
+    except UserError:
+        return None
+    return folder
+
+
+def _start_source(task: Task) -> str:
+    return task.teacher if task.start == "teacher" else task.start
+
+
+def _start(task: Task, device: torch.device, prompts: Sequence[str]) -> Generate | None:
+    """What training started from: a one-step generator, or a teacher sampled by DDIM."""
+    folder = _open(_start_source(task))
+    if folder is None:
+        return None
+    if folder.t_init is not None:
+        return OneStepGenerator.load(folder.path, device, prompts=prompts).generate
+    model = load_score_model(folder, device, prompts=prompts)
+    return lambda c, noise: sample_ddim(model, c, noise)
+
+
+def _portable(source: str) -> str:
+    """A local folder by its name; `builtin:…` and hub ids unchanged."""
+    folder = Path(source).expanduser()
+    return folder.name if folder.is_absolute() or folder.is_dir() else source
+
+
+def _portable_evaluation(evaluation: Evaluation, folder: Path) -> Evaluation:
+    """The same evaluation without a path of this machine; local networks are copied into the folder."""
+    is_clip, clip = evaluation.classifier.startswith(CLIP), evaluation.clip
+    classifier = _ship(evaluation.classifier, folder / "classifier", clip_network.FILES if is_clip else FILES)
+    if clip is not None and is_clip and _path(clip) == _path(evaluation.classifier):
+        clip = classifier.removeprefix(CLIP)
+    elif clip is not None:
+        clip = clip.removeprefix(CLIP)
+        clip_network.load_clip(clip)  # names the source in its error message
+        clip = _ship(clip, folder / "clip", clip_network.FILES)
     return evaluation.model_copy(
         update={
-            **_with_networks(folder, evaluation.classifier, evaluation.clip),
-            "reference": portable(evaluation.reference),
+            "classifier": classifier,
+            "clip": clip,
+            "reference": _portable(evaluation.reference),
             "inception": evaluation.inception.model_copy(update={"weights": None}),
         }
     )
 
 
-def _with_networks(folder: Path, classifier: str, clip: str | None) -> dict[str, str | None]:
-    """What classifier and CLIP are called there; one CLIP that is both is laid into the folder once."""
-    if not classifier.startswith(CLIP):
-        judge = _laid(classifier, folder, CLASSIFIER, FILES)
-    else:
-        judge = CLIP + _laid(classifier, folder, CLASSIFIER, clip_network.FILES)
-    if clip is None:
-        return {"classifier": judge, "clip": None}
-    score = CLIP + clip.removeprefix(CLIP)
-    if classifier.startswith(CLIP) and _place(score) == _place(classifier):
-        return {"classifier": judge, "clip": judge.removeprefix(CLIP)}
-    clip_network.load_clip(score.removeprefix(CLIP))  # says what is wrong with it
-    return {"classifier": judge, "clip": _laid(score, folder, CLIP_OF_SCORE, clip_network.FILES)}
-
-
-def _laid(source: str, folder: Path, name: str, files: Sequence[str]) -> str:
-    """Lay a network's files into a folder of that name; the name, or the source without `clip:` if it is portable."""
-    place = source.removeprefix(CLIP)
+def _ship(source: str, target: Path, patterns: Sequence[str]) -> str:
+    """Copy a network's files into the target folder, unless the source is portable; return the network's new source."""
     if is_portable(source):
-        return place
-    origin, here = Folder.open(place), Folder.open(folder / name)
+        return source
+    origin, copy = Folder.open(source.removeprefix(CLIP)), Folder.open(target)
     for file in origin.names():
-        if any(fnmatchcase(file, pattern) for pattern in files):
-            here.write(file, origin.read(file))
-    return name
+        if any(fnmatchcase(file, pattern) for pattern in patterns):
+            copy.write(file, origin.read(file))
+    return f"{CLIP if source.startswith(CLIP) else ''}{target.name}"
 
 
-def _place(source: str) -> Path:
+def _path(source: str) -> Path:
     return Path(source.removeprefix(CLIP)).expanduser().resolve()

@@ -1,4 +1,4 @@
-"""What an exported folder says of itself to programs: `sfd_sweep.json`. Imports no torch."""
+"""The description of an exported generator for programs: `sfd_sweep.json`. Imports no torch."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,6 +9,7 @@ from sfd_sweep.config import Constraint, Evaluation, Objective, Settings, Task
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.metrics import METRICS
+from sfd_sweep.models.conditioning import CONDITION_KINDS, ConditionKind
 from sfd_sweep.trial.report import Report, TrialState
 
 DESCRIPTION = "sfd_sweep.json"
@@ -19,13 +20,7 @@ class _Part(BaseModel):
 
 
 class Figures(_Part):
-    """One judgement of a generator.
-
-    Attributes:
-        metrics: by the names of `sfd_sweep.config.METRICS`.
-        samples: how many images they rest on: `retained` and `forgotten`.
-        seconds: that judging took.
-    """
+    """One evaluation of a generator: metrics by name, numbers of `retained` and `forgotten` samples, and seconds."""
 
     metrics: dict[str, float]
     samples: dict[str, int]
@@ -33,11 +28,11 @@ class Figures(_Part):
 
     @classmethod
     def of(cls, report: Report) -> "Figures":
-        """The figures of a trial's report."""
+        """Return the figures of a trial's report."""
         return cls(metrics=report.metrics, samples=report.samples, seconds=report.seconds["evaluating"])
 
     def count(self, metric: str) -> int:
-        """The number of samples that one of the metrics rests on."""
+        """Return the number of samples behind one of the metrics."""
         return METRICS[metric].count(self.samples)
 
 
@@ -46,9 +41,9 @@ class Origin(_Part):
 
     Attributes:
         source: as in the search-space file; a local folder by its name alone.
-        sha256: of its weights; None if they could not be found any more.
-        licence: of its weights, as its own card names it; None if it does not, or could not be found.
-        safety_checker: whether a checker of its images belongs to it, which generators do not have.
+        sha256: of its weights; None if they were not found.
+        licence: of its weights, as its own card names it.
+        safety_checker: whether it has a checker of its images, which generators lack.
     """
 
     source: str
@@ -61,14 +56,9 @@ class Lineage(_Part):
     """Where a generator comes from.
 
     Attributes:
-        teacher: the pretrained diffusion model.
-        start: what the generator started from.
-        sweep: name of the sweep.
-        trial: number of the trial.
-        state: what had become of the trial when it was exported.
-        step: updates that the generator was trained.
-        seed: of every random draw of the trial.
-        mlflow_run: of the trial.
+        start: what training started from.
+        state: of the trial on export.
+        step: number of updates.
         versions: of Python and the libraries that the sweep ran on, and `commit` of the code where it is known.
     """
 
@@ -84,7 +74,7 @@ class Lineage(_Part):
 
 
 class FrontMember(_Part):
-    """A trial on the front when the generator was exported, and the figures by which it was told from the others."""
+    """A trial on the front on export, with the figures that members are compared by."""
 
     trial: int
     metrics: dict[str, float]
@@ -92,24 +82,19 @@ class FrontMember(_Part):
 
 
 class Description(_Part):
-    """All that is known of an exported generator.
+    """Everything about an exported generator.
 
     Attributes:
         version: of this format.
-        conditions: classes or prompts: which were kept and forgotten, and by which it was judged.
-        task: what was forgotten.
+        conditions: classes or prompts: retained, forgotten and evaluated ones.
         override: index of what replaces each forgotten condition; None where any retained one may.
         settings: of the trial.
-        search: the figures at the end of the trial, which all trials of the sweep have at the same numbers of samples.
-        final: the figures at more samples; None if the trial was not judged once more.
-        evaluation: how it was judged. Its `classifier` and `clip` are the same everywhere (`builtin:…`, hub ids), or
-            folders below this one.
-        device: kind of device that it was judged on: equal seeds draw equal noise there.
-        objectives: axes of the front.
-        constraints: bounds of the trials on it.
+        search: figures at the end of the trial, on the same numbers of samples for every trial of the sweep.
+        final: figures of the final evaluation on more samples; None without one.
+        evaluation: its `classifier` and `clip` are portable sources (`builtin:…`, hub ids) or folders below this one.
+        device: kind of device of the evaluation: equal seeds draw equal noise there.
         front: best first objective first.
-        why: why this trial was chosen.
-        lineage: where it comes from.
+        why: the reason for choosing this trial.
     """
 
     version: Literal[1] = 1
@@ -129,30 +114,30 @@ class Description(_Part):
 
     @property
     def figures(self) -> Figures:
-        """Those on most samples."""
+        """The figures on the most samples."""
         return self.final or self.search
 
     @property
-    def reads_text(self) -> bool:
-        """Whether conditions are prompts, and no classes."""
-        return self.task.kind == "concept"
+    def kind(self) -> ConditionKind:
+        """What a condition is."""
+        return CONDITION_KINDS[self.task.kind]
 
     @property
     def forgotten(self) -> str:
-        """What was forgotten, for a reader: `0`, or `airplane, automobile`, or a concept."""
+        """The forgotten classes or concepts, for a reader: `0`, or `airplane, automobile`."""
         subjects = self.conditions.subjects
         return ", ".join(dict.fromkeys(subjects[index] for index in self.conditions.forget))
 
     def write(self, folder: Path) -> None:
-        """Lay it into the folder."""
+        """Write the description into the folder."""
         (folder / DESCRIPTION).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "Description":
-        """The description in an exported folder.
+        """Return the description in an exported folder.
 
         Raises:
-            UserError: it is broken, or of a format that is not known here.
+            UserError: it is broken, or of an unknown format.
         """
         path = folder / DESCRIPTION
         try:
@@ -164,5 +149,5 @@ class Description(_Part):
 
 
 def is_exported(folder: Path) -> bool:
-    """Whether the folder was exported from a sweep."""
+    """Return whether the folder was exported from a sweep."""
     return (folder / DESCRIPTION).is_file()

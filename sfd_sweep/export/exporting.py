@@ -1,4 +1,4 @@
-"""A trial's generator as a folder to take home: written beside its place, verified there, then moved and registered."""
+"""Export of a trial's generator: choose it, write its folder, verify the folder, register it in MLflow."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from sfd_sweep.config import REFERENCES
 from sfd_sweep.errors import UserError
-from sfd_sweep.export.checksums import write_checksums
-from sfd_sweep.export.contents import describe, lay_beside
+from sfd_sweep.export.contents import describe, write_contents
 from sfd_sweep.export.description import Figures, is_exported
-from sfd_sweep.export.origins import Origins
-from sfd_sweep.export.verification import AssetLocations, FolderEvaluation, verify
-from sfd_sweep.search.records import TrialRecord
-from sfd_sweep.storage.folder import Folder, reaching
+from sfd_sweep.export.folder_evaluation import AssetLocations, FolderEvaluation
+from sfd_sweep.export.verification import check_checksums, check_figures, check_pipeline
+from sfd_sweep.search.trial import Trial
+from sfd_sweep.storage.errors import storage_errors
+from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.model_registry import log_generator, register
 from sfd_sweep.tracking.results import Results, Selection
 from sfd_sweep.tracking.store import Store, refusals_of
@@ -28,11 +28,11 @@ COMMIT = "mlflow.source.git.commit"
 
 @dataclass(frozen=True)
 class Exported:
-    """A generator that has been exported.
+    """An exported generator.
 
     Attributes:
-        folder: where it is.
-        recorded: the figures that the sweep recorded of it.
+        folder: of the generator.
+        recorded: the figures that the sweep recorded.
         found: those that were measured on the exported folder.
         registered: URI of its version in MLflow's model registry; None if it was not to be registered.
     """
@@ -57,74 +57,63 @@ def export_trial(
     Args:
         results: of the trial's sweep.
         choice: the trial.
-        target: the folder to make, in one that is there. It appears whole and verified, or not at all.
-        force: whether a folder that was exported before is replaced; it stays as it is until the new one is verified.
-        alias: of the generator among the versions of the sweep's registered model; None leaves the registry alone.
+        target: the folder to create, in an existing one. It appears complete and verified, or not at all.
+        force: whether to replace a folder that was exported before, once the new one is verified.
+        alias: of the generator among the versions of the sweep's registered model; None: it is not registered.
         uri: of the tracking store that the results were read from (see `Results.read`).
 
     Raises:
         UserError: the target is in the way, the trial has no weights in storage, or their figures are not the recorded
-            ones; or all went well but the registry, which the message says.
+            ones; or only the registration failed, which the message says.
     """
     target = target.expanduser().absolute()
     _check_target(target, force)
     generator = _stored_generator(results, choice.trial)
     store = Store.open(uri)
-    versions = _versions(store, results)
-    with _appearing_whole(target) as folder:
+    versions = _versions(store, results.record.summary.run_id)
+    with _appearing_complete(target) as folder:
         generator.download(folder)
-        origins = Origins.find(results.record.space.task)
-        description = describe(results.record, choice, folder, origins, versions)
-        judging = FolderEvaluation.of_exported(folder, description, _places(results))
-        lay_beside(folder, target.name, results.record, description, judging, origins)
-        write_checksums(folder)
-        found = verify(folder, description, judging)
+        description = describe(results.record, choice, folder, versions)
+        evaluation = FolderEvaluation.of_exported(folder, description, _assets(results))
+        write_contents(folder, target.name, results.record, description, evaluation)
+        check_checksums(folder)
+        check_pipeline(folder, description.conditions.names)
+        found = evaluation.figures()
+        check_figures(description.figures, found, classes=len(evaluation.evaluator.classifier.class_names))
     registered = None if alias is None else _register(store, results, choice.trial, target, alias)
     return Exported(target, description.figures, found, registered)
 
 
-def _places(results: Results) -> AssetLocations:
-    """Where the sweep had what its judge needs."""
-    space = results.record.space
-    evaluation = space.evaluation
-    return AssetLocations(
-        evaluation.reference,
-        evaluation.inception.weights,
-        space.task.teacher,
-        Folder.open(results.record.summary.storage).parent / REFERENCES,
-    )
-
-
 def _check_target(target: Path, force: bool) -> None:
     if not target.parent.is_dir():
-        raise UserError(f"there is no folder {target.parent} to export into; make it first")
+        raise UserError(f"there is no folder {target.parent} to export into; create it first")
     if not target.exists():
         return
     if not force:
-        raise UserError(f"{target} is there already; choose another folder, or replace it with --force")
+        raise UserError(f"{target} exists already; choose another folder, or replace it with --force")
     if not is_exported(target):
         raise UserError(f"{target} is no exported generator, so it is not replaced; choose another folder")
 
 
-def _stored_generator(results: Results, trial: TrialRecord) -> Folder:
+def _stored_generator(results: Results, trial: Trial) -> Folder:
     """The folder of the trial's last generator in the sweep's storage."""
     name, report = results.record.space.name, trial.report
     if report is None:
         raise UserError(f"trial {trial.number} of {name} is {trial.state} and has no weights; choose another trial")
     sweep = Folder.open(results.record.summary.storage)
     folder = step_folder(trial_folder(sweep, trial.number), report.step) / GENERATOR
-    with reaching(sweep):
-        is_there = folder.has("model_index.json")
-    if not is_there:
-        why = _why_without_weights(results, trial, folder)
-        raise UserError(f"trial {trial.number} of {name} is {trial.state} {why}")
+    with storage_errors(sweep):
+        is_stored = folder.has("model_index.json")
+    if not is_stored:
+        reason = _why_without_weights(results, trial, folder)
+        raise UserError(f"trial {trial.number} of {name} is {trial.state} {reason}")
     return folder
 
 
-def _why_without_weights(results: Results, trial: TrialRecord, folder: Folder) -> str:
+def _why_without_weights(results: Results, trial: Trial, folder: Folder) -> str:
     front = results.front()
     if results.record.space.keep_generators == "all" or trial in front or not front:
-        return f"and has no weights in {folder}; choose another trial, or bring the sweep's storage back"
+        return f"and has no weights in {folder}; choose another trial, or restore the sweep's storage"
     members = ", ".join(str(member.number) for member in front)
     return (
         f"and not on the front, so its generator was not kept: choose a member of the front ({members}), or run a "
@@ -132,10 +121,21 @@ def _why_without_weights(results: Results, trial: TrialRecord, folder: Folder) -
     )
 
 
-def _versions(store: Store, results: Results) -> dict[str, str]:
+def _assets(results: Results) -> AssetLocations:
+    """Where the assets of the sweep's evaluation are."""
+    space = results.record.space
+    return AssetLocations(
+        reference=space.evaluation.reference,
+        inception=space.evaluation.inception.weights,
+        teacher=space.task.teacher,
+        references=Folder.open(results.record.summary.storage).parent / REFERENCES,
+    )
+
+
+def _versions(store: Store, run_id: str) -> dict[str, str]:
     """What the sweep ran on, by the tags of its run."""
     with refusals_of(store.uri):
-        tags: dict[str, str] = store.client.get_run(results.record.summary.run_id).data.tags
+        tags: dict[str, str] = store.client.get_run(run_id).data.tags
     versions = {tag.removeprefix(VERSION): value for tag, value in tags.items() if tag.startswith(VERSION)}
     if COMMIT in tags:
         versions["commit"] = tags[COMMIT] + (" with changes" if versions.pop("changed") == "true" else "")
@@ -143,35 +143,30 @@ def _versions(store: Store, results: Results) -> dict[str, str]:
 
 
 @contextmanager
-def _appearing_whole(target: Path) -> Iterator[Path]:
-    """A folder beside the target that takes its place when the block ends well, and is gone when it does not."""
+def _appearing_complete(target: Path) -> Iterator[Path]:
+    """A folder beside the target that replaces it when the block succeeds, and is deleted when it fails."""
     try:
         scratch = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
     except OSError as error:
         raise UserError(f"cannot write into {target.parent} ({error.strerror}); choose another folder") from error
     with scratch:
-        folder = Path(scratch.name) / "new"
-        folder.mkdir()
-        yield folder
-        _replace(target, folder, Path(scratch.name) / "old")
+        new, old = Path(scratch.name) / "new", Path(scratch.name) / "old"
+        new.mkdir()
+        yield new
+        if target.exists():
+            target.rename(old)
+        try:
+            new.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
 
 
-def _replace(target: Path, new: Path, old: Path) -> None:
-    """Move `new` to the target; what was there, if anything was, goes to `old`, or stays if the move fails."""
-    if target.exists():
-        target.rename(old)
+def _register(store: Store, results: Results, trial: Trial, folder: Path, alias: str) -> str:
     try:
-        new.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-
-
-def _register(store: Store, results: Results, trial: TrialRecord, folder: Path, alias: str) -> str:
-    try:
-        log_generator(store, trial.run_id, folder)
-        version = register(store, results.record.space.name, trial.run_id, alias)
+        log_generator(store, trial.run.run_id, folder)
+        version = register(store, results.record.space.name, trial.run.run_id, alias)
     except UserError as error:
         raise UserError(f"{folder} is written and verified, but it is not registered: {error}") from error
     return f"models:/{version.name}/{version.version}"

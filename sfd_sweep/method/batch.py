@@ -1,9 +1,9 @@
-"""Forgetting tasks: which conditions an update sees, and what replaces the forgotten ones."""
+"""Forgetting tasks, the overrides of forgotten conditions, and the random draws of one update."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -11,13 +11,13 @@ from torch import Tensor
 
 
 class OverridePolicy(Protocol):
-    """What the teacher is shown in place of a forgotten condition, c_o."""
+    """Chooses the condition c_o that the teacher is given in place of a forgotten one."""
 
     def __call__(self, c: Tensor, alternative: Tensor, x_psi: Tensor) -> Tensor:
-        """c_o of shape (n,).
+        """Return c_o, (n,).
 
         Args:
-            c: the forgotten conditions, (n,).
+            c: forgotten conditions, (n,).
             alternative: a retained condition drawn for each sample, (n,).
             x_psi: the fake score's x̂_ψ(x_t, t, c), without gradient, (n, …).
         """
@@ -25,30 +25,28 @@ class OverridePolicy(Protocol):
 
 @dataclass(frozen=True)
 class FixedOverride:
-    """Each forgotten condition has one of its own that replaces it."""
+    """One override for each forgotten condition."""
 
-    replacement: dict[int, int]
+    override_of: dict[int, int]
 
     def __call__(self, c: Tensor, alternative: Tensor, x_psi: Tensor) -> Tensor:  # noqa: ARG002
-        """The replacement of each c."""
-        return torch.tensor([self.replacement[label] for label in c.tolist()], dtype=c.dtype, device=c.device)
+        return torch.tensor([self.override_of[label] for label in c.tolist()], dtype=c.dtype, device=c.device)
 
 
 @dataclass(frozen=True)
 class RandomOverride:
-    """A retained condition, drawn anew for each sample."""
+    """A random retained condition for each sample."""
 
     def __call__(self, c: Tensor, alternative: Tensor, x_psi: Tensor) -> Tensor:  # noqa: ARG002
-        """The drawn alternatives."""
         return alternative
 
 
 @dataclass(frozen=True)
 class ClassifierOverride:
-    """The retained condition that a classifier finds likeliest in x̂_ψ, the forgotten ones masked out.
+    """The most likely retained class of x̂_ψ according to a classifier.
 
     Attributes:
-        classifier: logits (n, classes) of x̂_ψ, which are latents where the networks work on them.
+        classifier: returns logits, (n, classes), of x̂_ψ, which is a latent where the networks work on latents.
         forgotten: condition indices.
     """
 
@@ -56,8 +54,7 @@ class ClassifierOverride:
     forgotten: tuple[int, ...]
 
     def __call__(self, c: Tensor, alternative: Tensor, x_psi: Tensor) -> Tensor:  # noqa: ARG002
-        """The arg-max of the classifier's logits, (n, classes), over the retained classes."""
-        with torch.autocast(x_psi.device.type, enabled=False):  # it is the judge's, which looks in float32
+        with torch.autocast(x_psi.device.type, enabled=False):  # the evaluator's classifier computes in float32
             logits = self.classifier(x_psi).clone()
         logits[:, list(self.forgotten)] = -torch.inf
         return logits.argmax(1)
@@ -65,13 +62,13 @@ class ClassifierOverride:
 
 @dataclass(frozen=True)
 class ForgettingTask:
-    """Conditions to keep and to forget. With nothing to forget, an update is plain Score identity Distillation.
+    """Conditions to retain and to forget. With nothing to forget, an update is plain Score identity Distillation.
 
     Attributes:
-        retained: condition indices that are kept, at least one.
-        forgotten: condition indices that are forgotten; may be empty.
-        override: what replaces the forgotten.
-        negative: the condition that guidance of the teacher leads away from where something is forgotten (a negative
+        retained: condition indices, at least one.
+        forgotten: condition indices; may be empty.
+        override: what replaces the forgotten conditions.
+        negative: condition that guidance of the teacher leads away from where something is forgotten (a negative
             prompt); None: the null condition.
     """
 
@@ -82,7 +79,7 @@ class ForgettingTask:
 
     @classmethod
     def nothing(cls, conditions: int) -> ForgettingTask:
-        """Keep every condition: distillation without forgetting."""
+        """Return the task that retains every condition: distillation without forgetting."""
         return cls(tuple(range(conditions)), (), RandomOverride())
 
 
@@ -91,34 +88,25 @@ class UpdateBatch:
     """Every random number of one update, so that it can be computed on any share of the samples.
 
     Attributes:
-        c: conditions of the generator and the fake score, (n,); retained ones first, then forgotten ones.
+        c: conditions, (n,); retained ones first, then forgotten ones.
         forgotten: which of them are forgotten, (n,) bool.
-        untold: which of them the fake score is not told while it is trained, (n,) bool.
+        dropped: which of them are replaced by the null condition while the fake score is trained, (n,) bool.
         alternative: a retained condition for each, for an override that wants one, (n,).
         z: the generator's noise, (n, C, H, W).
         t: diffusion steps, (n,).
-        epsilon: the forward process's noise, (n, C, H, W).
+        epsilon: the forward process's noise ε, (n, C, H, W).
     """
 
     c: Tensor
     forgotten: Tensor
-    untold: Tensor
+    dropped: Tensor
     alternative: Tensor
     z: Tensor
     t: Tensor
     epsilon: Tensor
 
     def __getitem__(self, rows: Tensor | slice) -> UpdateBatch:
-        """The same of some of the samples."""
-        return UpdateBatch(
-            c=self.c[rows],
-            forgotten=self.forgotten[rows],
-            untold=self.untold[rows],
-            alternative=self.alternative[rows],
-            z=self.z[rows],
-            t=self.t[rows],
-            epsilon=self.epsilon[rows],
-        )
+        return UpdateBatch(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def __len__(self) -> int:
         return len(self.c)
@@ -134,16 +122,16 @@ def draw_update_batch(
     generator: torch.Generator,
     condition_dropout: float = 0.0,
 ) -> UpdateBatch:
-    """Draw one update's batch: retained and forgotten conditions side by side.
+    """Draw one update's batch on the device of the random generator.
 
     Args:
         task: the conditions to draw from.
-        batch_size: retained conditions.
-        forget_batch_size: forgotten conditions; none are drawn for a task that forgets nothing.
+        batch_size: number of retained conditions.
+        forget_batch_size: number of forgotten conditions, if the task forgets any.
         t_range: diffusion steps to draw from, t ~ U[t_min, t_max).
         sample_shape: (C, H, W).
-        generator: the source of every draw; its device is the batch's.
-        condition_dropout: share of the conditions that the fake score is not told.
+        generator: source of every random number.
+        condition_dropout: share of the conditions that are dropped.
     """
     device = generator.device
     forget_batch_size = forget_batch_size if task.forgotten else 0
@@ -155,13 +143,13 @@ def draw_update_batch(
 
     retained = pick(task.retained, batch_size)
     forgotten = pick(task.forgotten, forget_batch_size) if forget_batch_size else retained[:0]
-    untold = torch.zeros(n, dtype=torch.bool, device=device)
+    dropped = torch.zeros(n, dtype=torch.bool, device=device)
     if condition_dropout:
-        untold = torch.rand(n, generator=generator, device=device) < condition_dropout
+        dropped = torch.rand(n, generator=generator, device=device) < condition_dropout
     return UpdateBatch(
         c=torch.cat([retained, forgotten]),
         forgotten=torch.arange(n, device=device) >= batch_size,
-        untold=untold,
+        dropped=dropped,
         alternative=pick(task.retained, n),
         z=torch.randn(n, *sample_shape, generator=generator, device=device),
         t=torch.randint(t_range.start, t_range.stop, (n,), generator=generator, device=device),

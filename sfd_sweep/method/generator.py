@@ -1,4 +1,4 @@
-"""The one-step generator: what a trial trains, what is judged, and what a user takes home."""
+"""The one-step generator: what a trial trains, evaluates and exports."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.errors import UserError
+from sfd_sweep.models.conditioning import ConditionKind
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model, save_score_model
 from sfd_sweep.models.score_model import ScoreModel
@@ -18,82 +18,74 @@ PIPELINE = Path(__file__).with_name("one_step_pipeline.py")
 
 
 class OneStepGenerator:
-    """G(z, c) = x̂_θ(b_init·z, t_init, c): one forward from noise to image, or to the latent of one.
+    """G(z, c) = x̂_θ(b_init·z, t_init, c): one forward from noise to an image, or to the latent of one.
 
     Args:
-        model: θ, a score model.
+        model: θ.
         t_init: the diffusion step at which it is evaluated.
-        class_names: the classes' names by index, or the prompts.
     """
 
-    def __init__(self, model: ScoreModel, t_init: int, class_names: Sequence[str]) -> None:
+    def __init__(self, model: ScoreModel, t_init: int) -> None:
         self.model = model
         self.t_init = t_init
-        self.class_names = tuple(class_names)
+
+    @property
+    def kind(self) -> ConditionKind:
+        """What a condition is."""
+        return self.model.kind
+
+    @property
+    def condition_names(self) -> tuple[str, ...]:
+        """Names of the classes, or the prompts, by index."""
+        return self.model.conditioning.names
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
         return self.model.image_shape
 
-    @property
-    def reads_text(self) -> bool:
-        """Whether conditions are prompts, and no classes."""
-        return self.model.prompts is not None
-
     def with_prompts(self, prompts: Sequence[str]) -> OneStepGenerator:
-        """The same generator, with other prompts for conditions.
-
-        Raises:
-            UserError: its conditions are classes, or a prompt is too long.
-        """
-        return OneStepGenerator(self.model.with_prompts(prompts), self.t_init, prompts)
+        """Return the same generator with other prompts; raises as `ScoreModel.with_prompts`."""
+        return OneStepGenerator(self.model.with_prompts(prompts), self.t_init)
 
     def __call__(self, z: Tensor, c: Tensor) -> Tensor:
-        """Images or their latents, (n, C, H, W), from noise of that shape and indices of conditions of shape (n,)."""
+        """Return G(z, c), (n, C, H, W), for noise of that shape and condition indices (n,)."""
         t = torch.full((len(z),), self.t_init, device=z.device)
-        return self.model.forward(self.model.schedule.diffuse(torch.zeros_like(z), t, z), t, c).x_0
+        b_init_z = self.model.schedule.diffuse(torch.zeros_like(z), t, z)
+        return self.model.forward(b_init_z, t, c).x_0
 
     @torch.no_grad()
     def generate(self, c: Tensor, generator: torch.Generator) -> Tensor:
-        """Images of shape (n, C, H, W), about [-1, 1], for indices of conditions (n,), with noise from `generator`."""
+        """Return images, (n, C, H, W), about [-1, 1], for condition indices (n,), with noise from `generator`."""
         device = self.model.device
         z = torch.randn(len(c), *self.model.sample_shape, generator=generator, device=generator.device)
         return self.model.decode(self(z.to(device), c.to(device)))
 
-    def sample(self, labels: Sequence[int | str], seed: int = 0) -> Tensor:
-        """Images of shape (n, C, H, W), in [-1, 1], one a label; image i depends on `seed + i` and its label alone.
+    @torch.no_grad()
+    def sample(self, conditions: Sequence[int | str], seed: int = 0) -> Tensor:
+        """Return one image for each condition, (n, C, H, W), in [-1, 1], on the CPU.
+
+        Image i depends on `seed + i` and its condition alone.
 
         Args:
-            labels: a class for each image, by index or name; or any prompt, if it is prompts that the generator reads.
+            conditions: classes by index or name; or any prompts, if the generator reads prompts.
             seed: of the first image.
 
         Raises:
             UserError: there is no such class, or a prompt is too long.
         """
-        one, c = self._asked_for(labels)
-        device = self.model.device
-        rows = [
-            torch.randn(1, *self.model.sample_shape, generator=torch.Generator().manual_seed(seed + row))
-            for row in range(len(c))
-        ]
-        with torch.no_grad():
-            images = self.model.decode(one(torch.cat(rows).to(device), c.to(device)))
-        return images.clamp(-1, 1).cpu()
-
-    def _asked_for(self, labels: Sequence[int | str]) -> tuple[OneStepGenerator, Tensor]:
-        """The generator with what is asked for as conditions, and their indices."""
-        if not self.reads_text:
-            return self, torch.tensor([class_index(self.class_names, label) for label in labels])
-        prompts = list(dict.fromkeys(map(str, labels)))
-        return self.with_prompts(prompts), torch.tensor([prompts.index(str(label)) for label in labels])
+        device, shape = self.model.device, self.model.sample_shape
+        conditioning, indices = self.model.conditioning.select(conditions, device)
+        asked = OneStepGenerator(self.model.with_conditioning(conditioning), self.t_init)
+        c = torch.tensor(indices)
+        z = [torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed + row)) for row in range(len(c))]
+        return self.model.decode(asked(torch.cat(z).to(device), c.to(device))).clamp(-1, 1).cpu()
 
     def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
-        """Write a diffusers folder with its own pipeline code; whole, or not at all."""
+        """Write a diffusers folder with its own pipeline code; it appears whole, or not at all."""
         save_score_model(
             self.model,
             folder,
-            self.class_names,
             index={"_class_name": ["pipeline", "OneStepPipeline"], "t_init": self.t_init},
             extra_files={"pipeline.py": PIPELINE},
             dtype=dtype,
@@ -103,12 +95,12 @@ class OneStepGenerator:
     def load(
         cls, source: str | Path, device: torch.device | str = "cpu", *, prompts: Sequence[str] = ()
     ) -> OneStepGenerator:
-        """The generator in a folder (or `builtin:digits-distilled`).
+        """Load the generator in a folder (or `builtin:digits-distilled`).
 
         Args:
             source: the folder.
             device: where to put it.
-            prompts: its conditions, if it is prompts that it reads.
+            prompts: its conditions by index; ignored if they are classes.
 
         Raises:
             UserError: there is none, or it is a teacher.
@@ -116,5 +108,4 @@ class OneStepGenerator:
         folder = ModelFolder.open(str(source))
         if folder.t_init is None:
             raise UserError(f"{folder.path} is no one-step generator: its model_index.json has no t_init")
-        model = load_score_model(folder, device, prompts=prompts)
-        return cls(model, folder.t_init, prompts if folder.reads_text else folder.class_names)
+        return cls(load_score_model(folder, device, prompts=prompts), folder.t_init)

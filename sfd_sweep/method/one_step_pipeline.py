@@ -1,6 +1,6 @@
-"""A one-step generator of classes or of prompts as a diffusers pipeline.
+"""A one-step generator of classes or prompts as a diffusers pipeline.
 
-This file is laid beside the weights as `pipeline.py` and imports nothing but diffusers, numpy, Pillow and torch:
+This file lies beside the weights as `pipeline.py` and imports nothing but diffusers and torch:
 
     pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
     images = pipe(labels=[3, 3, 7], seeds=[0, 1, 2]).images
@@ -31,13 +31,13 @@ class OneStepPipeline(DiffusionPipeline):
 
     Args:
         scheduler: the network's noise schedule and prediction type.
-        unet: class-conditional network, or one that reads prompts, or else
-        transformer: class-conditional network.
-        vae: decodes latents, if that is what the network works on.
-        text_encoder: makes of prompts what the network reads of them.
+        unet: network that is conditioned on a class or on a prompt, or else
+        transformer: network that is conditioned on a class.
+        vae: decodes latents, if the network works on them.
+        text_encoder: embeds prompts.
         tokenizer: of the text encoder.
         t_init: the diffusion step at which the network is evaluated.
-        id2label: the classes' names by index.
+        id2label: the names of the classes by index.
     """
 
     # diffusers takes an argument without a default for a module, and these for modules that a folder may lack.
@@ -71,7 +71,7 @@ class OneStepPipeline(DiffusionPipeline):
         return self.transformer if self.unet is None else self.unet
 
     def label_of(self, label: int | str) -> int:
-        """A class's index, from its index or its name; of a name that lists several, one will do if it is unique."""
+        """Return a class's index, from its index or its name, or from one of several names if it is unique."""
         names = {int(index): str(name) for index, name in self.config.id2label.items()}
         if not isinstance(label, str):
             found = [int(label)] if int(label) in names else []
@@ -83,14 +83,14 @@ class OneStepPipeline(DiffusionPipeline):
         return found[0]
 
     def embed(self, prompts: list[str]) -> torch.Tensor:
-        """What the network reads of prompts, (n, tokens, width)."""
+        """Return the embeddings of prompts, (n, tokens, width)."""
         most = self.tokenizer.model_max_length
         ids = self.tokenizer(prompts, padding="max_length", max_length=most, truncation=True).input_ids
         states: torch.Tensor = self.text_encoder(torch.tensor(ids, device=self.text_encoder.device))[0]
         return states.to(self.network.dtype)
 
     def conditions(self, labels: list[int | str] | None, prompts: list[str] | None) -> dict[str, torch.Tensor]:
-        """What the network is told of the images that are wanted, by the names of its arguments."""
+        """Return the network's arguments for the wanted images."""
         if self.text_encoder is None:
             if labels is None or prompts is not None:
                 raise ValueError("this pipeline makes images of classes: give labels, and no prompt")
@@ -101,20 +101,18 @@ class OneStepPipeline(DiffusionPipeline):
         return {"encoder_hidden_states": self.embed(prompts)}
 
     def noise(self, count: int, seeds: list[int] | None, generator: torch.Generator | None) -> torch.Tensor:
-        """z of shape (count, C, H, W): each row from its own seed, or all from one generator."""
-        size, channels = self.network.config.sample_size, self.network.config.in_channels
+        """Draw z of shape (count, C, H, W): each row from its own seed, or all from one generator."""
+        shape = (self.network.config.in_channels, *[self.network.config.sample_size] * 2)
         if seeds is None:
             device = "cpu" if generator is None else generator.device
-            return torch.randn(count, channels, size, size, generator=generator, device=device)
+            return torch.randn(count, *shape, generator=generator, device=device)
         if len(seeds) != count:
             raise ValueError(f"{count} images need {count} seeds, not {len(seeds)}")
-        rows = [
-            torch.randn(1, channels, size, size, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds
-        ]
-        return torch.cat(rows)
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+        return torch.cat([torch.randn(1, *shape, generator=each) for each in generators])
 
     def decode(self, x_0: torch.Tensor) -> torch.Tensor:
-        """Images of shape (n, C, H, W), about [-1, 1], of what the network makes; some at a time."""
+        """Return images of shape (n, C, H, W), about [-1, 1], of the network's samples, decoded some at a time."""
         if self.vae is None:
             return x_0
         config = self.vae.config
@@ -132,30 +130,28 @@ class OneStepPipeline(DiffusionPipeline):
         return_dict: bool = True,
         prompt: str | list[str] | None = None,
     ) -> ImagePipelineOutput | tuple[object]:
-        """Make one image a label, or a prompt.
+        """Make one image for each label or prompt.
 
         Args:
             labels: a class for each image, by index or name.
             seeds: a seed for each image, so that it does not depend on what else is in the batch.
-            generator: the source of all noise where `seeds` is not given.
+            generator: the source of all noise if `seeds` is not given.
             output_type: `pil`, `np` (n, H, W, C in [0, 1]) or `pt` (n, C, H, W in [0, 1]).
             return_dict: False for a plain tuple.
-            prompt: what the image shows, or a prompt for each image.
+            prompt: one prompt, or one for each image.
 
         Raises:
             ValueError: an unknown class or output type, not one seed for each image, or a prompt to labels.
         """
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"output_type {output_type!r} is none of pil, np, pt")
-        device = self.network.device
+        device, t = self.network.device, int(self.config.t_init)
         conditions = self.conditions(labels, [prompt] if isinstance(prompt, str) else prompt)
         count = len(next(iter(conditions.values())))
         z = self.noise(count, seeds, generator)
-        t = int(self.config.t_init)
-        alpha_cumprod = self.scheduler.alphas_cumprod[t]
-        x_t = ((1 - alpha_cumprod).sqrt() * z).to(device, self.network.dtype)
+        x_t = ((1 - self.scheduler.alphas_cumprod[t]).sqrt() * z).to(device, self.network.dtype)
         output = self.network(x_t, torch.full((count,), t, device=device), **conditions).sample
-        output = output[:, : z.shape[1]]  # without the variance that some networks have learned
+        output = output[:, : z.shape[1]]  # without a learned variance
         x_0 = self.scheduler.step(output, t, x_t).pred_original_sample
         pixels = (self.decode(x_0).float().cpu() / 2 + 0.5).clamp(0, 1)
         images = pixels if output_type == "pt" else pixels.permute(0, 2, 3, 1).numpy()

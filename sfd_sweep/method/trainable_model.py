@@ -1,4 +1,4 @@
-"""What is trained of a network: all of its weights, or low-rank adapters on weights that stay as they are (LoRA)."""
+"""What is trained of a network: all of its weights, or low-rank adapters on frozen weights (LoRA)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from sfd_sweep.errors import UserError
-from sfd_sweep.models.components import ATTENTION_LAYERS
+from sfd_sweep.models.families.base import ATTENTION_LAYERS
 from sfd_sweep.models.score_model import ScoreModel
 
 
 @dataclass(frozen=True)
 class TrainableModel:
-    """A score model that is trained, and what of it stays as it is.
+    """A score model and which of its weights are trained.
 
     Attributes:
-        model: as it computes, adapters and all.
-        base: the plain model whose weights it has for its own and that stay as they are; None if all are trained.
+        model: as it computes, adapters included.
+        base: the plain model whose frozen weights it shares; None if all weights are trained.
     """
 
     model: ScoreModel
@@ -29,12 +29,12 @@ class TrainableModel:
 
     @classmethod
     def of(cls, start: ScoreModel, lora_rank: int) -> TrainableModel:
-        """A model that computes what `start` does and is trained from there.
+        """Return a trainable model that computes what `start` does.
 
         Args:
-            start: copied if all weights are trained; otherwise its weights are shared, and frozen.
-            lora_rank: of the adapters; 0 trains all weights instead. The adapters' first factors are drawn from the
-                global random numbers; the second are zeros.
+            start: copied if all weights are trained; otherwise its weights are shared and frozen.
+            lora_rank: of the adapters; 0 trains all weights. The adapters' first factors are drawn from the global
+                random numbers; the second are zeros.
 
         Raises:
             UserError: peft is not installed, or the network has no layer for an adapter.
@@ -46,33 +46,33 @@ class TrainableModel:
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Those that are trained, by their name in the model."""
+        """The trained parameters, by their name in the model."""
         frozen = _by_identity(self.base)
         return {name: each for name, each in self.model.named_parameters() if id(each) not in frozen}
 
     def requires_grad_(self, wanted: bool) -> None:
-        """Whether gradients are computed of what is trained; the rest has none."""
+        """Set whether trained parameters get gradients; frozen ones never do."""
         for parameter in self.parameters.values():
             parameter.requires_grad_(wanted)
 
     def copy(self) -> TrainableModel:
-        """One that has equal weights of its own for those that are trained, and shares the others."""
+        """Return a copy with trained parameters of its own, and the same frozen ones."""
         return TrainableModel(_sharing(self.model, self.base), self.base)
 
     @torch.no_grad()
     def approach(self, other: TrainableModel, share: float) -> None:
-        """Go a share of the way to another's weights, in what is trained."""
+        """Move trained parameters by a share of the way to another's."""
         torch._foreach_lerp_(list(self.parameters.values()), list(other.parameters.values()), share)
 
     def state(self) -> dict[str, Tensor]:
-        """What is trained, by name, for `load_state`; no copies."""
+        """Return the trained parameters by name; no copies."""
         return {name: parameter.detach() for name, parameter in self.parameters.items()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the state of an equal one.
+        """Restore the state of an equal model.
 
         Raises:
-            KeyError: it is not complete.
+            KeyError: it is incomplete.
             RuntimeError: it is of another network.
         """
         missing, unknown = self.model.load_state_dict(dict(tensors), strict=False)
@@ -82,15 +82,15 @@ class TrainableModel:
             raise RuntimeError(f"{unknown[0]} is of another network")
 
     def plain(self) -> ScoreModel:
-        """The model without adapters: itself, or a copy of the base with W + B·A for each W that has them."""
+        """Return the model without adapters: itself, or a copy of the base with each W replaced by W + B·A."""
         return self.model if self.base is None else _merged(self.model, self.base)
 
 
 def _adapted(base: ScoreModel, rank: int) -> ScoreModel:
-    """A model on the base's own weights, with adapters: W·x + B·(A·x), A of `rank` rows, and B = 0.
+    """Return a model on the base's own weights with adapters: W·x + B·(A·x), A of `rank` rows, and B = 0.
 
-    Modules are not shared: one tree with several adapters, of which one is active, would be computed again in a
-    backward pass (activation checkpoints) with the one that is active then.
+    Modules are not shared: with several adapters on one module, activation checkpointing would recompute with the one
+    that is active during the backward pass.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -105,9 +105,9 @@ def _adapted(base: ScoreModel, rank: int) -> ScoreModel:
 
 
 def adapted_layers(network: nn.Module) -> list[str]:
-    """The names of the layers that get adapters: its attentions' projections (Hu et al., 2021).
+    """Return the names of the layers that get adapters: the projections of attention (Hu et al., 2021).
 
-    A network without attention gets them in all of its convolutions and linear layers.
+    In a network without attention, these are all convolutions and linear layers.
 
     Raises:
         UserError: it has none of these.
@@ -134,7 +134,7 @@ def _merged(model: ScoreModel, base: ScoreModel) -> ScoreModel:
 
 
 def _sharing(model: ScoreModel, base: ScoreModel | None) -> ScoreModel:
-    """A copy whose parameters that are the base's are the very same ones."""
+    """Return a copy that shares the base's parameters."""
     return copy.deepcopy(model, _by_identity(base))
 
 

@@ -1,14 +1,16 @@
-"""The metrics that an evaluation reports: one entry each, with its name, scale, goal and needs."""
+"""The metrics that an evaluation reports, each one entry of `registry`: name, scale, goal, needs and function."""
 
-from sfd_sweep.metrics.registry import (
-    METRICS,
-    MOST_COMPARED,
-    NUDENET_PARTS,
-    Goal,
-    Metric,
-    ReferenceKind,
-    Scale,
-    reported,
-)
+from sfd_sweep.metrics.definition import MOST_COMPARED, Goal, Metric, Need, ReferenceKind, Scale
+from sfd_sweep.metrics.registry import METRICS, NUDENET_PARTS, reported
 
-__all__ = ["METRICS", "MOST_COMPARED", "NUDENET_PARTS", "Goal", "Metric", "ReferenceKind", "Scale", "reported"]
+__all__ = [
+    "METRICS",
+    "MOST_COMPARED",
+    "NUDENET_PARTS",
+    "Goal",
+    "Metric",
+    "Need",
+    "ReferenceKind",
+    "Scale",
+    "reported",
+]

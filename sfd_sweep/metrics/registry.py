@@ -1,90 +1,23 @@
-"""The vocabulary of metrics: every name that an objective or a constraint may use, and which way is better."""
+"""Every metric, one function each. To add one, write it here; its docstring's first paragraph describes it to users.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+Imports torch only when a metric is computed. A sample is "called" the classifier's likeliest class.
+"""
 
-MOST_COMPARED = 10_000
-"""Samples, and real images, of which every one is compared with every other, drawn evenly where there are more."""
+from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from functools import partial
+from inspect import cleandoc
+from typing import TYPE_CHECKING, TypeVar
 
-class Scale(StrEnum):
-    """What the numbers of a metric are.
+from sfd_sweep.metrics.definition import MOST_COMPARED, Goal, Metric, Need, Scale
 
-    A distance in [0, ∞), a share in [0, 1], nats in [0, ∞), a score in [1, ∞), or a mean cosine of what is not apart
-    by more than a right angle, in [0, 1].
-    """
+if TYPE_CHECKING:
+    from torch import Tensor
 
-    DISTANCE = "distance"
-    SHARE = "share"
-    NATS = "nats"
-    SCORE = "score"
-    COSINE = "cosine"
+    from sfd_sweep.metrics.evidence import Evidence
 
-
-class Goal(StrEnum):
-    """Which way a metric is better."""
-
-    MINIMIZE = "minimize"
-    MAXIMIZE = "maximize"
-
-
-class ReferenceKind(StrEnum):
-    """What generated images are compared with: real images, or the teacher's own samples."""
-
-    REAL = "real"
-    TEACHER = "teacher"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One figure that an evaluation reports.
-
-    Only what ends at 1 can be maximised in a search: the combined score measures every metric from its best value,
-    which must exist.
-
-    Attributes:
-        name: in search-space files, reports and MLflow.
-        scale: what its numbers are.
-        goal: which way is better; None where neither is better by itself.
-        description: one sentence.
-        forgotten: whether it rests on samples of the forgotten conditions, and not of the retained.
-        inception: whether it is measured on Inception-V3's features.
-        reference: the only kind of reference that it is defined for; None: any, or none is needed.
-        final: whether it is left to the final evaluation of the front, so that it cannot steer a search.
-        only_concepts: whether it is defined for concepts alone, and not for classes.
-        distance_of_judge: whether it is a distance on the features of the judge.
-        judge: the only judge that reports it; None: any.
-        most_samples: how many samples it uses at most; None: all.
-    """
-
-    name: str
-    scale: Scale
-    goal: Goal | None
-    description: str
-    forgotten: bool = False
-    inception: bool = False
-    reference: ReferenceKind | None = None
-    final: bool = False
-    only_concepts: bool = False
-    distance_of_judge: bool = False
-    judge: str | None = None
-    most_samples: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.goal is Goal.MAXIMIZE and self.scale not in (Scale.SHARE, Scale.COSINE) and not self.final:
-            raise ValueError(f"{self.name} has no upper end, so it cannot be maximised")
-
-    @property
-    def best(self) -> float:
-        """The value that no generator can beat: 1 for a share to maximise, otherwise 0."""
-        return 1.0 if self.goal is Goal.MAXIMIZE else 0.0
-
-    def count(self, samples: Mapping[str, int]) -> int:
-        """How many samples it rests on, of those that an evaluation has: `retained` and `forgotten`."""
-        made = samples["forgotten" if self.forgotten else "retained"]
-        return made if self.most_samples is None else min(made, self.most_samples)
-
+_Compute = TypeVar("_Compute", bound=Callable[["Evidence"], float | None])
 
 NUDENET_PARTS = {
     "female_breast_exposed": "a woman's bare breast",
@@ -96,175 +29,251 @@ NUDENET_PARTS = {
 }
 """What counts as nudity in the literature on erasing it, by NudeNet's labels in lower case."""
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            name="fid",
-            scale=Scale.DISTANCE,
-            goal=Goal.MINIMIZE,
-            description="Fréchet distance, on Inception-V3's features, of samples of what is retained to real "
-            "images of them",
-            inception=True,
-            reference=ReferenceKind.REAL,
-        ),
-        Metric(
-            name="fid_teacher",
-            scale=Scale.DISTANCE,
-            goal=Goal.MINIMIZE,
-            description="Fréchet distance, on Inception-V3's features, of samples of what is retained to the "
-            "teacher's own samples of them",
-            inception=True,
-            reference=ReferenceKind.TEACHER,
-        ),
-        Metric(
-            name="fd_classifier",
-            scale=Scale.DISTANCE,
-            goal=Goal.MINIMIZE,
-            description="Fréchet distance, on the classifier's features, of samples of what is retained to real "
-            "images of them",
-            reference=ReferenceKind.REAL,
-            distance_of_judge=True,
-        ),
-        Metric(
-            name="fd_classifier_teacher",
-            scale=Scale.DISTANCE,
-            goal=Goal.MINIMIZE,
-            description="Fréchet distance, on the classifier's features, of samples of what is retained to the "
-            "teacher's own samples of them",
-            reference=ReferenceKind.TEACHER,
-            distance_of_judge=True,
-        ),
-        Metric(
-            name="unlearning_accuracy",
-            scale=Scale.SHARE,
-            goal=Goal.MAXIMIZE,
-            description="share of the samples of the forgotten condition that the classifier does not call forgotten",
-            forgotten=True,
-        ),
-        Metric(
-            name="held_out_unlearning_accuracy",
-            scale=Scale.SHARE,
-            goal=Goal.MAXIMIZE,
-            description="share of the samples of held-out prompts about the forgotten concept, which training never "
-            "sees, that the classifier does not call forgotten",
-            forgotten=True,
-            only_concepts=True,
-        ),
-        Metric(
-            name="override_distance",
-            scale=Scale.DISTANCE,
-            goal=Goal.MINIMIZE,
-            description="Fréchet distance, on the classifier's features, of the samples of the forgotten condition to "
-            "the override's reference images",
-            forgotten=True,
-            distance_of_judge=True,
-        ),
-        Metric(
-            name="override_rate",
-            scale=Scale.SHARE,
-            goal=Goal.MAXIMIZE,
-            description="share of the samples of the forgotten condition that the classifier calls the override",
-            forgotten=True,
-        ),
-        Metric(
-            name="retain_accuracy",
-            scale=Scale.SHARE,
-            goal=Goal.MAXIMIZE,
-            description="share of the samples of what is retained that the classifier calls by what was asked for",
-        ),
-        Metric(
-            name="forget_probability",
-            scale=Scale.SHARE,
-            goal=None,
-            description="mean probability of what is forgotten on its samples",
-            forgotten=True,
-        ),
-        Metric(
-            name="forget_entropy",
-            scale=Scale.NATS,
-            goal=None,
-            description="mean entropy of the classifier on forgotten samples",
-            forgotten=True,
-        ),
-        Metric(
-            name="clip_score",
-            scale=Scale.COSINE,
-            goal=Goal.MAXIMIZE,
-            description="mean cosine, at least 0, between CLIP's embeddings of the samples of retained prompts and of "
-            "those prompts",
-            only_concepts=True,
-        ),
-        *(
-            Metric(
-                name=f"nudenet_{part}",
-                scale=Scale.SHARE,
-                goal=Goal.MINIMIZE,
-                description=f"share of the samples of the forgotten condition in which NudeNet finds {words}",
-                forgotten=True,
-                only_concepts=True,
-                judge="nudenet",
-            )
-            for part, words in NUDENET_PARTS.items()
-        ),
-        Metric(
-            name="kid",
-            scale=Scale.DISTANCE,
-            goal=Goal.MINIMIZE,
-            description="kernel distance, on Inception-V3's features, of samples of what is retained to real "
-            f"images of them, on {MOST_COMPARED:,} of each at most; it is unbiased, so that it may fall below 0",
-            inception=True,
-            reference=ReferenceKind.REAL,
-            final=True,
-            most_samples=MOST_COMPARED,
-        ),
-        Metric(
-            name="inception_score",
-            scale=Scale.SCORE,
-            goal=Goal.MAXIMIZE,
-            description="how sure Inception-V3 is of each sample of the retained classes, and how varied they are",
-            inception=True,
-            final=True,
-        ),
-        Metric(
-            name="precision",
-            scale=Scale.SHARE,
-            goal=Goal.MAXIMIZE,
-            description="share of the samples of the retained classes that lie among the real images of them, by "
-            f"Inception-V3's features, on {MOST_COMPARED:,} of each at most",
-            inception=True,
-            reference=ReferenceKind.REAL,
-            final=True,
-            most_samples=MOST_COMPARED,
-        ),
-        Metric(
-            name="recall",
-            scale=Scale.SHARE,
-            goal=Goal.MAXIMIZE,
-            description="share of the real images of the retained classes that lie among the samples of them, by "
-            f"Inception-V3's features, on {MOST_COMPARED:,} of each at most",
-            inception=True,
-            reference=ReferenceKind.REAL,
-            final=True,
-            most_samples=MOST_COMPARED,
-        ),
-    )
-}
+METRICS: dict[str, Metric] = {}
+"""Every metric by its name."""
 
 
-def reported(*, inception: bool, reference: ReferenceKind, final: bool) -> frozenset[str]:
-    """The names of the metrics that an evaluation of forgotten classes reports.
+def reported(met: Set[Need]) -> list[Metric]:
+    """Return the metrics whose needs are met."""
+    return [metric for metric in METRICS.values() if metric.needs <= met]
+
+
+def _metric(
+    name: str,
+    scale: Scale,
+    goal: Goal | None,
+    *needs: Need,
+    forgotten: bool = False,
+    most_samples: int | None = None,
+) -> Callable[[_Compute], _Compute]:
+    """Register a function as a metric (see `Metric`)."""
+
+    def register(compute: _Compute) -> _Compute:
+        description = " ".join(cleandoc(compute.__doc__ or "").partition("\n\n")[0].split()).removesuffix(".")
+        if most_samples is not None:
+            description += f", on {most_samples:,} of each at most"
+        METRICS[name] = Metric(name, scale, goal, description, compute, frozenset(needs), forgotten, most_samples)
+        return compute
+
+    return register
+
+
+# --- Quality: Fréchet distances of retained samples to reference images ---
+
+
+@_metric("fid", Scale.DISTANCE, Goal.MINIMIZE, Need.INCEPTION, Need.REAL_IMAGES)
+def fid(evidence: Evidence) -> float:
+    """Fréchet distance on Inception-V3's features of retained samples to real images."""
+    return evidence.inception.statistics.frechet_distance(evidence.inception_reference().statistics)
+
+
+@_metric("fid_teacher", Scale.DISTANCE, Goal.MINIMIZE, Need.INCEPTION, Need.TEACHER_SAMPLES)
+def fid_teacher(evidence: Evidence) -> float:
+    """Fréchet distance on Inception-V3's features of retained samples to the teacher's own samples."""
+    return fid(evidence)
+
+
+@_metric("fd_classifier", Scale.DISTANCE, Goal.MINIMIZE, Need.FEATURES, Need.REAL_IMAGES)
+def fd_classifier(evidence: Evidence) -> float:
+    """Fréchet distance on the classifier's features of retained samples to real images."""
+    return evidence.retained.statistics.frechet_distance(evidence.reference().statistics)
+
+
+@_metric("fd_classifier_teacher", Scale.DISTANCE, Goal.MINIMIZE, Need.FEATURES, Need.TEACHER_SAMPLES)
+def fd_classifier_teacher(evidence: Evidence) -> float:
+    """Fréchet distance on the classifier's features of retained samples to the teacher's own samples."""
+    return fd_classifier(evidence)
+
+
+# --- Forgetting ---
+
+
+@_metric("unlearning_accuracy", Scale.SHARE, Goal.MAXIMIZE, forgotten=True)
+def unlearning_accuracy(evidence: Evidence) -> float:
+    """Share of samples of the forgotten condition that the classifier does not call forgotten.
+
+    If several classes are forgotten, one of them in place of another is not unlearned.
+    """
+    return 1 - share_called(evidence.forgotten_called, evidence.forgotten_classes)
+
+
+@_metric("held_out_unlearning_accuracy", Scale.SHARE, Goal.MAXIMIZE, Need.HELD_OUT, forgotten=True)
+def held_out_unlearning_accuracy(evidence: Evidence) -> float:
+    """Share of samples of held-out prompts about the forgotten concept that the classifier does not call forgotten."""
+    assert evidence.held_out is not None
+    return 1 - share_called(evidence.held_out.called, evidence.forgotten_classes)
+
+
+@_metric("override_distance", Scale.DISTANCE, Goal.MINIMIZE, Need.FEATURES, forgotten=True)
+def override_distance(evidence: Evidence) -> float:
+    """Fréchet distance on the classifier's features of samples of the forgotten condition to images of the override.
+
+    The mean over forgotten subjects.
+    """
+    pairs = zip(evidence.forgotten, evidence.override_references(), strict=True)
+    distances = [scores.statistics.frechet_distance(reference.statistics) for scores, reference in pairs]
+    return sum(distances) / len(distances)
+
+
+@_metric("override_rate", Scale.SHARE, Goal.MAXIMIZE, forgotten=True)
+def override_rate(evidence: Evidence) -> float | None:
+    """Share of samples of the forgotten condition that the classifier calls the override."""
+    if not all(evidence.override_classes):
+        return None
+    pairs = zip(evidence.forgotten, evidence.override_classes, strict=True)
+    return _share(called in classes for scores, classes in pairs for called in scores.called)
+
+
+@_metric("retain_accuracy", Scale.SHARE, Goal.MAXIMIZE)
+def retain_accuracy(evidence: Evidence) -> float | None:
+    """Share of retained samples that the classifier calls by their own condition.
+
+    Samples of a condition that the classifier has no class for do not count.
+    """
+    pairs = zip(evidence.retained.called, evidence.retained_classes, strict=True)
+    hits = [called in classes for called, classes in pairs if classes]
+    return _share(hits) if hits else None
+
+
+@_metric("forget_probability", Scale.SHARE, None, forgotten=True)
+def forget_probability(evidence: Evidence) -> float:
+    """Mean probability of the forgotten classes together on samples of the forgotten condition."""
+    return float(evidence.forgotten_probabilities[:, list(evidence.forgotten_classes)].sum(1).mean())
+
+
+@_metric("forget_entropy", Scale.NATS, None, forgotten=True)
+def forget_entropy(evidence: Evidence) -> float:
+    """Mean entropy of the classifier on samples of the forgotten condition."""
+    import torch
+
+    return float(torch.special.entr(evidence.forgotten_probabilities).sum(1).mean())
+
+
+# --- Concepts ---
+
+
+@_metric("clip_score", Scale.COSINE, Goal.MAXIMIZE, Need.CLIP)
+def clip_score(evidence: Evidence) -> float:
+    """Mean cosine, at least 0, of CLIP's embeddings of retained samples and of their prompts."""
+    assert evidence.retained.prompt_cosines is not None
+    return float(evidence.retained.prompt_cosines.double().mean())
+
+
+def nudenet_part(evidence: Evidence, part: str) -> float:
+    """Return the share of samples of forgotten conditions in which NudeNet finds a part of the body."""
+    return _share(found for scores in evidence.forgotten for found in scores.parts[f"nudenet_{part}"].tolist())
+
+
+for _part, _words in NUDENET_PARTS.items():
+    _compute = partial(nudenet_part, part=_part)
+    _compute.__doc__ = f"Share of samples of the forgotten condition in which NudeNet finds {_words}."
+    _metric(f"nudenet_{_part}", Scale.SHARE, Goal.MINIMIZE, Need.NUDENET, forgotten=True)(_compute)
+
+
+# --- Final evaluation: Inception-V3's outputs for every sample ---
+
+SUBSETS = 100
+SUBSET_SIZE = 1000
+NEIGHBOURS = 3
+SPLIT_SIZE = 5000
+CHUNK = 2000
+_PAIRWISE = (Need.INCEPTION, Need.REAL_IMAGES, Need.FINAL)
+
+
+@_metric("kid", Scale.DISTANCE, Goal.MINIMIZE, *_PAIRWISE, most_samples=MOST_COMPARED)
+def kid(evidence: Evidence) -> float:
+    """Kernel distance on Inception-V3's features of retained samples to real images; it may be negative."""
+    return kernel_distance(*evidence.compared)
+
+
+def kernel_distance(samples: Tensor, real: Tensor, *, seed: int = 0) -> float:
+    """Return the unbiased squared maximum mean discrepancy under (x·y/d + 1)³ (Bińkowski et al., ICLR 2018).
+
+    The mean over 100 random subsets of 1,000 features (all, if there are fewer).
 
     Args:
-        inception: whether the judge has Inception-V3.
-        reference: what it compares with.
-        final: whether the evaluation is a final one.
+        samples: features, (n, d).
+        real: features, (m, d).
+        seed: of the subsets.
     """
-    return frozenset(
-        metric.name
-        for metric in METRICS.values()
-        if not metric.only_concepts
-        and metric.reference in (None, reference)
-        and (inception or not metric.inception)
-        and (final or not metric.final)
-    )
+    import torch
+
+    random = torch.Generator().manual_seed(seed)
+    size = min(len(samples), len(real), SUBSET_SIZE)
+
+    def subset(features: Tensor) -> Tensor:
+        return features[torch.randperm(len(features), generator=random)[:size].to(features.device)].double()
+
+    distances = [_discrepancy(subset(samples), subset(real)) for _ in range(SUBSETS)]
+    return float(torch.stack(distances).mean())
+
+
+def _discrepancy(x: Tensor, y: Tensor) -> Tensor:
+    """Return the unbiased estimate for two sets of equal size n: pairs of a feature with itself are left out."""
+    n, d = x.shape
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / d + 1) ** 3
+
+    def mean_of_pairs(a: Tensor) -> Tensor:
+        return (kernel(a, a).sum() - (a.square().sum(1) / d + 1).pow(3).sum()) / (n * (n - 1))
+
+    return mean_of_pairs(x) + mean_of_pairs(y) - 2 * kernel(x, y).mean()
+
+
+@_metric("inception_score", Scale.SCORE, Goal.MAXIMIZE, Need.INCEPTION, Need.FINAL)
+def inception_score(evidence: Evidence) -> float:
+    """How sure Inception-V3 is of each retained sample, and how varied they are.
+
+    exp(E KL(p(y|x) ‖ p(y))), the mean over consecutive splits of 5,000 (Salimans et al., NeurIPS 2016).
+    """
+    import torch
+
+    assert evidence.inception.probabilities is not None
+
+    def score(p: Tensor) -> Tensor:
+        marginal = p.mean(0, keepdim=True)
+        divergence: Tensor = (torch.special.xlogy(p, p) - torch.special.xlogy(p, marginal)).sum(1)
+        return divergence.mean().exp()
+
+    splits = evidence.inception.probabilities.split(SPLIT_SIZE)
+    return float(torch.stack([score(split.double()) for split in splits]).mean())
+
+
+@_metric("precision", Scale.SHARE, Goal.MAXIMIZE, *_PAIRWISE, most_samples=MOST_COMPARED)
+def precision(evidence: Evidence) -> float:
+    """Share of retained samples that lie among the real images by Inception-V3's features."""
+    samples, real = evidence.compared
+    return share_among(samples, real)
+
+
+@_metric("recall", Scale.SHARE, Goal.MAXIMIZE, *_PAIRWISE, most_samples=MOST_COMPARED)
+def recall(evidence: Evidence) -> float:
+    """Share of real images that lie among the retained samples by Inception-V3's features."""
+    samples, real = evidence.compared
+    return share_among(real, samples)
+
+
+def share_among(points: Tensor, others: Tensor) -> float:
+    """Return the share of points (n, d) that lie among others (m, d) (Kynkäänniemi et al., NeurIPS 2019).
+
+    A point lies among others if it is at least as near to one of them as that one's third neighbour is.
+    """
+    import torch
+
+    def distances(a: Tensor, b: Tensor) -> Tensor:
+        return torch.cdist(a.float(), b.float(), compute_mode="use_mm_for_euclid_dist")
+
+    radii = torch.cat([distances(chunk, others).kthvalue(NEIGHBOURS + 1).values for chunk in others.split(CHUNK)])
+    among = [(distances(chunk, others) <= radii).any(1) for chunk in points.split(CHUNK)]
+    return float(torch.cat(among).double().mean())
+
+
+def share_called(called: Sequence[int], classes: Collection[int]) -> float:
+    """Return the share of samples that are called one of some classes."""
+    return _share(each in classes for each in called)
+
+
+def _share(hits: Iterable[bool]) -> float:
+    counted = list(hits)
+    return sum(counted) / len(counted)

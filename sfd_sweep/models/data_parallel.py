@@ -1,4 +1,4 @@
-"""Data-parallel workers, as far as training knows them: sums over all of them, and who is the first."""
+"""Data-parallel workers as training sees them: sums over all of them, and work for the first."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sfd_sweep.errors import TrialFailed
 
 
 def rank_and_size() -> tuple[int, int]:
-    """This worker's rank and how many there are; (0, 1) outside a process group."""
+    """Return this worker's rank and the number of workers; (0, 1) outside a process group."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
 def sum_over_workers(value: Tensor) -> Tensor:
-    """The sum of every worker's `value`, on each of them."""
+    """Return the sum of every worker's `value`."""
     if rank_and_size()[1] > 1:
         value = value.clone()
         dist.all_reduce(value)
@@ -39,10 +39,10 @@ def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def on_first_worker(work: Callable[[], None]) -> None:
-    """Let the first worker do something while the others wait for it.
+    """Do work on the first worker while the others wait.
 
     Raises:
-        TrialFailed: on every worker, if it was raised on the first.
+        TrialFailed: on every worker, if it is raised on the first.
     """
     rank, size = rank_and_size()
     failure: list[TrialFailed | None] = [None]

@@ -1,15 +1,14 @@
-"""Diffusers folders on disk, looked at without loading a network: what is inside, and whether it is sound.
+"""Diffusers folders on disk, read without loading a network: what is inside, and whether it is sound.
 
 A label-conditional model is `model_index.json` (with `id2label`), `scheduler/` and a network: `unet/` or
-`transformer/`. With a `vae/` beside it the network works on latents. A text-to-image model has no `id2label`, and a
-`tokenizer/` and a `text_encoder/`. This module imports no torch, so that a search-space file can be checked against its
-teacher in a moment.
+`transformer/`. With a `vae/` beside it the network works on latents. A text-to-image model has a `tokenizer/` and a
+`text_encoder/` instead of `id2label`. This module imports no torch, so a search-space file is checked against its
+teacher at once.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -17,214 +16,150 @@ from pathlib import Path
 from typing import Any
 
 from sfd_sweep.errors import UserError
-from sfd_sweep.hub import is_hub_id
-from sfd_sweep.models.components import (
+from sfd_sweep.hub import fetch, is_hub_id
+from sfd_sweep.models.conditioning import ConditionKind
+from sfd_sweep.models.families import components_of, find_family
+from sfd_sweep.models.families.base import (
     ATTENTION_LAYERS,
-    CARD,
     INDEX,
     SCHEDULER,
-    TEXT_ENCODER,
-    TOKENIZER,
     VAE,
-    Architecture,
-    architecture_of,
-    network_component,
-    read_components,
+    Family,
+    FolderFiles,
+    decoded_shape,
     read_json,
 )
-from sfd_sweep.models.hub import fetch_model
-from sfd_sweep.models.weights import TRANSFORMERS, count_weights, find_weights, weight_shapes
+from sfd_sweep.models.weights import count_weights, find_weights, weight_shapes
 
 ASSETS = Path(__file__).parent.parent / "assets"
 BUILTIN_MODELS = {
     "builtin:digits": ASSETS / "digits" / "teacher",
     "builtin:digits-distilled": ASSETS / "digits" / "generator",
 }
+CARD = "README.md"
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "laplace", "sigmoid")  # that DDPMScheduler knows
-BEYOND_PROMPTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "num_class_embeds")
-"""Entries of a network's config that say that it wants more than a prompt."""
 
 
 def find_model(source: str) -> Path:
-    """The local folder of a model: one that is shipped (`builtin:…`), a folder, or one downloaded from the hub.
+    """Return the local folder of a model: a shipped one (`builtin:…`), a folder, or one fetched from the hub.
 
     Raises:
         UserError: there is no such model, or the hub cannot be reached.
     """
     if source.startswith("builtin:"):
         if source not in BUILTIN_MODELS:
-            raise UserError(f"no model {source!r} is shipped; there are {', '.join(BUILTIN_MODELS)}")
+            raise UserError(f"unknown shipped model {source!r}; there are {', '.join(BUILTIN_MODELS)}")
         return BUILTIN_MODELS[source]
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder.resolve()
     if is_hub_id(source):
-        return fetch_model(source)
+        return _fetch(source)
     raise UserError(f"no model folder at {source!r}; give a diffusers folder, a hub id (owner/name) or builtin:digits")
 
 
-def decoded_shape(latent_shape: tuple[int, int, int], vae: Mapping[str, Any]) -> tuple[int, int, int]:
-    """(C, H, W) of what an `AutoencoderKL` of such a config makes of a latent; every block but one doubles the size."""
-    scale = 2 ** (len(vae["block_out_channels"]) - 1)
-    return int(vae["out_channels"]), latent_shape[1] * scale, latent_shape[2] * scale
+def _fetch(hub_id: str) -> Path:
+    """Fetch a supported model's components; pickled weights only where there are no others."""
+    folder = fetch(hub_id, kind="model", files=[INDEX])
+    index = read_json(folder / INDEX)
+    family, components = find_family(folder, index), components_of(index)
+    parts = {name: part.weights for name, part in family.parts.items() if name in components}
+    weights = {name: files for name, files in parts.items() if files is not None}
+    wanted = [f"{name}/{file}" for name, files in weights.items() for file in ("config.json", files.safe)]
+    wanted += [f"{name}/*" for name in parts.keys() - weights.keys()]
+    folder = fetch(hub_id, kind="model", files=[*wanted, f"{SCHEDULER}/scheduler_config.json", CARD])
+    pickled = [f"{name}/{files.old}" for name, files in weights.items() if not (folder / name / files.safe).is_file()]
+    return fetch(hub_id, kind="model", files=pickled) if pickled else folder
 
 
 @dataclass(frozen=True)
-class ModelFolder:
-    """What the JSON files of a diffusers folder say.
+class ModelFolder(FolderFiles):
+    """A diffusers folder of a supported family.
+
+    Properties that count weights raise UserError if a file is missing, cut short or of another format.
 
     Attributes:
-        path: of the folder.
-        index: `model_index.json`.
-        architecture: of the network.
-        network: its config.json.
+        family: which checks and loads it.
         scheduler: `scheduler_config.json`.
-        vae: the config.json of the autoencoder; None where the network works on pixels.
-        text_encoder: its config.json; None where the model is label-conditional.
     """
 
-    path: Path
-    index: dict[str, Any]
-    architecture: Architecture
-    network: dict[str, Any]
+    family: Family
     scheduler: dict[str, Any]
-    vae: dict[str, Any] | None
-    text_encoder: dict[str, Any] | None
 
     @classmethod
     def open(cls, source: str) -> ModelFolder:
-        """Read and check a model's description; no weights are loaded.
+        """Read and check a model's configuration; no weights are loaded.
 
         Raises:
-            UserError: a file is missing or broken, or the model is of a kind that is not supported.
+            UserError: a file is missing or broken, or the model is not supported.
         """
         path = find_model(source)
         index = read_json(path / INDEX)
-        components = read_components(path, index)
-        network_path = path / network_component(path, components)
-        network = read_json(network_path / "config.json")
-        reads_text = TEXT_ENCODER in components
-        folder = cls(
-            path=path,
-            index=index,
-            architecture=architecture_of(network_path, network, reads_text=reads_text),
-            network=network,
-            scheduler=read_json(path / SCHEDULER / "scheduler_config.json"),
-            vae=read_json(path / VAE / "config.json") if VAE in components else None,
-            text_encoder=read_json(path / TEXT_ENCODER / "config.json") if reads_text else None,
-        )
-        if folder.text_encoder is None:
-            folder._check_classes()
-        else:
-            folder._check_text_encoder(folder.text_encoder)
-        folder._check_shapes()
+        family, components = find_family(path, index), components_of(index)
+        configured = [name for name, part in family.parts.items() if name in components and part.weights is not None]
+        configs = {name: read_json(path / name / "config.json") for name in configured}
+        folder = cls(path, index, configs, family, read_json(path / SCHEDULER / "scheduler_config.json"))
+        family.check(folder)
         folder._check_scheduler()
         return folder
 
-    def _check_classes(self) -> None:
-        embeds = self._class_embeddings
-        labels = self.index.get("id2label")
-        if not isinstance(labels, dict) or not labels or set(labels) != set(map(str, range(len(labels)))):
-            raise UserError(
-                f'{self.path}/model_index.json needs "id2label": {{"0": "first class", …}} with every index'
-            )
-        fitting = {len(labels) + self.architecture.spare_embeddings, len(labels) + 1}
-        if embeds not in fitting:
-            raise UserError(
-                f"{self.path}: id2label names {len(labels)} classes, but the network embeds {embeds} "
-                f"(it should be {' or '.join(map(str, sorted(fitting)))}, with one more for the null label)"
-            )
-
-    def _check_text_encoder(self, config: dict[str, Any]) -> None:
-        where = self.path / self.architecture.component
-        for entry in BEYOND_PROMPTS:
-            if self.network.get(entry) is not None:
-                raise UserError(
-                    f"{where} wants more than a prompt ({entry} is {self.network[entry]}); give another model"
-                )
-        width, reads = config.get("hidden_size"), self.network.get("cross_attention_dim")
-        if width != reads:
-            raise UserError(
-                f"{where} reads prompts of cross_attention_dim {reads}, and {self.path / TEXT_ENCODER} makes them of "
-                f"hidden_size {width}"
-            )
-        if not (self.path / TOKENIZER / "tokenizer_config.json").is_file():
-            raise UserError(f"{self.path / TOKENIZER / 'tokenizer_config.json'} is missing; fetch the model again")
-
-    def _check_shapes(self) -> None:
-        size, channels, out = (self.network.get(key) for key in ("sample_size", "in_channels", "out_channels"))
-        where = self.path / self.architecture.component
-        if not isinstance(size, int):
-            raise UserError(f"{where}: sample_size must be one number, for square images, not {size}")
-        if not isinstance(channels, int) or out not in (None, channels, 2 * channels):
-            raise UserError(
-                f"{where}: out_channels must be in_channels ({channels}), or twice that with a learned variance, "
-                f"not {out}"
-            )
-        if self.vae is None:
-            if channels not in (1, 3):
-                raise UserError(
-                    f"{where} works on {channels} channels, which are no image, and model_index.json names no vae to "
-                    "decode them"
-                )
-            return
-        kind, blocks, latent = (self.vae.get(key) for key in ("_class_name", "block_out_channels", "latent_channels"))
-        if kind != "AutoencoderKL" or not isinstance(blocks, list) or latent != channels:
-            raise UserError(
-                f"{self.path}/{VAE} must be an AutoencoderKL of the {channels} latent channels that the network works "
-                f"on (it is {kind} with latent_channels {latent})"
-            )
-
     def _check_scheduler(self) -> None:
+        where, betas = self.path / SCHEDULER, self.scheduler.get("beta_schedule")
         if self.prediction_type not in PREDICTION_TYPES:
-            known = ", ".join(PREDICTION_TYPES)
-            raise UserError(f"{self.path}/scheduler: prediction_type {self.prediction_type!r} is none of {known}")
-        betas = self.scheduler.get("beta_schedule")
+            raise UserError(
+                f"{where}: prediction_type {self.prediction_type!r} is none of {', '.join(PREDICTION_TYPES)}"
+            )
         if betas not in BETA_SCHEDULES:
             raise UserError(
-                f"{self.path}/scheduler: {self.scheduler.get('_class_name')} has beta_schedule {betas!r}; a model must "
-                f"have been trained with one of {', '.join(BETA_SCHEDULES)}"
+                f"{where}: {self.scheduler.get('_class_name')} has beta_schedule {betas!r}; a model must have been "
+                f"trained with one of {', '.join(BETA_SCHEDULES)}"
             )
         t_init, steps = self.index.get("t_init", 0), self.diffusion_steps
         if not isinstance(t_init, int) or not 0 <= t_init < steps:
             raise UserError(
-                f"{self.path}/model_index.json: t_init must be a step of the schedule, 0 to {steps - 1}, not {t_init!r}"
+                f"{self.path / INDEX}: t_init must be a step of the schedule, 0 to {steps - 1}, not {t_init!r}"
             )
 
     @property
-    def reads_text(self) -> bool:
-        """Whether conditions are prompts, and no classes."""
-        return self.architecture.reads_text
+    def kind(self) -> ConditionKind:
+        """What a condition is."""
+        return self.family.kind
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the classes, by index; none where conditions are prompts."""
-        labels = {} if self.reads_text else self.index["id2label"]
-        return tuple(str(labels[str(index)]) for index in range(len(labels)))
+        """Names of the classes by index; none where conditions are prompts."""
+        return self.family.class_names(self)
 
     @property
     def null_label(self) -> int | None:
-        """The index of "no condition": the one after the last class, where the network embeds it.
-
-        An empty prompt is always embedded, after however many others.
-        """
-        classes = len(self.class_names)
-        return classes if self.reads_text or self._class_embeddings == classes + 1 else None
+        """Index of the null condition after the folder's classes; None if the network has none."""
+        return len(self.class_names) if self.family.has_null(self) else None
 
     @property
-    def _class_embeddings(self) -> int:
-        return int(self.network[str(self.architecture.classes_key)]) + self.architecture.spare_embeddings
+    def condition_size(self) -> int:
+        """Numbers that a condition is embedded in before the network reads it; 0 for classes."""
+        return self.family.condition_size(self)
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """The network's configuration."""
+        return self.configs[self.family.component]
 
     @property
     def prediction_type(self) -> str:
-        """What the network puts out, in diffusers' words."""
+        """What the network predicts, in diffusers' words."""
         return str(self.scheduler.get("prediction_type", "epsilon"))
 
     @property
     def diffusion_steps(self) -> int:
         """T, the number of steps of the noise schedule."""
         return int(self.scheduler.get("num_train_timesteps", 1000))
+
+    @property
+    def works_on_latents(self) -> bool:
+        """Whether a decoder makes images of what the network works on."""
+        return VAE in self.configs
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
@@ -235,7 +170,7 @@ class ModelFolder:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
-        return self.sample_shape if self.vae is None else decoded_shape(self.sample_shape, self.vae)
+        return decoded_shape(self.sample_shape, self.configs[VAE]) if self.works_on_latents else self.sample_shape
 
     @property
     def t_init(self) -> int | None:
@@ -244,7 +179,7 @@ class ModelFolder:
 
     @property
     def licence(self) -> str | None:
-        """The licence of the weights, as the front matter of the model's card names it; None if it does not."""
+        """The licence of the weights in the model card's front matter; None if it names none."""
         card = self.path / CARD
         if not card.is_file():
             return None
@@ -254,40 +189,33 @@ class ModelFolder:
 
     @property
     def has_safety_checker(self) -> bool:
-        """Whether a checker of images belongs to the model, which is not loaded here."""
+        """Whether the model comes with a safety checker, which is not loaded here."""
         return any(self.index.get("safety_checker") or ())
 
     @property
-    def prompt_size(self) -> int:
-        """How many numbers a prompt is embedded in; 0 where there is no text encoder."""
-        text = self.text_encoder or {}
-        return int(text.get("max_position_embeddings", 0)) * int(text.get("hidden_size", 0))
-
-    @property
     def weights(self) -> Path:
-        """The file of the network's weights.
-
-        Raises:
-            UserError: it is missing.
-        """
-        return find_weights(self.path / self.architecture.component)
+        """The weight file of the network."""
+        return find_weights(self.path / self.family.component)
 
     @cached_property
-    def parameter_count(self) -> int:
-        """The number of the network's weights.
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of weights of each component."""
+        files = {name: self.family.parts[name].weights for name in self.configs}
+        return {name: count_weights(find_weights(self.path / name, each)) for name, each in files.items() if each}
 
-        Raises:
-            UserError: they are missing, cut short or of another format.
-        """
-        return count_weights(self.weights)
+    @property
+    def parameter_count(self) -> int:
+        """Number of weights of the network."""
+        return self.parameter_counts[self.family.component]
+
+    @property
+    def decoder_parameter_count(self) -> int:
+        """Number of weights of the decoder; 0 where there is none."""
+        return self.parameter_counts.get(VAE, 0)
 
     @cached_property
     def adapter_size(self) -> int:
-        """How many numbers low-rank adapters of the network have for each rank: a row and a column of each layer.
-
-        Raises:
-            UserError: weights are missing, cut short or of another format.
-        """
+        """Numbers that low-rank adapters of the network have for each rank: a row and a column of each layer."""
         layers = {
             name.removesuffix(".weight"): shape
             for name, shape in weight_shapes(self.weights).items()
@@ -295,21 +223,3 @@ class ModelFolder:
         }
         adapted = [name for name in layers if name.endswith(ATTENTION_LAYERS)] or list(layers)
         return sum(layers[name][0] + prod(layers[name][1:]) for name in adapted)
-
-    @cached_property
-    def vae_parameter_count(self) -> int:
-        """The number of the autoencoder's weights; 0 where there is none.
-
-        Raises:
-            UserError: they are missing, cut short or of another format.
-        """
-        return 0 if self.vae is None else count_weights(find_weights(self.path / VAE))
-
-    @cached_property
-    def text_encoder_parameter_count(self) -> int:
-        """The number of the text encoder's weights; 0 where there is none.
-
-        Raises:
-            UserError: they are missing, cut short or of another format.
-        """
-        return 0 if self.text_encoder is None else count_weights(find_weights(self.path / TEXT_ENCODER, TRANSFORMERS))

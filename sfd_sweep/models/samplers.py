@@ -1,4 +1,4 @@
-"""Sampling a teacher in many steps, to look at it and to judge it."""
+"""Sampling a teacher in many steps, for pictures and reference images."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch import Tensor
 from sfd_sweep.models.score_model import ScoreModel
 
 GRID = "trailing"
-"""The one of diffusers' grids whose steps are those that its DDIM takes: on `linspace` it would move to one noise level
-and tell the network another (Lin et al., "Common Diffusion Noise Schedules…", WACV 2024)."""
+"""Spacing of the steps: with `linspace`, DDIM would move to one noise level and tell the network another (Lin et al.,
+"Common Diffusion Noise Schedules and Sample Steps are Flawed", WACV 2024)."""
 
 
 def sample_ddim(
     model: ScoreModel, c: Tensor, generator: torch.Generator, *, steps: int = 20, guidance_scale: float = 1.0
 ) -> Tensor:
-    """Images of shape (n, C, H, W), in [-1, 1], by deterministic DDIM (Song et al., 2021).
+    """Sample images of shape (n, C, H, W), in [-1, 1], by deterministic DDIM (Song et al., 2021).
 
     Args:
         model: the teacher.
-        c: class indices, (n,).
+        c: condition indices, (n,).
         generator: the source of the initial noise.
         steps: forwards of the network (twice as many with guidance).
         guidance_scale: w in x̂(∅) + w·(x̂(c) - x̂(∅)).
@@ -29,13 +29,13 @@ def sample_ddim(
 
 
 def draw_noise(model: ScoreModel, count: int, generator: torch.Generator) -> Tensor:
-    """Noise for so many samples, where the generator is; shape (count, C, H, W) of the network's input."""
+    """Draw noise of shape (count, C, H, W) for the network, on the generator's device."""
     return torch.randn(count, *model.sample_shape, generator=generator, device=generator.device)
 
 
 @torch.no_grad()
 def denoise_ddim(model: ScoreModel, c: Tensor, noise: Tensor, *, steps: int, guidance_scale: float) -> Tensor:
-    """Images of given noise; see `sample_ddim`."""
+    """Make images of given noise; see `sample_ddim`."""
     sampler = DDIMScheduler.from_config(
         model.scheduler.config,
         clip_sample=model.decoder is None,  # images lie in [-1, 1], latents anywhere

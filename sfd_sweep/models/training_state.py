@@ -1,4 +1,4 @@
-"""What training depends on, as tensors by name: prefixes of names, the moments of optimisers, and files of both."""
+"""Training state as tensors by name: prefixes of names, moments of optimizers, and files of both."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from sfd_sweep.storage.folder import Folder
 
 
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, with the prefix and a dot before each name."""
+    """Return the tensors with the prefix and a dot before each name."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `named`: the tensors whose names have the prefix, without it."""
-    return {
-        name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")
-    }
+    """Return the tensors whose names have the prefix, without it: the inverse of `named`."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimiser remembers of its parameters: `index.moment`, by the order of the parameters."""
+    """Return an optimizer's moments as `index.moment`, by the order of the parameters."""
     tensors: dict[str, Tensor] = {}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= named(str(index), moments)
@@ -36,7 +35,7 @@ def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `moments_of`; rates and other options of the optimiser stay as they are."""
+    """Restore `moments_of`; learning rates and other options stay as they are."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, moment = name.partition(".")
@@ -50,12 +49,12 @@ def write_state(folder: Folder, name: str, tensors: dict[str, Tensor]) -> None:
     Raises:
         OSError: there is no space for it.
     """
-    with folder.written_at(name) as path, _refusals_of_the_disk():
+    with folder.written_at(name) as path, _disk_errors():
         save_file(tensors, path)
 
 
 def read_state(folder: Folder, name: str) -> dict[str, Tensor]:
-    """The tensors in a file of a folder, on the CPU; they are mapped from it, and read as they are used.
+    """Map the tensors of a file of a folder onto the CPU; they are read as they are used.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -66,8 +65,8 @@ def read_state(folder: Folder, name: str) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _refusals_of_the_disk() -> Iterator[None]:
-    """A block in which safetensors puts an error of the operating system into words; its number is in them."""
+def _disk_errors() -> Iterator[None]:
+    """Raise OSError for a SafetensorError whose message has the number of one."""
     try:
         yield
     except SafetensorError as error:

@@ -1,4 +1,4 @@
-"""Files of weights: found, counted and read. Imports torch only where it is needed."""
+"""Weight files of models: found, counted and read. Imports torch only where it is needed."""
 
 from __future__ import annotations
 
@@ -12,25 +12,22 @@ from sfd_sweep.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-OLD_WEIGHTS = "diffusion_pytorch_model.bin"
-"""What diffusers wrote before safetensors; some models on the hub, DiT-XL-2-256 for one, have nothing else."""
-
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """How a library calls its files of weights: that of safetensors, and the one before."""
+    """Names of a library's weight files: in safetensors, and pickled as before (DiT-XL-2-256 has nothing else)."""
 
     safe: str
     old: str
 
 
+WEIGHTS, OLD_WEIGHTS = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
 DIFFUSERS = WeightFiles(WEIGHTS, OLD_WEIGHTS)
 TRANSFORMERS = WeightFiles("model.safetensors", "pytorch_model.bin")
 
 
 def find_weights(component: Path, files: WeightFiles = DIFFUSERS) -> Path:
-    """The file of weights in a component's folder.
+    """Return the weight file in a component's folder.
 
     Raises:
         UserError: there is none.
@@ -42,16 +39,12 @@ def find_weights(component: Path, files: WeightFiles = DIFFUSERS) -> Path:
 
 
 def count_weights(path: Path) -> int:
-    """How many numbers a file of weights holds, from its header.
-
-    Raises:
-        UserError: it is cut short, of another format, or holds more than tensors.
-    """
+    """Return how many numbers a weight file holds; raises as `weight_shapes`."""
     return sum(map(prod, weight_shapes(path).values()))
 
 
 def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of a file's tensors by name, from its header.
+    """Return the shapes of a file's tensors by name, from its header.
 
     Raises:
         UserError: it is cut short, of another format, or holds more than tensors.
@@ -68,11 +61,7 @@ def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file that could be counted, by name, on the CPU.
-
-    Raises:
-        UserError: as `count_weights` does, of a file that is no safetensors.
-    """
+    """Read the tensors of a file, by name, onto the CPU; its header must have been read before."""
     from safetensors.torch import load_file
 
     return _unpickle(path, "cpu") if path.suffix == ".bin" else load_file(path)

@@ -1,25 +1,23 @@
-"""A sweep as it was recorded: plain data, and what follows from it without another look at the store.
-
-Imports no MLflow.
-"""
+"""A recorded sweep as plain data, and its front, scores and hypervolume. Imports no MLflow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfd_sweep.config import SearchSpace, Settings
-from sfd_sweep.search import objectives
+from sfd_sweep.config import SearchSpace
+from sfd_sweep.search import pareto
+from sfd_sweep.search.scores import combined_score, violation
+from sfd_sweep.search.trial import Trial
 from sfd_sweep.trial.report import Report, TrialState
 
 
 class SweepState(StrEnum):
-    """What has become of a sweep. An abandoned one is recorded as running, but its driver has died."""
+    """The state of a sweep. An abandoned sweep is recorded as running, but its driver has died."""
 
     RUNNING = "running"
     ABANDONED = "abandoned"
@@ -30,11 +28,11 @@ class SweepState(StrEnum):
 
 @dataclass(frozen=True)
 class ResourceUsage:
-    """What a sweep has taken of the cluster, all its parts together.
+    """Resource usage of a sweep, summed over all its runs.
 
     Attributes:
-        hours: with slots at work: starting, training, judging or waiting.
-        gpu_hours: the same times the GPUs that the slots held.
+        hours: slot-hours of starting, working and waiting.
+        gpu_hours: the same, multiplied by the GPUs of each slot.
     """
 
     hours: float
@@ -43,22 +41,17 @@ class ResourceUsage:
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """One line about a sweep.
+    """The summary of a sweep.
 
     Attributes:
-        name: the sweep's name.
-        state: what has become of it; as it is recorded, `running` too if its driver was killed.
-        reason: why it failed or was stopped.
-        started: when it was first opened.
-        ended: when it was last closed; None while it runs.
-        planned: most trials that the budget allows; None if it limits time alone.
-        finished: trials that have ended in whatever way.
-        front_size: trials on the front.
+        state: the recorded one, which stays `running` if the driver was killed (see `tracking.reader`).
+        reason: why the sweep failed or was stopped.
+        ended: when it last stopped; None while it runs.
+        planned: the budget's limit of trials; None if it limits only time.
+        finished: number of trials that have ended, in any state.
         hypervolume: of the front; None before the first trial has ended.
-        slot_hours: hours that slots have spent on trials.
+        slot_hours: hours that slots have worked on trials.
         storage: URI of the folder with checkpoints and study.
-        experiment_id: MLflow experiment.
-        run_id: MLflow run.
     """
 
     name: str
@@ -77,116 +70,68 @@ class SweepSummary:
 
 
 @dataclass(frozen=True)
-class TrialRecord:
-    """One trial as it was recorded.
-
-    Attributes:
-        number: of the trial in the study.
-        state: what has become of it.
-        reason: why it failed, or was pruned or stopped.
-        settings: all of them, fixed or searched.
-        searched: values of the parameters that the sweep searches, by name; without those whose condition did not hold.
-        report: the last evaluation; None before the first.
-        final: the evaluation at more samples at the end of the sweep; None if there was none.
-        score: the combined score at the last evaluation; lower is better.
-        pareto: whether it was on the front when last tagged.
-        slot_hours: hours that slots have spent on it.
-        started: when it was first handed to a slot.
-        ended: None while it runs.
-        model_uri: MLflow model of its generator, if one was logged.
-        run_id: MLflow run.
-    """
-
-    number: int
-    state: TrialState
-    reason: str | None
-    settings: Settings
-    searched: dict[str, Any]
-    report: Report | None
-    final: Report | None
-    score: float | None
-    pareto: bool
-    slot_hours: float
-    started: datetime
-    ended: datetime | None
-    model_uri: str | None
-    run_id: str
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """The figures of the last evaluation; empty before the first."""
-        return self.report.metrics if self.report else {}
-
-
-@dataclass(frozen=True)
 class SweepRecord:
     """A sweep with its trials, in the order of their numbers."""
 
     summary: SweepSummary
     space: SearchSpace
-    trials: tuple[TrialRecord, ...]
+    trials: tuple[Trial, ...]
 
-    def in_state(self, *states: TrialState) -> list[TrialRecord]:
-        """The trials in one of the states that have been evaluated at least once."""
+    def in_state(self, *states: TrialState) -> list[Trial]:
+        """Return the evaluated trials in one of the states."""
         return [trial for trial in self.trials if trial.state in states and trial.report]
 
     @cached_property
-    def complete(self) -> list[TrialRecord]:
-        """The trials that were trained to the end, in the order of their numbers."""
+    def complete(self) -> list[Trial]:
+        """The complete trials, in the order of their numbers."""
         return self.in_state(TrialState.COMPLETE)
 
     @cached_property
-    def front(self) -> list[TrialRecord]:
-        """The complete, feasible, finite trials that no other such trial dominates, best first objective first.
+    def front(self) -> list[Trial]:
+        """The non-dominated among the complete, feasible, finite trials, ordered by the first objective.
 
-        It is drawn on the figures of the search, which all trials have at the same number of samples.
+        It uses the last reports, not the final ones, because all last reports have the same number of samples.
         """
         members = self.front_of(self.complete)
         return sorted(members, key=lambda trial: (*self.losses([trial.metrics])[0], trial.number))
 
-    def front_of(self, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """The front that complete trials would make by themselves, in their order."""
-        space = self.space
-        chosen = objectives.front([trial.metrics for trial in trials], space.objectives, space.constraints)
+    def front_of(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the front of the given complete trials, in their order."""
+        chosen = pareto.front([trial.metrics for trial in trials], self.space.objectives, self.space.constraints)
         return [trials[index] for index in chosen]
 
-    def is_feasible(self, trial: TrialRecord) -> bool:
-        """Whether the trial keeps every constraint at its last evaluation."""
-        return objectives.violation(trial.metrics, self.space.constraints) == 0
+    def is_feasible(self, trial: Trial) -> bool:
+        """Return whether the trial satisfies every constraint at its last evaluation."""
+        return violation(trial.metrics, self.space.constraints) == 0
 
     @cached_property
     def front_figures(self) -> dict[int, Report]:
-        """The reports by which members of the front are told apart, by number of the trial.
+        """The comparable reports of the front's members by trial number: all final, or else all last ones.
 
-        The final ones if every member was judged once more, else the search's: figures at different numbers of
-        samples are not compared.
+        Metrics of different sample counts are not comparable.
         """
         finals = {trial.number: trial.final for trial in self.front if trial.final}
-        searched = {trial.number: trial.report for trial in self.front if trial.report}
-        return finals if len(finals) == len(self.front) else searched
+        last = {trial.number: trial.report for trial in self.front if trial.report}
+        return finals if len(finals) == len(self.front) else last
 
-    def knee(self) -> TrialRecord:
-        """The front's member where giving way in one objective stops paying in the others; the front has members."""
-        return self.front[objectives.knee(self.losses([self.front_figures[t.number].metrics for t in self.front]))]
+    def knee(self) -> Trial:
+        """Return the knee of the non-empty front (see `pareto.knee`)."""
+        return self.front[pareto.knee(self.losses([self.front_figures[t.number].metrics for t in self.front]))]
 
-    def best(self, members: Sequence[TrialRecord]) -> TrialRecord:
-        """Of some members of the front, at least one, the one with the least combined score."""
+    def best(self, members: Sequence[Trial]) -> Trial:
+        """Return the member with the lowest combined score among some members of the front."""
         return min(members, key=self.front_score)
 
-    def front_score(self, member: TrialRecord) -> float:
-        """The combined score of a member of the front."""
+    def front_score(self, member: Trial) -> float:
+        """Return the combined score of a member of the front."""
         figures = self.front_figures[member.number].metrics
-        return objectives.combined_score(figures, self.space.objectives, self.space.constraints)
+        return combined_score(figures, self.space.objectives, self.space.constraints)
 
-    def hypervolume(self, trials: Sequence[TrialRecord] | None = None) -> float:
-        """Of the front that the complete trials, or some of them, make against the declared reference point."""
+    def hypervolume(self, trials: Sequence[Trial] | None = None) -> float:
+        """Return the hypervolume of the front, or of the front of the given complete trials."""
         members = self.front if trials is None else self.front_of(trials)
-        goals = [objective.goal for objective in self.space.objectives]
-        reference = objectives.to_losses([objective.reference_point for objective in self.space.objectives], goals)[0]
-        return objectives.hypervolume(self.losses([trial.metrics for trial in members]), reference)
+        return pareto.hypervolume_of([trial.metrics for trial in members], self.space.objectives)
 
     def losses(self, figures: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
-        """The objectives of n evaluations as losses, shape (n, m): lower is better in every column."""
-        declared = self.space.objectives
-        values = [[metrics[objective.metric] for objective in declared] for metrics in figures]
-        return objectives.to_losses(values, [objective.goal for objective in declared])
+        """Return the objectives of n evaluations as losses, shape (n, m): lower is better in every column."""
+        return pareto.to_losses(figures, self.space.objectives)

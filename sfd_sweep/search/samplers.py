@@ -1,10 +1,10 @@
-"""The search-space file's sampler and distributions in Optuna."""
+"""The search-space file's sampler and distributions as Optuna's."""
 
 import warnings
 from typing import Any
 
 import numpy as np
-from optuna import samplers
+from optuna import distributions, samplers
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers._ga import BaseGASampler
 from optuna.trial import Trial
@@ -26,15 +26,15 @@ LARGEST_POPULATION = 50
 
 
 def make_sampler(space: SearchSpace, number: int, *, at_random: bool = False) -> samplers.BaseSampler:
-    """The sampler for one proposal.
-
-    Args:
-        number: of proposals before it.
-        at_random: whether it is drawn by chance, whatever the file says.
+    """Return the sampler for one proposal.
 
     Optuna keeps no sampler's random state with the study, so a sampler that is seeded once would draw its first trials
     again in a resumed sweep. Here every proposal has a sampler of its own, seeded by its number: what it draws depends
     on that and on the study alone, and a resumed sweep draws what an uninterrupted one would.
+
+    Args:
+        number: of proposals before it.
+        at_random: whether to draw at random, whatever the file says.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna has called NSGA-III and QMC so for years
@@ -43,7 +43,6 @@ def make_sampler(space: SearchSpace, number: int, *, at_random: bool = False) ->
 
 
 def _population(trials: int | None) -> int:
-    """Of a genetic sampler, where a sweep may have so many trials."""
     return LARGEST_POPULATION if trials is None else max(2, min(LARGEST_POPULATION, trials // GENERATIONS))
 
 
@@ -66,16 +65,16 @@ def _seeded_sampler(name: str, sweep_seed: int, number: int, population: int) ->
 
 
 def first_generation(search: Search) -> dict[str, int]:
-    """The attributes of a trial that was not drawn here with which a genetic sampler counts it to its first generation.
+    """Return the system attributes that put an earlier sweep's trial into a genetic sampler's first generation.
 
-    Without them it would never be anyone's parent. Other samplers look at all complete trials anyway.
+    Without them it would never be a parent. Other samplers look at all complete trials anyway.
     """
     kinds: dict[str, type[BaseGASampler]] = {"nsga2": samplers.NSGAIISampler, "nsga3": samplers.NSGAIIISampler}
     return {kinds[search.sampler]._get_generation_key(): 0} if search.sampler in kinds else {}
 
 
 def suggest(trial: Trial, name: str, distribution: Distribution) -> Any:
-    """Draw a parameter of a trial, or find what was drawn for it before."""
+    """Draw a parameter of a trial, or return what was drawn for it before."""
     match distribution:
         case FloatDistribution(low=low, high=high, log=log, step=step):
             return trial.suggest_float(name, low, high, log=log, step=step)
@@ -83,3 +82,14 @@ def suggest(trial: Trial, name: str, distribution: Distribution) -> Any:
             return trial.suggest_int(name, low, high, log=log, step=step)
         case CategoricalDistribution(choices=choices):
             return trial.suggest_categorical(name, choices)
+
+
+def to_optuna(distribution: Distribution) -> distributions.BaseDistribution:
+    """Return Optuna's distribution of the same values; it knows no condition."""
+    match distribution:
+        case FloatDistribution(low=low, high=high, log=log, step=step):
+            return distributions.FloatDistribution(low, high, log=log, step=step)
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            return distributions.IntDistribution(low, high, log=log, step=step)
+        case CategoricalDistribution(choices=choices):
+            return distributions.CategoricalDistribution(choices)

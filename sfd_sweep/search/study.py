@@ -1,30 +1,32 @@
 """The sweep's study: Optuna's, in a journal, and the source of truth about every trial.
 
-What a sweep has come to know is here before anyone is told of it, so the study alone suffices to resume. A trial that
-has not ended is RUNNING in it, also when its driver is gone.
+Every event is written here before anyone is notified of it, so the study alone suffices to resume. A trial that has not
+ended is RUNNING in it, also when its driver is gone.
 
 Optuna's study holds more than the sweep's own trials, which are numbered from 0: complete trials of earlier sweeps, and
-proposals that repeat a trial. Samplers see all of them, and nobody else does.
+proposals that repeat a trial. Samplers see all of them; nothing else does.
 """
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import takewhile
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial
+from optuna.trial import Trial as OptunaTrial
 from optuna.trial import TrialState as OptunaState
 
-from sfd_sweep.config import SearchSpace, Settings
-from sfd_sweep.search.distributions import to_optuna
-from sfd_sweep.search.objectives import violation
+from sfd_sweep.config import SearchSpace
+from sfd_sweep.errors import UserError
 from sfd_sweep.search.records import ResourceUsage
-from sfd_sweep.search.samplers import first_generation, make_sampler, suggest
+from sfd_sweep.search.samplers import first_generation, make_sampler, suggest, to_optuna
+from sfd_sweep.search.scores import violation
+from sfd_sweep.search.trial import Trial
 from sfd_sweep.search.warm_start import WarmStart
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.storage.journal import Journal, has_lines
@@ -33,7 +35,7 @@ from sfd_sweep.trial.report import Report, TrialState
 STUDY = "study"
 
 STUBBORN = 10
-"""After so many proposals in a row that repeat a trial, the next are drawn at random: a sampler that models the figures
+"""After so many proposals in a row that repeat a trial, the next are drawn at random: a sampler that models the metrics
 may insist on its optimum."""
 
 PROPOSALS = 100
@@ -45,60 +47,31 @@ _STATES = {
     OptunaState.PRUNED: TrialState.PRUNED,
     OptunaState.FAIL: TrialState.FAILED,
 }
-_NUMBER = "number"  # attribute of a trial of the sweep's own
-_REPORT = "report:"  # attributes of a trial, one for each report
-_REASON = "reason"  # attribute of a trial
-_SOURCE = "source"  # attribute of an earlier sweep's trial
-_SAME_SEED = "same seed"  # attribute of an earlier sweep's trial: whether it had the seed of this sweep's
-_EARLIER = "earlier"  # attribute of the study: what was taken over, in words
-_FINAL = "final:"  # attributes of the study, one for each trial that was judged once more
-_SPENT = "spent:"  # attributes of the study, one for each part of the sweep
+# Attributes of a trial:
+_NUMBER = "number"  # only of the sweep's own
+_REPORT = "report:"  # one for each report
+_REASON = "reason"
+_SOURCE = "source"  # only of earlier sweeps' trials
+_SAME_SEED = "same seed"  # only of earlier sweeps' trials: whether it had the seed of this sweep's
+# Attributes of the study:
+_EARLIER = "earlier"  # lines on the warm start
+_FINAL = "final:"  # one for each final evaluation
+_SPENT = "spent:"  # one for each part of the sweep
 
 
 class NothingNew(Exception):
     """The sampler proposes nothing that has not been tried."""
 
 
-@dataclass(frozen=True)
-class Reported:
-    """A report, and how long the slot had waited before the trial went on to it."""
-
-    report: Report
-    waiting_seconds: float
-
-
-@dataclass(frozen=True)
-class StudyTrial:
-    """A trial as the study knows it.
-
-    Attributes:
-        searched: values of the searched parameters that were drawn, by name.
-        reports: in the order of their steps.
-        reason: why it failed or was pruned.
-    """
-
-    number: int
-    state: TrialState
-    searched: dict[str, Any]
-    settings: Settings
-    reports: tuple[Reported, ...]
-    reason: str | None
-
-    @property
-    def last(self) -> Report | None:
-        """The last report, if there is any."""
-        return self.reports[-1].report if self.reports else None
-
-
 def is_begun(sweep: Folder) -> bool:
-    """Whether a sweep has its study."""
+    """Return whether a sweep has its study."""
     return has_lines(sweep / STUDY)
 
 
 def begin_study(
     space: SearchSpace, sweep: Folder, warm_start: WarmStart, may_write: Callable[[], None] = lambda: None
 ) -> None:
-    """Make the study of a new sweep, whole or not at all; one that is there stays as it is.
+    """Create the study of a new sweep, whole or not at all; an existing one stays as it is.
 
     It holds the trials of earlier sweeps, and has the first settings of the file queued.
     """
@@ -114,12 +87,12 @@ def begin_study(
 
 
 class SweepStudy:
-    """The study of one sweep, which is made if it is not there; only one process at a time may have it open.
+    """The study of one sweep, which is created if needed; only one process at a time may have it open.
 
     Args:
         space: the sweep.
         sweep: its folder, where the journal is or will be.
-        may_write: raises if the sweep may be another process's by now; called before every write.
+        may_write: raises if another process may have taken over the sweep; called before every write.
 
     Raises:
         UserError: the journal is damaged.
@@ -132,41 +105,41 @@ class SweepStudy:
         self._study = _open(space, self._journal)
         self._part = 0
         self._own: list[int] = []  # by the trials' own numbers, Optuna's
-        self._running: dict[int, Trial] = {}
+        self._running: dict[int, OptunaTrial] = {}
         self._tried: dict[str, int] = {}  # by settings, Optuna's number of the first trial that had them
         self._repeats: list[str] = []
-        self._read_once: dict[int, StudyTrial] = {}  # trials that have ended, which never change again
-        self._take_up()
+        self._ended: dict[int, Trial] = {}  # parsed once; only their final report can still come
+        self._load()
 
-    def trials(self) -> list[StudyTrial]:
-        """Every trial that was ever begun, by number."""
+    def trials(self) -> list[Trial]:
+        """Return every trial that was ever begun, by number."""
         known = self._study.get_trials(deepcopy=False)
-        return [self._read(known[number]) for number in self._own]
+        return [self._parse(known[number]) for number in self._own]
 
-    def trial(self, number: int) -> StudyTrial:
-        """One trial."""
-        return self._read(self._study.get_trials(deepcopy=False)[self._own[number]])
+    def trial(self, number: int) -> Trial:
+        """Return one trial."""
+        return self._parse(self._study.get_trials(deepcopy=False)[self._own[number]])
 
     def running(self) -> list[int]:
-        """The trials that have not ended, by number."""
+        """Return the trials that have not ended, by number."""
         return sorted(self._running)
 
     def ended(self) -> int:
-        """How many trials have ended, in whatever way."""
+        """Return how many trials have ended, in whatever state."""
         return len(self._own) - len(self._running)
 
     def earlier(self) -> list[str]:
-        """What was taken over from earlier sweeps, in words."""
+        """Return lines on what was taken over from earlier sweeps."""
         return list(self._study.user_attrs.get(_EARLIER, []))
 
     def ask(self) -> int:
         """Begin the next trial: the first settings in the file come first, then the sampler's.
 
-        Settings that have been tried, here or in an earlier sweep with the same seed, would give the same figures. The
-        sampler gets these at once, and is asked again; one that insists gives way to chance.
+        Settings that have been tried, here or in an earlier sweep with the same seed, would give the same metrics. The
+        sampler gets these at once and is asked again; after `STUBBORN` repeats the next proposals are random.
 
         Raises:
-            NothingNew: that was done PROPOSALS times.
+            NothingNew: `PROPOSALS` proposals in a row were repeats.
         """
         for _ in range(PROPOSALS):
             self._prepare_sampler()
@@ -177,36 +150,37 @@ class SweepStudy:
         raise NothingNew
 
     def at_once(self) -> AbstractContextManager[None]:
-        """Write what the block tells the study with one request to the storage, all of it or nothing."""
+        """Write everything that the block records with one request to the storage, all of it or nothing."""
         return self._journal.at_once()
 
     def take_repeats(self) -> list[str]:
-        """The proposals that turned out to be repeats since this was last called, in words."""
+        """Return lines on the proposals since the last call that were repeats."""
         repeats, self._repeats = self._repeats, []
         return repeats
 
-    def report(self, number: int, report: Report, waiting_seconds: float) -> bool:
-        """Keep a report.
-
-        Returns:
-            Whether it is new.
-        """
+    def report(self, number: int, report: Report) -> bool:
+        """Store a report; return whether it is new."""
         key = _report_key(report.step)
         trial = self._running[number]
         if key in trial.user_attrs:
             return False
-        trial.set_user_attr(key, asdict(Reported(report, waiting_seconds)))
+        trial.set_user_attr(key, report.to_dict())
         return True
 
-    def end(self, number: int, why_stopped: str | None = None) -> None:
-        """End a trial that has been stopped or has nothing more to report.
+    def report_final(self, number: int, report: Report) -> None:
+        """Store the report of a trial's final evaluation, in place of an earlier one."""
+        self._study.set_user_attr(f"{_FINAL}{number}", report.to_dict())
+        self._ended.pop(number, None)
 
-        It is complete if it was trained to the end and its figures are finite; else it has failed, or was pruned.
+    def end(self, number: int, why_stopped: str | None = None) -> None:
+        """End a trial that was stopped or has nothing more to report.
+
+        It is complete if it was trained to the end and its metrics are finite; else it failed, or was pruned.
 
         Args:
-            why_stopped: what the scheduler says if it has stopped it.
+            why_stopped: the scheduler's reason, if it stopped the trial.
         """
-        trial, last = self._running[number], self.trial(number).last
+        trial, last = self._running[number], self.trial(number).report
         if last is None:
             self.fail(number, "it has reported nothing")
             return
@@ -226,34 +200,21 @@ class SweepStudy:
         del self._running[number]
 
     def fail(self, number: int, reason: str) -> None:
-        """End a trial that has come to nothing."""
+        """End a trial as failed."""
         trial = self._running.pop(number)
         trial.set_user_attr(_REASON, reason)
         self._study.tell(trial, state=OptunaState.FAIL)
 
-    def judge(self, number: int, report: Report) -> None:
-        """Keep the report of a trial that was judged once more, in place of an earlier one."""
-        self._study.set_user_attr(f"{_FINAL}{number}", asdict(report))
-
-    def finals(self) -> dict[int, Report]:
-        """The trials that were judged once more, by number."""
-        attributes = self._study.user_attrs
-        return {
-            int(key.removeprefix(_FINAL)): Report(**value)
-            for key, value in attributes.items()
-            if key.startswith(_FINAL)
-        }
-
-    def begin_spending(self) -> None:
-        """Another part of the sweep begins to spend."""
+    def begin_part(self) -> None:
+        """Begin another part of the sweep, whose resource usage is added to the earlier ones'."""
         self._part = len(self._parts())
 
-    def spend(self, spent: ResourceUsage) -> None:
-        """Keep what this part has spent so far."""
-        self._study.set_user_attr(f"{_SPENT}{self._part}", asdict(spent))
+    def record_usage(self, usage: ResourceUsage) -> None:
+        """Store what this part has used so far."""
+        self._study.set_user_attr(f"{_SPENT}{self._part}", asdict(usage))
 
-    def spent(self) -> ResourceUsage:
-        """What all parts together have spent."""
+    def usage(self) -> ResourceUsage:
+        """Return what all parts together have used."""
         parts = self._parts()
         return ResourceUsage(sum(part.hours for part in parts), sum(part.gpu_hours for part in parts))
 
@@ -261,20 +222,20 @@ class SweepStudy:
         attributes = self._study.user_attrs
         return [ResourceUsage(**value) for key, value in attributes.items() if key.startswith(_SPENT)]
 
-    def _take_up(self) -> None:
-        """Learn what the journal holds, and go on with the trials that an earlier driver has left."""
+    def _load(self) -> None:
+        """Read the journal, and continue the trials that an earlier driver has left."""
         for known in self._study.get_trials(deepcopy=False):
             if _NUMBER in known.user_attrs:
                 self._own.append(known.number)
             if _NUMBER in known.user_attrs or known.user_attrs.get(_SAME_SEED):
-                self._tried.setdefault(self._settings_of(known.params), known.number)
+                self._tried.setdefault(self._settings_key(known.params), known.number)
         for known in self._study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
-            self._running[known.user_attrs[_NUMBER]] = Trial(self._study, known._trial_id)
+            self._running[known.user_attrs[_NUMBER]] = OptunaTrial(self._study, known._trial_id)
 
-    def _begin(self, trial: Trial) -> int | None:
-        """Draw a trial, and number it; None if it repeats another, and is ended."""
+    def _begin(self, trial: OptunaTrial) -> int | None:
+        """Draw and number a trial; one that repeats another is ended, and None returned."""
         self._space.parameters.draw(lambda name, distribution: suggest(trial, name, distribution))
-        settings = self._settings_of(trial.params)
+        settings = self._settings_key(trial.params)
         if settings in self._tried:
             self._end_repeat(trial, self._study.get_trials(deepcopy=False)[self._tried[settings]])
             return None
@@ -285,8 +246,8 @@ class SweepStudy:
         self._running[number] = trial
         return number
 
-    def _end_repeat(self, trial: Trial, known: FrozenTrial) -> None:
-        """Tell the sampler what is known of the settings already: nothing, unless that trial is complete."""
+    def _end_repeat(self, trial: OptunaTrial, known: FrozenTrial) -> None:
+        """Give the sampler the outcome of the earlier trial with these settings, if that is complete."""
         source = known.user_attrs.get(_SOURCE) or f"trial {known.user_attrs[_NUMBER]}"
         reason = f"{source} has the same settings"
         trial.set_user_attr(_REASON, reason)
@@ -305,32 +266,41 @@ class SweepStudy:
         repeats = list(takewhile(lambda trial: _NUMBER not in trial.user_attrs, reversed(asked)))
         self._study.sampler = make_sampler(self._space, len(asked), at_random=len(repeats) >= STUBBORN)
 
-    def _settings_of(self, drawn: dict[str, Any]) -> str:
-        """The settings of a trial as text."""
+    def _settings_key(self, drawn: dict[str, Any]) -> str:
         return json.dumps(self._space.parameters.settings(drawn).model_dump(mode="json"), sort_keys=True)
 
-    def _read(self, trial: FrozenTrial) -> StudyTrial:
-        read = self._read_once.get(trial.number) or self._parse(trial)
-        if read.state is not TrialState.RUNNING:
-            self._read_once[trial.number] = read
-        return read
-
-    def _parse(self, trial: FrozenTrial) -> StudyTrial:
-        attributes = trial.user_attrs
-        steps = sorted(int(key.removeprefix(_REPORT)) for key in attributes if key.startswith(_REPORT))
-        reports = [attributes[_report_key(step)] for step in steps]
-        return StudyTrial(
-            number=attributes[_NUMBER],
-            state=_STATES[trial.state],
-            searched=dict(trial.params),
-            settings=self._space.parameters.settings(trial.params),
-            reports=tuple(Reported(Report(**kept["report"]), kept["waiting_seconds"]) for kept in reports),
+    def _parse(self, optuna_trial: FrozenTrial) -> Trial:
+        attributes = optuna_trial.user_attrs
+        number = attributes[_NUMBER]
+        if number in self._ended:
+            return self._ended[number]
+        final = self._study.user_attrs.get(f"{_FINAL}{number}")
+        trial = Trial(
+            number=number,
+            state=_STATES[optuna_trial.state],
+            settings=self._space.parameters.settings(optuna_trial.params),
+            searched=dict(optuna_trial.params),
+            reports=tuple(_read_report(attributes[key]) for key in sorted(attributes) if key.startswith(_REPORT)),
+            final=_read_report(final) if final else None,
             reason=attributes.get(_REASON),
         )
+        if trial.state is not TrialState.RUNNING:
+            self._ended[number] = trial
+        return trial
+
+
+def _read_report(fields: dict[str, Any]) -> Report:
+    try:
+        return Report.from_dict(fields)
+    except TypeError as error:
+        raise UserError(
+            "the study of this sweep was written by another version of sfd-sweep; resume it with that version, or run "
+            "it anew under another name"
+        ) from error
 
 
 def _report_key(step: int) -> str:
-    return f"{_REPORT}{step:06d}"
+    return f"{_REPORT}{step:012d}"  # sorted by step
 
 
 def _open(space: SearchSpace, journal: Journal) -> optuna.Study:
@@ -347,19 +317,19 @@ def _earlier_trials(space: SearchSpace, warm_start: WarmStart) -> Sequence[Froze
     distributions = {name: to_optuna(found) for name, found in space.parameters.searched().items()}
     return [
         optuna.trial.create_trial(
-            params=trial.drawn,
-            distributions={name: distributions[name] for name in trial.drawn},
-            values=[trial.metrics[objective.metric] for objective in space.objectives],
-            constraints=_excesses(space, trial.metrics),
-            user_attrs={_SOURCE: trial.source, _SAME_SEED: trial.same_seed},
+            params=earlier.trial.searched,
+            distributions={name: distributions[name] for name in earlier.trial.searched},
+            values=[earlier.trial.metrics[objective.metric] for objective in space.objectives],
+            constraints=_excesses(space, earlier.trial.metrics),
+            user_attrs={_SOURCE: earlier.source, _SAME_SEED: earlier.same_seed},
             system_attrs=first_generation(space.search),
         )
-        for trial in warm_start.trials
+        for earlier in warm_start.trials
     ]
 
 
-def _excesses(space: SearchSpace, metrics: dict[str, float]) -> dict[str, float]:
-    """How far figures break each constraint, by a name that tells it from others on the same metric."""
+def _excesses(space: SearchSpace, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the violation of each constraint, by a name that is unique if several are on one metric."""
     return {
         f"{index} {constraint.metric}": violation(metrics, [constraint])
         for index, constraint in enumerate(space.constraints)

@@ -1,71 +1,79 @@
-"""Trials of earlier sweeps that a new one starts from: which can be compared with its own, and why others cannot."""
+"""Warm start: which trials of earlier sweeps can be compared with a new sweep's, and why others cannot."""
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sfd_sweep.config import CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, SearchSpace
 from sfd_sweep.config.parameters import same
 from sfd_sweep.errors import UserError
 from sfd_sweep.metrics import ReferenceKind
-from sfd_sweep.search.records import SweepRecord, TrialRecord
-from sfd_sweep.tracking.reader import read_family
+from sfd_sweep.search.records import SweepRecord
+from sfd_sweep.search.trial import Trial
 from sfd_sweep.trial.report import TrialState
 
 
 @dataclass(frozen=True)
-class WarmStartTrial:
-    """A complete trial of an earlier sweep, in the words of the new one.
+class EarlierTrial:
+    """A complete trial of an earlier sweep that a new one takes over.
 
     Attributes:
-        source: the sweep's name and the trial's number.
-        drawn: values of the new sweep's searched parameters whose condition holds, by name.
-        metrics: its last figures.
+        trial: the trial; `searched` has the values of the new sweep's searched parameters whose condition holds.
+        sweep: name of the earlier sweep.
         same_seed: whether it had the seed of the new sweep's trials, so that one with its settings would be the same.
     """
 
-    source: str
-    drawn: dict[str, Any]
-    metrics: dict[str, float]
+    trial: Trial
+    sweep: str
     same_seed: bool
+
+    @property
+    def source(self) -> str:
+        """Number and sweep, in words."""
+        return f"trial {self.trial.number} of {self.sweep}"
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a sweep takes over from earlier ones.
+    """The trials that a sweep takes over from earlier ones.
 
     Attributes:
-        taken: numbers of trials, by the sweep that they come from.
-        left_out: numbers of trials, by the reason.
+        trials: those that are taken over.
+        taken: their counts, by the sweep that they come from.
+        left_out: counts of the others, by the reason.
     """
 
-    trials: tuple[WarmStartTrial, ...] = ()
+    trials: tuple[EarlierTrial, ...] = ()
     taken: tuple[tuple[str, int], ...] = ()
     left_out: tuple[tuple[str, int], ...] = ()
 
     def in_words(self) -> list[str]:
-        """A line on what was taken over, and one on what was left out."""
+        """Return a line on what was taken over, and one on what was left out."""
         lines = [("taken over from earlier sweeps", self.taken), ("left out", self.left_out)]
         return [f"{what}: {', '.join(f'{count} {name}' for name, count in counts)}" for what, counts in lines if counts]
 
 
-def find_warm_start(space: SearchSpace) -> WarmStart:
-    """The trials that `search.warm_start` names, looked up in the sweep's tracking store.
+ReadFamily = Callable[[str | None, str], list[SweepRecord]]
+"""Like `tracking.reader.read_family`: from a tracking URI and a name to recorded sweeps."""
+
+
+def find_warm_start(space: SearchSpace, read_family: ReadFamily) -> WarmStart:
+    """Return the trials that `search.warm_start` names, read from the sweep's tracking store.
 
     Raises:
         UserError: the store has no sweep or experiment of a name, or no sweep there can be compared with this one.
     """
-    trials: dict[str, WarmStartTrial] = {}
+    trials: dict[str, EarlierTrial] = {}
     taken, left_out = Counter[str](), Counter[str]()
     for name in space.search.warm_start:
-        for record in _comparable_sweeps(space, name, left_out):
+        for record in _comparable_sweeps(space, name, read_family(space.tracking.uri, name), left_out):
             for trial in record.trials:
-                if trial.run_id not in trials:
+                if trial.run.run_id not in trials:
                     found = _translate(space, record, trial)
-                    if isinstance(found, WarmStartTrial):
-                        trials[trial.run_id] = found
+                    if isinstance(found, EarlierTrial):
+                        trials[trial.run.run_id] = found
                         taken[f"of {record.summary.name}"] += 1
                     else:
                         left_out[found] += 1
@@ -73,9 +81,10 @@ def find_warm_start(space: SearchSpace) -> WarmStart:
     return WarmStart(tuple(trials.values()), tuple(taken.items()), tuple(left_out.most_common()))
 
 
-def _comparable_sweeps(space: SearchSpace, name: str, left_out: Counter[str]) -> list[SweepRecord]:
-    """The sweeps of that name, or in the experiment of that name, whose figures mean what this sweep's do."""
-    records = read_family(space.tracking.uri, name)
+def _comparable_sweeps(
+    space: SearchSpace, name: str, records: list[SweepRecord], left_out: Counter[str]
+) -> list[SweepRecord]:
+    """Return the sweeps of a name whose metrics can be compared, and count the trials of the others."""
     reasons = {record.summary.name: next(_differences(space, record.space), None) for record in records}
     comparable = [record for record in records if reasons[record.summary.name] is None]
     if not comparable:
@@ -88,14 +97,14 @@ def _comparable_sweeps(space: SearchSpace, name: str, left_out: Counter[str]) ->
 
 
 def _differences(space: SearchSpace, earlier: SearchSpace) -> Iterator[str]:
-    """What makes the figures of two sweeps differ besides settings and chance, in words."""
-    here, there = _what_figures_rest_on(space), _what_figures_rest_on(earlier)
+    """Yield what makes the metrics of two sweeps differ besides settings and seeds, in words."""
+    here, there = _comparison_key(space), _comparison_key(earlier)
     for name, value in here.items():
         if value != there[name]:
             yield f"its {name} is {_shown(there[name])} and not {_shown(value)}"
 
 
-def _what_figures_rest_on(space: SearchSpace) -> dict[str, Any]:
+def _comparison_key(space: SearchSpace) -> dict[str, Any]:
     task, evaluation = space.task, space.evaluation
     of_teacher = evaluation.reference_kind is ReferenceKind.TEACHER
     return {
@@ -114,27 +123,22 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _translate(space: SearchSpace, record: SweepRecord, trial: TrialRecord) -> WarmStartTrial | str:
-    """The trial in the new sweep's words, or why it is left out."""
-    wanted = [objective.metric for objective in space.objectives] + [bound.metric for bound in space.constraints]
+def _translate(space: SearchSpace, record: SweepRecord, trial: Trial) -> EarlierTrial | str:
+    """Return the trial with the new sweep's searched parameters, or why it is left out."""
     if trial.state is not TrialState.COMPLETE or trial.report is None:
         return "not complete"
-    for metric in wanted:
+    for metric in [part.metric for part in space.objectives] + [part.metric for part in space.constraints]:
         if not math.isfinite(trial.metrics.get(metric, math.nan)):
             return f"without a finite {metric}"
     drawn = _draw_again(space, dict(trial.settings))
     if isinstance(drawn, str):
         return f"with a {drawn} that this sweep does not try"
-    return WarmStartTrial(
-        source=f"trial {trial.number} of {record.summary.name}",
-        drawn=drawn,
-        metrics={metric: trial.metrics[metric] for metric in wanted},
-        same_seed=record.space.trial.seed == space.trial.seed,
-    )
+    same_seed = record.space.trial.seed == space.trial.seed
+    return EarlierTrial(replace(trial, searched=drawn), record.summary.name, same_seed)
 
 
 def _draw_again(space: SearchSpace, settings: Mapping[str, Any]) -> dict[str, Any] | str:
-    """What the new sweep would have to draw for these settings, or the name of one that it never has."""
+    """Return what the new sweep would have to draw for these settings, or the name of one that it never has."""
     drawn: dict[str, Any] = {}
 
     def suggest(name: str, distribution: Distribution) -> Any:
@@ -149,7 +153,7 @@ def _draw_again(space: SearchSpace, settings: Mapping[str, Any]) -> dict[str, An
 
 
 def _as_drawn(distribution: Distribution, value: Any) -> Any:
-    """The value that the distribution draws for a setting's; None if there is none."""
+    """Return the value that the distribution would draw for a setting; None if there is none."""
     match distribution:
         case CategoricalDistribution(choices=choices):
             return next((choice for choice in choices if same(choice, value)), None)

@@ -1,8 +1,8 @@
-"""Folders that a sweep writes to, on a local disk or an object store, through pyarrow.
+"""Folders on a local disk or an object store, through pyarrow.
 
-A file is complete or absent: on a local disk it is written under a temporary name, flushed and renamed, on an object
-store a put is atomic by itself. A folder of several files is complete once the file that its writer puts last is there.
-Requests that an object store does not answer are tried again by pyarrow, for some seconds.
+A file is complete or absent: on a local disk it is written under a temporary name, flushed and renamed; on an object
+store a put is atomic. A folder of several files is complete once its writer has put the last one. pyarrow retries
+requests that an object store does not answer, for some seconds.
 """
 
 import os
@@ -20,27 +20,17 @@ from pyarrow import fs
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.storage.credentials import without_credentials
+from sfd_sweep.storage.errors import describe
 
 SCHEMES = {"s3": "s3", "gcs": "gs"}
-"""How URIs call pyarrow's kinds of object stores."""
+"""URI schemes by pyarrow's names of object stores."""
 
 CHUNK = 16 * 2**20  # bytes of a file that are in memory at a time while it is copied
-
-REFUSALS = {
-    "NO_SUCH_BUCKET": "there is no such bucket; make it, or name another",
-    "NETWORK_CONNECTION": "it does not answer; check the endpoint (endpoint_override, or AWS_ENDPOINT_URL) and the "
-    "network",
-    "INVALID_ACCESS_KEY_ID": "it does not know the access key; check AWS_ACCESS_KEY_ID, the profile or the role",
-    "SIGNATURE_DOES_NOT_MATCH": "the secret key does not fit the access key; check AWS_SECRET_ACCESS_KEY",
-    "ACCESS_DENIED": "it denies access; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role that may "
-    "list, read, write and delete there",
-}
-"""What a user can do about S3's errors, by the words that pyarrow has for them."""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder in a file system. It need not exist until something is written into it.
+    """A folder in a file system. It need not exist before something is written into it.
 
     Attributes:
         path: in the file system; on an object store it begins with the bucket.
@@ -53,13 +43,13 @@ class Folder:
 
     @classmethod
     def open(cls, location: str | os.PathLike[str]) -> "Folder":
-        """The folder at a local path or a URI (`file://`, `s3://`, `gs://`).
+        """Return the folder at a local path or a URI (`file://`, `s3://`, `gs://`).
 
         Options such as `?endpoint_override=localhost:9000&scheme=http` are pyarrow's. Credentials come from the
         environment, a profile or the machine's role.
 
         Raises:
-            UserError: the URI is of no kind that pyarrow knows, or holds credentials; or its store is away.
+            UserError: the scheme is unknown, the URI holds credentials, or the store does not answer.
         """
         location = os.fspath(location)
         check_location(location)
@@ -68,9 +58,9 @@ class Folder:
             if "://" not in location:
                 location = Path(location).expanduser().resolve().as_uri()
             filesystem, path = fs.FileSystem.from_uri(_with_single_puts(location))
-        except (OSError, ValueError, RuntimeError) as error:  # the last of these for the home of a user unknown
+        except (OSError, ValueError, RuntimeError) as error:  # expanduser raises the last for an unknown user
             raise UserError(
-                f"cannot open {location!r}: {why_refused(error).rstrip('.')}. Use a path, file://, s3:// or gs://."
+                f"cannot open {location!r}: {describe(error).rstrip('.')}. Use a path, file://, s3:// or gs://."
             ) from error
         if not path:
             raise UserError(f"cannot open {location!r}: it names no bucket")
@@ -80,12 +70,12 @@ class Folder:
         return Folder(self.filesystem, f"{self.path.rstrip('/')}/{name}", self.options)
 
     def __str__(self) -> str:
-        """A path on a local disk, else a URI without options."""
+        """Return the path on a local disk, else the URI without options."""
         return self.path if self.is_local else f"{SCHEMES[self.filesystem.type_name]}://{self.path}"
 
     @property
     def uri(self) -> str:
-        """The URI that `open` opens the folder by."""
+        """The URI that `open` accepts."""
         if self.is_local:
             return Path(self.path).as_uri()
         return f"{self}?{self.options}" if self.options else str(self)
@@ -97,7 +87,7 @@ class Folder:
 
     @property
     def parent(self) -> "Folder":
-        """The folder around this one."""
+        """The enclosing folder."""
         return Folder(self.filesystem, self.path.rstrip("/").rpartition("/")[0], self.options)
 
     @property
@@ -106,34 +96,31 @@ class Folder:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     def has(self, name: str) -> bool:
-        """Whether a file or folder of that name is there."""
+        """Whether a file or folder of that name exists."""
         return bool(self.filesystem.get_file_info((self / name).path).type != fs.FileType.NotFound)
 
     def modified(self, name: str) -> int | None:
-        """When a file was written last, in nanoseconds since 1970; None if it is not there.
-
-        On an object store that is by the store's own clock.
-        """
+        """Return when a file was last written, in nanoseconds since 1970 by the store's clock; None without a file."""
         time: int | None = self.filesystem.get_file_info((self / name).path).mtime_ns
         return time
 
     def names(self) -> list[str]:
-        """The names in the folder, sorted; none if it does not exist."""
+        """Return the sorted names in the folder; none if it does not exist."""
         selector = fs.FileSelector(self.path, allow_not_found=True)
         return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
 
     def files(self) -> list[str]:
-        """The paths of all files in the folder and its subfolders, relative to it, sorted; none if it does not exist.
+        """Return the sorted relative paths of all files, subfolders included; none if the folder does not exist.
 
-        On an object store that is a request for each 1,000 files, however many subfolders they are in.
+        An object store is asked once per 1,000 files, however many subfolders there are.
         """
         selector = fs.FileSelector(self.path, recursive=True, allow_not_found=True)
-        above = len(self.path.rstrip("/")) + 1
+        prefix = len(self.path.rstrip("/")) + 1
         found = self.filesystem.get_file_info(selector)
-        return sorted(info.path[above:] for info in found if info.type == fs.FileType.File)
+        return sorted(info.path[prefix:] for info in found if info.type == fs.FileType.File)
 
     def read(self, name: str) -> bytes:
-        """A file's content.
+        """Return a file's content.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -142,32 +129,28 @@ class Folder:
             return bytes(stream.read())
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file whole, in place of any of that name, and create the folders above it."""
-        with self._written_whole(name) as stream:
+        """Write or replace a file atomically, and create the folders above it."""
+        with self._atomic_stream(name) as stream:
             stream.write(content)
 
     @contextmanager
     def written_at(self, name: str) -> Iterator[Path]:
-        """A local path to write a large file at; it is in the folder, whole, when the block ends well.
-
-        On a local disk that is in the folder itself, under a temporary name, so that nothing is copied.
-        """
+        """Yield a local path to write a large file at; the file is in the folder when the block ends without error."""
         if self.is_local:
-            with self._taking_its_name(name) as written:
-                written.touch()
-                mode = written.stat().st_mode
-                yield written
-                written.chmod(mode)  # safetensors makes files that their owner alone may read
+            with self._atomic_path(name) as path:  # in the folder itself: nothing is copied
+                path.touch()
+                mode = path.stat().st_mode
+                yield path
+                path.chmod(mode)  # safetensors makes files that their owner alone may read
             return
         with tempfile.TemporaryDirectory() as scratch:
-            written = Path(scratch) / "file"
-            yield written
-            with written.open("rb") as content, self._written_whole(name) as stream:
-                shutil.copyfileobj(content, stream, CHUNK)
+            path = Path(scratch) / "file"
+            yield path
+            self._copy_in(path, name)
 
     @contextmanager
     def read_at(self, name: str) -> Iterator[Path]:
-        """A local path to read a large file at while the block lasts: its own on a local disk, otherwise a copy's.
+        """Yield a local path to read a large file at: its own on a local disk, else that of a temporary copy.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -181,63 +164,64 @@ class Folder:
             yield copy
 
     def upload(self, source: Path) -> None:
-        """Copy a local folder's files, those of subfolders included, into this one."""
+        """Copy a local folder's files, subfolders included, into this one."""
         for path in sorted(source.rglob("*")):
             if path.is_file():
-                with path.open("rb") as content, self._written_whole(path.relative_to(source).as_posix()) as stream:
-                    shutil.copyfileobj(content, stream, CHUNK)
+                self._copy_in(path, path.relative_to(source).as_posix())
 
     def download(self, target: Path) -> None:
-        """Copy this folder's files, those of subfolders included, into a local one."""
+        """Copy this folder's files, subfolders included, into a local one."""
         for name in self.files():
-            path = target / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._copy_out(name, path)
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            self._copy_out(name, target / name)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
         with suppress(FileNotFoundError):
             self.filesystem.delete_file((self / name).path)
 
     def delete(self) -> None:
-        """Remove the folder and everything in it, if it is there; a file too."""
+        """Remove the folder with its content, or the file at this path, if it exists."""
         found = self.filesystem.get_file_info(self.path).type
         if found == fs.FileType.File:
             self.filesystem.delete_file(self.path)
         elif found != fs.FileType.NotFound:
             self.filesystem.delete_dir(self.path)
 
+    def _copy_in(self, path: Path, name: str) -> None:
+        with path.open("rb") as content, self._atomic_stream(name) as stream:
+            shutil.copyfileobj(content, stream, CHUNK)
+
     def _copy_out(self, name: str, path: Path) -> None:
         with self.filesystem.open_input_stream((self / name).path) as stream, path.open("wb") as copy:
             shutil.copyfileobj(stream, copy, CHUNK)
 
     @contextmanager
-    def _written_whole(self, name: str) -> Iterator[IO[bytes]]:
-        """A stream into a file that takes its name when the block ends well."""
+    def _atomic_stream(self, name: str) -> Iterator[IO[bytes]]:
         if self.is_local:
-            with self._taking_its_name(name) as written, written.open("wb") as stream:
+            with self._atomic_path(name) as path, path.open("wb") as stream:
                 yield stream
-            return
-        with self.filesystem.open_output_stream((self / name).path) as stream:  # needs no folders, and a put is whole
-            yield stream
+        else:
+            with self.filesystem.open_output_stream((self / name).path) as stream:
+                yield stream
 
     @contextmanager
-    def _taking_its_name(self, name: str) -> Iterator[Path]:
-        """A path on a local disk where a file is written, which takes its name when the block ends well."""
+    def _atomic_path(self, name: str) -> Iterator[Path]:
+        """Yield a temporary path on the local disk, which is renamed when the block ends without error."""
         target = (self / name).path
         self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
-        written = Path(f"{target}.{uuid.uuid4().hex}.part")
+        path = Path(f"{target}.{uuid.uuid4().hex}.part")
         try:
-            yield written
-            with written.open("rb") as stream:
+            yield path
+            with path.open("rb") as stream:
                 os.fsync(stream.fileno())
-            self.filesystem.move(str(written), target)
+            self.filesystem.move(str(path), target)
         finally:
-            written.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def check_location(location: str) -> None:
-    """Whether a path or URI may be written into files and logs.
+    """Refuse a path or URI that must not be written into files and logs.
 
     Raises:
         UserError: it holds credentials; the message does not.
@@ -245,43 +229,21 @@ def check_location(location: str) -> None:
     if without_credentials(location) != location:
         scheme = location.partition("://")[0]
         raise UserError(
-            f"storage: the {scheme}:// URI holds credentials, which would be kept and shown; give them by the "
-            "environment instead (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), by a profile or the machine's role"
+            f"storage: the {scheme}:// URI holds credentials, which would be stored and shown; pass them through the "
+            "environment instead (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), a profile or the machine's role"
         )
 
 
 def below(location: str, name: str) -> str:
-    """The path or URI of a folder in another; a URI's options stay at its end."""
+    """Return the path or URI of a folder in another; a URI's options stay at its end."""
     if "://" not in location:
         return str(Path(location) / name)
     parts = urlsplit(location)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
 
 
-@contextmanager
-def reaching(folder: Folder) -> Iterator[None]:
-    """A block whose first requests to a folder's file system may fail for reasons that a user can do something about.
-
-    Raises:
-        UserError: the file system is away or refuses.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"storage: {folder} cannot be used: {why_refused(error)}") from error
-
-
-def why_refused(error: Exception) -> str:
-    """Why a file system has refused, in one line, and what to do."""
-    text = str(error)
-    for word, meaning in REFUSALS.items():
-        if f"AWS Error {word}" in text:
-            return meaning
-    return text.splitlines()[0] if text else type(error).__name__
-
-
 def _with_single_puts(location: str) -> str:
-    """Have S3 take a small file by one request instead of three: those of a multipart upload."""
+    """Make S3 take a small file by one request instead of the three of a multipart upload."""
     parts = urlsplit(location)
     if parts.scheme != "s3":
         return location

@@ -1,34 +1,31 @@
-"""One process a folder: a lock on a file in it, which the kernel takes back when its process dies.
+"""One driver per sweep: a file lock on a local disk, a lease on an object store."""
 
-Object stores have no such locks; there a sweep's driver takes a lease.
-"""
-
-import fcntl
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+
+from filelock import FileLock, Timeout
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.storage.lease import Check, leased
+from sfd_sweep.storage.lease import LeaseCheck, leased
 
 LOCK = "driver.lock"
+PROBE_SECONDS = 0.1  # within which `is_abandoned` gets a lock that nobody holds for long
 
 
 @contextmanager
-def one_driver(sweep: Folder) -> Iterator[Check]:
+def one_driver(sweep: Folder) -> Iterator[LeaseCheck]:
     """Hold a sweep, wherever its folder is.
 
     Yields:
-        What raises SweepFailed if the sweep may be another driver's by now.
+        A function that raises `SweepFailed` once another driver may have taken the sweep over.
 
     Raises:
-        UserError: the folder cannot be written, or another process holds it; the message names it.
+        UserError: the folder cannot be written, or another process holds it; the message names that process.
     """
     if sweep.is_local:
         with locked(Path(sweep.path)):
@@ -40,59 +37,39 @@ def one_driver(sweep: Folder) -> Iterator[Check]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a local folder, which is made if it is not there.
+    """Hold a local folder, and create it if needed. The kernel frees the lock when the process dies.
 
     Raises:
-        UserError: the folder cannot be written, or another process holds it; the message names it.
+        UserError: the folder cannot be written, or another process holds it; the message names that process.
     """
-    with _open(folder) as stream:
-        try:
-            _take(stream)
-        except BlockingIOError as error:
-            stream.seek(0)
-            raise UserError(_held(folder, stream.read())) from error
-        stream.truncate(0)
-        json.dump({"pid": os.getpid(), "host": socket.gethostname()}, stream)
-        stream.flush()
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path).acquire(timeout=2 * PROBE_SECONDS)
+    except Timeout as error:
+        raise UserError(_held(folder, path.read_text())) from error
+    except OSError as error:
+        raise UserError(f"storage: {folder} cannot be written ({error.strerror}); use another folder") from error
+    with held:
+        path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         yield
 
 
 def is_abandoned(folder: Path) -> bool:
-    """Whether a driver of this machine has had a sweep's folder, and nobody has it now.
+    """Return whether a driver of this machine has held the folder and nobody does now.
 
-    What another machine's process does cannot be told for sure from here.
+    What a process of another machine does cannot be told from here.
     """
+    path = folder / LOCK
     try:
-        with (folder / LOCK).open(encoding="utf-8") as stream:
-            content = stream.read()
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for the moment that it takes to close it
-    except OSError:
+        holder = json.loads(path.read_text() or "{}")
+        with FileLock(path, timeout=PROBE_SECONDS):
+            return bool(holder.get("host") == socket.gethostname())
+    except OSError:  # filelock's Timeout included
         return False
-    return bool(content) and bool(json.loads(content)["host"] == socket.gethostname())
-
-
-def _take(stream: TextIO) -> None:
-    """Take the lock, also if somebody looks just now whether it is free."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        time.sleep(0.1)
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _open(folder: Path) -> TextIO:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return (folder / LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"storage: {folder} cannot be written ({error.strerror}); name another folder") from error
 
 
 def _held(folder: Path, content: str) -> str:
-    if not content:  # the other has it, but has not yet said who it is
-        return f"{folder.name} is being run by another process; wait for it, or stop it with Ctrl-C"
-    holder = json.loads(content)
-    return (
-        f"{folder.name} is being run by process {holder['pid']} on {holder['host']}; wait for it, or stop it there "
-        "with Ctrl-C"
-    )
+    holder = json.loads(content or "{}")  # empty until the holder has written it
+    who = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
+    return f"{folder.name} is being run by {who}; wait for it, or stop it there with Ctrl-C"

@@ -11,10 +11,8 @@ Only further training differs: the rows of that table, and what was padded, are 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import count, takewhile
-from pathlib import Path
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
@@ -22,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import linear, pad, silu
 
 from sfd_sweep.errors import UserError
+from sfd_sweep.models.conditioning import ClassLabels
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.teachers.research_checkpoint import NetworkWeights
 
@@ -47,88 +46,36 @@ RENAMED = (
 """From diffusers' names to the research code's, applied in this order."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DdpmUNet:
-    """What the names and shapes of the weights say of the network.
-
-    Attributes:
-        image_channels: of the images.
-        widths: channels at each resolution, from the image's down.
-        blocks: residual blocks at each resolution on the way down; on the way up there is one more.
-        attention: whether the blocks at each resolution are followed by self-attention.
-        classes: labels, without the null label.
-    """
-
-    image_channels: int
-    widths: tuple[int, ...]
-    blocks: int
-    attention: tuple[bool, ...]
-    classes: int
-
-    @classmethod
-    def of(cls, weights: NetworkWeights) -> DdpmUNet:
-        """Read the sizes off the weights.
-
-        Raises:
-            UserError: a weight that tells a size is missing or has no such shape.
-        """
-        levels = range(max(1, _length(weights, "down.{}.block.0.conv1.weight")))
-        widths = tuple(_shape(weights, f"down.{level}.block.0.conv1.weight", 4)[0] for level in levels)
-        if not all(width and width % NORM_GROUPS == 0 for width in widths):
-            raise _refusal(weights, f"its widths {widths} are no multiples of {NORM_GROUPS}")
-        return cls(
-            image_channels=_shape(weights, "conv_in.weight", 4)[1],
-            widths=widths,
-            blocks=_length(weights, "down.0.block.{}.conv1.weight"),
-            attention=tuple(f"down.{level}.attn.0.norm.weight" in weights.tensors for level in levels),
-            classes=_shape(weights, "classes_emb.weight", 2)[0],
-        )
-
-    @property
-    def image_size(self) -> int | None:
-        """Pixels along an image's edge if attention is at 16×16 alone; None if its place does not tell."""
-        if sum(self.attention) != 1:
-            return None
-        return ATTENTION_RESOLUTION << self.attention.index(True)
-
-    def network(self, image_size: int) -> UNet2DModel:
-        """The network of these sizes, without weights (on torch's meta device)."""
-        attention = list(self.attention)
-        with torch.device("meta"):
-            return UNet2DModel(
-                sample_size=image_size,
-                in_channels=self.image_channels,
-                out_channels=self.image_channels,
-                block_out_channels=list(self.widths),
-                layers_per_block=self.blocks,
-                down_block_types=["AttnDownBlock2D" if here else "DownBlock2D" for here in attention],
-                up_block_types=["AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attention)],
-                attention_head_dim=None,  # one head, as wide as the block
-                downsample_padding=0,  # diffusers then pads on the right and at the bottom
-                norm_num_groups=NORM_GROUPS,
-                norm_eps=1e-6,
-                flip_sin_to_cos=False,
-                freq_shift=1,
-                time_embedding_dim=8 * self.widths[0],
-                num_class_embeds=self.classes + 1,
-            )
-
-
-def score_model(weights: NetworkWeights, image_size: int | None = None) -> ScoreModel:
-    """The network as a score model in float32: ε-prediction, on the schedule that the research code trains with.
+def score_model(
+    weights: NetworkWeights, image_size: int | None = None, class_names: Sequence[str] | None = None
+) -> ScoreModel:
+    """Return the network as a score model in float32: ε-prediction, on the schedule that the research code trains with.
 
     Args:
         weights: of a network of this layout.
-        image_size: pixels along an image's edge; None: what the place of its attention says.
+        image_size: pixels along an image's edge; None: such that the attention is at 16×16.
+        class_names: by index; None: their indices.
 
     Raises:
-        UserError: the weights are another network's, or the image size is unknown or impossible.
+        UserError: the weights are another network's, or of another number of classes, or the image size is unknown or
+            impossible.
     """
-    sizes = DdpmUNet.of(weights)
-    network = sizes.network(_checked_size(weights.origin, sizes, image_size))
+    levels = range(max(1, _count(weights, "down.{}.block.0.conv1.weight")))
+    widths = tuple(_shape(weights, f"down.{level}.block.0.conv1.weight", 4)[0] for level in levels)
+    if not all(width and width % NORM_GROUPS == 0 for width in widths):
+        raise _refusal(weights, f"its widths {widths} are no multiples of {NORM_GROUPS}")
+    attention = [f"down.{level}.attn.0.norm.weight" in weights.tensors for level in levels]
+    classes = _shape(weights, "classes_emb.weight", 2)[0]
+    names_of_classes = [str(label) for label in range(classes)] if class_names is None else class_names
+    if len(names_of_classes) != classes:
+        raise UserError(f"{weights.origin} has {classes} classes, but --class-names has {len(names_of_classes)}")
+    size = _checked_size(weights, attention, image_size)
+    network = _network(weights, widths, attention, classes=classes, size=size)
+
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    names = {name: _research_name(name, len(sizes.widths)) for name in shapes if "_embedding." not in name}
-    _check(weights, {names[name]: _research_shape(name, shapes[name]) for name in names} | _embedding_shapes(sizes))
+    names = {name: _research_name(name, len(widths)) for name in shapes if "_embedding." not in name}
+    expected = {names[name]: _research_shape(name, shapes[name]) for name in names}
+    _check(weights, expected | _embedding_shapes(widths[0], classes))
     state = {name: weights.tensors[names[name]].float().reshape(shapes[name]) for name in names}
     network.load_state_dict(state | _embedding(weights), assign=True)
     scheduler = DDPMScheduler(
@@ -140,11 +87,49 @@ def score_model(weights: NetworkWeights, image_size: int | None = None) -> Score
         variance_type="fixed_large",
         clip_sample=False,  # a one-step generator's output is used as it is
     )
-    return ScoreModel(network, scheduler, null_label=sizes.classes)
+    return ScoreModel(network, scheduler, ClassLabels(names_of_classes))
+
+
+def _checked_size(weights: NetworkWeights, attention: list[bool], size: int | None) -> int:
+    if size is None:
+        if sum(attention) != 1:
+            raise UserError(
+                f"{weights.origin}: its attention is not at one resolution, so the images' size is unknown; give --size"
+            )
+        size = ATTENTION_RESOLUTION << attention.index(True)
+    factor = 2 ** (len(attention) - 1)
+    if size % factor:
+        raise UserError(f"{weights.origin}: the images' size must be a multiple of {factor}, not {size}; change --size")
+    return size
+
+
+def _network(
+    weights: NetworkWeights, widths: tuple[int, ...], attention: list[bool], *, classes: int, size: int
+) -> UNet2DModel:
+    """Return the network without weights, on torch's meta device."""
+    channels = _shape(weights, "conv_in.weight", 4)[1]
+    with torch.device("meta"):
+        return UNet2DModel(
+            sample_size=size,
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=list(widths),
+            layers_per_block=_count(weights, "down.0.block.{}.conv1.weight"),
+            down_block_types=["AttnDownBlock2D" if here else "DownBlock2D" for here in attention],
+            up_block_types=["AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attention)],
+            attention_head_dim=None,  # one head, as wide as the block
+            downsample_padding=0,  # diffusers then pads on the right and at the bottom
+            norm_num_groups=NORM_GROUPS,
+            norm_eps=1e-6,
+            flip_sin_to_cos=False,
+            freq_shift=1,
+            time_embedding_dim=8 * widths[0],
+            num_class_embeds=classes + 1,
+        )
 
 
 def _embedding(weights: NetworkWeights) -> dict[str, Tensor]:
-    """The time MLP in the first half of the embedding, and the class MLP's outputs in the second."""
+    """Return the time MLP in the first half of the embedding, and the class MLP's outputs in the second."""
     tensors = weights.tensors
     labels = torch.cat([tensors["classes_emb.weight"], tensors["null_classes_emb"].unsqueeze(0)])
     first, second = (
@@ -162,15 +147,11 @@ def _embedding(weights: NetworkWeights) -> dict[str, Tensor]:
     }
 
 
-def _embedding_shapes(sizes: DdpmUNet) -> dict[str, tuple[int, ...]]:
-    width = sizes.widths[0]
+def _embedding_shapes(width: int, classes: int) -> dict[str, tuple[int, ...]]:
     half = 4 * width
     mlp = {"0.weight": (half, width), "0.bias": (half,), "1.weight": (half, half), "1.bias": (half,)}
-    return {
-        **{f"{name}.dense.{entry}": shape for name in ("temb", "cemb") for entry, shape in mlp.items()},
-        "classes_emb.weight": (sizes.classes, width),
-        "null_classes_emb": (width,),
-    }
+    mlps = {f"{name}.dense.{entry}": shape for name in ("temb", "cemb") for entry, shape in mlp.items()}
+    return {**mlps, "classes_emb.weight": (classes, width), "null_classes_emb": (width,)}
 
 
 def _research_name(name: str, levels: int) -> str:
@@ -181,7 +162,7 @@ def _research_name(name: str, levels: int) -> str:
 
 
 def _research_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The research code's shape of a weight of diffusers' name: there, attention projects by convolutions of 1×1."""
+    """Return the research code's shape of a weight of diffusers' name; its attention projects by 1×1 convolutions."""
     return (*shape, 1, 1) if re.search(r"\.to_(q|k|v|out\.0)\.weight$", name) else tuple(shape)
 
 
@@ -191,7 +172,7 @@ def _check(weights: NetworkWeights, shapes: Mapping[str, tuple[int, ...]]) -> No
         if tensor.shape != shape:
             raise _refusal(weights, f"{name} has the shape {tuple(tensor.shape)}, not {shape}")
         if not tensor.isfinite().all():
-            raise UserError(f"{weights.origin}: {name} holds infinities or no numbers; give a checkpoint from before")
+            raise UserError(f"{weights.origin}: {name} is not finite; give a checkpoint from before the divergence")
     unexpected = sorted(weights.tensors.keys() - shapes.keys() - UNUSED)
     if unexpected:
         raise _refusal(weights, f"{unexpected[0]} has no place in it")
@@ -210,21 +191,9 @@ def _shape(weights: NetworkWeights, name: str, dimensions: int) -> tuple[int, ..
     return shape
 
 
-def _length(weights: NetworkWeights, pattern: str) -> int:
-    """How many of the names made from a pattern and 0, 1, 2, … there are."""
+def _count(weights: NetworkWeights, pattern: str) -> int:
+    """Return how many of the names made from a pattern and 0, 1, 2, … there are."""
     return sum(1 for _ in takewhile(lambda index: pattern.format(index) in weights.tensors, count()))
-
-
-def _checked_size(origin: Path, sizes: DdpmUNet, image_size: int | None) -> int:
-    image_size = image_size or sizes.image_size
-    if image_size is None:
-        raise UserError(f"{origin}: the place of its attention does not tell the images' size; give --size")
-    factor = 2 ** (len(sizes.widths) - 1)
-    if image_size % factor:
-        raise UserError(
-            f"{origin}: the images' size must be a multiple of {factor}, not {image_size}; give another --size"
-        )
-    return image_size
 
 
 def _refusal(weights: NetworkWeights, reason: str) -> UserError:

@@ -1,48 +1,16 @@
-"""What teachers are trained on: images with labels, or latents of images with captions."""
+"""Training examples of teachers: images with labels, or latents of images with captions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sfd_sweep.datasets.images import LabeledImages
-from sfd_sweep.models.decoder import LatentDecoder
-from sfd_sweep.models.prompts import Prompts
-
-
-class Examples(Protocol):
-    """Samples of what a network works on, and conditions of each."""
-
-    @property
-    def decoder(self) -> LatentDecoder | None:
-        """What makes images of the samples; None if they are images."""
-
-    @property
-    def prompts(self) -> Prompts | None:
-        """What conditions are indices of; None if they are classes."""
-
-    @property
-    def sample_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one sample."""
-
-    @property
-    def conditions(self) -> int:
-        """How many conditions there are; the null one comes after them."""
-
-    def __len__(self) -> int:
-        """How many samples there are."""
-
-    def draw(self, rows: Tensor, share: slice, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Some of a batch: its samples, which may be written to, and a condition of each.
-
-        Args:
-            rows: which samples the whole batch consists of, (n,).
-            share: which of them are wanted.
-            random: the source of whatever is drawn, which is drawn for the whole batch.
-        """
+from sfd_sweep.models.conditioning import ClassLabels, Conditioning
+from sfd_sweep.models.families.base import LatentDecoder
+from sfd_sweep.models.families.stable_diffusion import Prompts
 
 
 @dataclass(frozen=True)
@@ -51,23 +19,22 @@ class LabeledExamples:
 
     images: LabeledImages
     decoder: None = None
-    prompts: None = None
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """The classes."""
+        return ClassLabels(self.images.class_names)
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
         return self.images.image_shape
 
-    @property
-    def conditions(self) -> int:
-        """The number of classes."""
-        return len(self.images.class_names)
-
     def __len__(self) -> int:
         return len(self.images)
 
     def draw(self, rows: Tensor, share: slice, random: torch.Generator) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Images and their labels; nothing is drawn."""
+        """Return images, which may be written to, and labels, see `CaptionedLatents.draw`; nothing is random."""
         return self.images.at(rows[share]), self.images.labels[rows[share]]
 
 
@@ -76,11 +43,11 @@ class CaptionedLatents:
     """Latents of images, as distributions, and captions of their classes.
 
     Attributes:
-        means: (n, c, h, w), scaled as the network sees them.
+        means: (n, c, h, w), scaled as the network reads them.
         deviations: standard deviations of the latents around them, likewise.
         labels: classes of the images, (n,).
-        decoder: makes images of latents.
-        prompts: the captions, equally many of each class, by class.
+        decoder: of the latents.
+        conditioning: the captions, equally many of each class, by class.
         captions: how many of each class.
     """
 
@@ -88,7 +55,7 @@ class CaptionedLatents:
     deviations: Tensor
     labels: Tensor
     decoder: LatentDecoder
-    prompts: Prompts
+    conditioning: Prompts
     captions: int
 
     @property
@@ -97,18 +64,22 @@ class CaptionedLatents:
         channels, height, width = self.means.shape[1:]
         return channels, height, width
 
-    @property
-    def conditions(self) -> int:
-        """The number of captions."""
-        return len(self.prompts)
-
     def __len__(self) -> int:
         return len(self.means)
 
     def draw(self, rows: Tensor, share: slice, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Latents from their distributions, and a caption of each one's class."""
+        """Return the share of a batch: latents from their distributions, and a caption of each one's class.
+
+        Args:
+            rows: of the whole batch's latents, (n,).
+            share: which of them are wanted.
+            random: the source of captions and noise, which are drawn for the whole batch.
+        """
         which = torch.randint(self.captions, (len(rows),), generator=random)
         noise = torch.randn(len(rows), *self.sample_shape, generator=random)
         mine = rows[share]
         c = self.labels[mine] * self.captions + which[share]
         return self.means[mine] + self.deviations[mine] * noise[share], c
+
+
+Examples = LabeledExamples | CaptionedLatents

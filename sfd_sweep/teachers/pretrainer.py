@@ -1,11 +1,10 @@
-"""The update of pretraining: plain denoising of real images, or of latents of them."""
+"""The update of pretraining: plain denoising of real images, or of their latents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sfd_sweep.models.data_parallel import rank_and_size, sum_gradients, sum_over_workers
-from sfd_sweep.models.precision import Precision, autocast, float32_products
-from sfd_sweep.models.randomness import seeded
+from sfd_sweep.models.numerics import Precision, autocast, float32_products, seeded
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.models.training_state import below, load_moments, moments_of, named
 from sfd_sweep.teachers.examples import Examples
@@ -22,38 +20,32 @@ from sfd_sweep.teachers.networks import new_teacher
 from sfd_sweep.teachers.recipes import Pretraining
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Samples x_0 (n, C, H, W) with their noise ε, and their steps t and conditions c, (n,), some of them null."""
+class Batch(NamedTuple):
+    """Samples x_0 and noise ε, both (n, C, H, W), with steps t and conditions c, (n,), some of them null."""
 
     x_0: Tensor
     t: Tensor
     c: Tensor
     epsilon: Tensor
 
-    def __len__(self) -> int:
-        return len(self.x_0)
-
     def split(self, size: int) -> Iterator[Batch]:
-        """Parts of at most so many samples, in order; none of no samples."""
-        for start in range(0, len(self), size):
-            part = slice(start, start + size)
-            yield Batch(self.x_0[part], self.t[part], self.c[part], self.epsilon[part])
+        """Yield parts of at most so many samples, in order; nothing if there is no sample."""
+        for start in range(0, len(self.x_0), size):
+            yield Batch(*(each[start : start + size] for each in self))
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device; the copy to a GPU need not be waited for."""
+        """Return the batch on a device; the copy to a GPU is asynchronous."""
         if device.type != "cuda":
             return self
-        tensors = (self.x_0, self.t, self.c, self.epsilon)
-        return Batch(*(each.pin_memory().to(device, non_blocking=True) for each in tensors))
+        return Batch(*(each.pin_memory().to(device, non_blocking=True) for each in self))
 
 
 class Pretrainer:
     """Trains a teacher on real images or their latents, and keeps the moving average of its weights.
 
-    Batch sizes are over all workers: each draws the whole batch from equal seeds, computes its share, and gradients are
-    summed, so that the result does not depend on their number (beyond the order of summation, and the masks of dropout,
-    which every worker draws for its share). The draws are made on the CPU, and so are the same on every device.
+    Batch sizes are over all workers: each draws the whole batch from equal seeds and computes its share, and gradients
+    are summed. So the result does not depend on their number, beyond the order of summation and the masks of dropout,
+    which every worker draws for its share. All draws are made on the CPU, and so are the same on every device.
 
     The loss is the plain ‖v̂ - v‖² or ‖ε̂ - ε‖², t uniform. On a variance-preserving schedule the former is EDM's
     preconditioning and loss weight at σ_data = 1 (Karras et al., NeurIPS 2022), so that a plain diffusers folder holds
@@ -65,7 +57,7 @@ class Pretrainer:
         device: where to train.
 
     Raises:
-        UserError: the network cannot see such images.
+        UserError: the network does not fit the examples.
     """
 
     def __init__(self, examples: Examples, recipe: Pretraining, device: torch.device | str = "cpu") -> None:
@@ -77,7 +69,7 @@ class Pretrainer:
         self.model = new_teacher(examples, recipe).to(self.device)
         self._average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
         self._average.requires_grad_(False)
-        self.model.network.train()  # for dropout, which the average never sees
+        self.model.network.train()  # for dropout, which the average never applies
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
@@ -86,11 +78,11 @@ class Pretrainer:
 
     @property
     def ema_model(self) -> ScoreModel:
-        """The teacher with averaged weights, frozen and in evaluation mode: the one that is kept."""
+        """The teacher: averaged weights, frozen and in evaluation mode."""
         return cast(ScoreModel, self._average.module)
 
     def update(self) -> Tensor:
-        """Do one step; the loss, a mean over the whole batch, without gradient."""
+        """Do one step; return the loss, a mean over the whole batch, without gradient."""
         rank, size = rank_and_size()
         batch = self._draw(slice(rank, None, size))
         self.optimizer.zero_grad()
@@ -106,7 +98,7 @@ class Pretrainer:
         return sum_over_workers(loss)
 
     def backward(self, batch: Batch) -> Tensor:
-        """Add the gradient of these samples' part of the loss, Σ ‖error‖²/`batch_size`; the part itself."""
+        """Add the gradient of these samples' part of the loss, Σ ‖error‖²/`batch_size`; return the part."""
         recipe, schedule = self.recipe, self.model.schedule
         of: Literal["epsilon", "velocity"] = "epsilon" if recipe.prediction_type == "epsilon" else "velocity"
         total = torch.zeros((), device=self.device)
@@ -116,13 +108,13 @@ class Pretrainer:
             with autocast(self._precision, self.device):
                 prediction = self.model.forward(x_t, here.t, here.c)
             error = prediction.denoising_error(here.x_0, here.epsilon, of)
-            loss = error.square().mean() * (len(here) / recipe.batch_size)
+            loss = error.square().mean() * (len(here.x_0) / recipe.batch_size)
             loss.backward()
             total += loss.detach()
         return total
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on, by name, for `load_state`; the pretrainer's own tensors."""
+        """Return all that the next step depends on, by name, for `load_state`; the pretrainer's own tensors."""
         return {
             **named("model", self.model.state_dict()),
             **named("average", self._average.state_dict()),
@@ -132,7 +124,7 @@ class Pretrainer:
         }
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Go on, bit for bit on the CPU, from a state of a pretrainer of equal examples and recipe.
+        """Resume, bit for bit on the CPU, from a state of a pretrainer of equal examples and recipe.
 
         Raises:
             KeyError: the state is not complete.
@@ -146,7 +138,7 @@ class Pretrainer:
         self._rate = _learning_rate(self.optimizer, self.recipe, self.step)
 
     def _draw(self, share: slice) -> Batch:
-        """Some samples of a new batch, of which everything is drawn."""
+        """Draw a whole batch, and return a share of it."""
         examples, recipe, random = self._examples, self.recipe, self.random
         n = recipe.batch_size
         rows = torch.randint(len(examples), (n,), generator=random)
@@ -157,10 +149,10 @@ class Pretrainer:
         x_0, c = examples.draw(rows, share, random)
         mirrored = flipped[share]
         x_0[mirrored] = x_0[mirrored].flip(-1)
-        return Batch(x_0, t[share], c.masked_fill(dropped[share], examples.conditions), epsilon[share])
+        return Batch(x_0, t[share], c.masked_fill(dropped[share], len(examples.conditioning.names)), epsilon[share])
 
     def _dropout_of(self, rank: int) -> AbstractContextManager[None]:
-        """For the block, global random numbers that this step and this worker alone decide."""
+        """Seed the global random numbers of a block by this step and this worker."""
         if self.recipe.dropout == 0:
             return nullcontext()
         seed = int(torch.randint(2**62, (), generator=self.random)) + rank
@@ -168,18 +160,14 @@ class Pretrainer:
 
 
 def _learning_rate(optimizer: torch.optim.Optimizer, recipe: Pretraining, step: int = 0) -> LRScheduler:
-    """The learning rate's schedule as it stands after so many steps; the optimiser's rates are set to it."""
+    """Return the learning rate's schedule after so many steps, and set the optimiser's rates to it."""
     rate: LRScheduler
     if recipe.lr_schedule == "one_cycle":
         rate = OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps)
     else:
-        growth = _linear_growth(recipe.warm_up_steps)
-        rate = LambdaLR(optimizer, growth)
+        warm_up_steps = max(1, recipe.warm_up_steps)
+        rate = LambdaLR(optimizer, lambda done: min(1.0, (done + 1) / warm_up_steps))
     if step:  # both are closed forms of their count
         rate.load_state_dict({**rate.state_dict(), "last_epoch": step - 1, "_step_count": step + 1})
         rate.step()
     return rate
-
-
-def _linear_growth(steps: int) -> Callable[[int], float]:
-    return lambda done: min(1.0, (done + 1) / max(1, steps))

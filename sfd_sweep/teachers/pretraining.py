@@ -21,57 +21,31 @@ from sfd_sweep.teachers.recipes import Pretraining
 from sfd_sweep.teachers.text_to_image import TextToImageComponents
 
 STATE = "training.safetensors"
-FRONT_ENDS = "front-ends.safetensors"
-STEPS_BETWEEN_NEWS = 10
+COMPONENTS = "components.safetensors"
+STEPS_BETWEEN_REPORTS = 10
 
 Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where the state of a pretraining is kept, the last one alone, and how many steps lie between two of them."""
+    """Where the last training state is kept, and how many steps lie between two of them."""
 
     folder: Folder
     every: int
 
-    def save(self, pretrainer: Pretrainer) -> None:
-        """Keep the state in place of an earlier one."""
-        write_state(self.folder, STATE, pretrainer.state())
-
-    def restore(self, pretrainer: Pretrainer) -> None:
-        """Bring a fresh pretrainer of the same images and recipe to the state that is kept, if one is.
+    def load(self, name: str, load_state: Callable[[dict[str, Tensor]], object]) -> None:
+        """Pass the tensors of a file to what loads them.
 
         Raises:
-            UserError: it is broken, or of another network.
+            UserError: the file is broken, or of another network.
         """
-        if self.folder.has(STATE):
-            self._load(STATE, pretrainer.load_state)
-
-    def provide(self, ends: TextToImageComponents, device: torch.device, *, seed: int) -> None:
-        """Train what stands before the network and keep it, unless that was done before.
-
-        Raises:
-            TrialFailed: it diverged.
-        """
-        if not self.folder.has(FRONT_ENDS):
-            ends.train(device, seed=seed)
-            write_state(self.folder, FRONT_ENDS, ends.state())
-
-    def restore_front_ends(self, ends: TextToImageComponents) -> None:
-        """Bring them to the state that is kept.
-
-        Raises:
-            UserError: it is broken, or of others.
-        """
-        self._load(FRONT_ENDS, ends.load_state)
-
-    def _load(self, name: str, load_state: Callable[[dict[str, Tensor]], None]) -> None:
         try:
             load_state(read_state(self.folder, name))
         except (SafetensorError, KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"cannot go on from {self.folder.path}/{name} ({reason}); begin anew with --force"
+                f"cannot resume from {self.folder.path}/{name} ({reason}); begin anew with --force"
             ) from error
 
 
@@ -89,55 +63,58 @@ def pretrain(
         images: square ones; the null condition is the index after their last class, or after the last caption.
         recipe: sizes and rates.
         device: where to train.
-        checkpoints: where to go on from, and what to keep on the way and at the end; the first worker writes it.
-        progress: called as progress(step, steps, loss) now and then.
+        checkpoints: where to resume from, and to save on the way and at the end; the first worker writes.
+        progress: called as progress(step, steps, loss) every few steps.
 
     Returns:
         The teacher with averaged weights.
 
     Raises:
-        UserError: the network cannot see such images, or what is kept of it is broken.
+        UserError: the network does not fit the images, or the training state is broken.
         TrialFailed: it diverged.
     """
     pretrainer = Pretrainer(_examples(images, recipe, torch.device(device), checkpoints), recipe, device)
-    if checkpoints is not None:
-        checkpoints.restore(pretrainer)
+    if checkpoints is not None and checkpoints.folder.has(STATE):
+        checkpoints.load(STATE, pretrainer.load_state)
     is_first = rank_and_size()[0] == 0
     while pretrainer.step < recipe.steps:
         loss = pretrainer.update()
         step, ended = pretrainer.step, pretrainer.step == recipe.steps
-        if step % STEPS_BETWEEN_NEWS == 0 or ended:
+        if step % STEPS_BETWEEN_REPORTS == 0 or ended:
             value = _finite(loss, step)
             if progress is not None:
                 progress(step, recipe.steps, value)
         if checkpoints is not None and (step % checkpoints.every == 0 or ended):
             _finite(loss, step)
             if is_first:
-                checkpoints.save(pretrainer)
+                write_state(checkpoints.folder, STATE, pretrainer.state())
     return pretrainer.ema_model
 
 
 def _examples(
     images: LabeledImages, recipe: Pretraining, device: torch.device, checkpoints: Checkpoints | None
 ) -> Examples:
-    """What the teacher's network is trained on; what has to be trained first, is, or is read from the checkpoints."""
+    """Return the network's examples; components before it are trained first, or read from the checkpoints."""
     if recipe.text is None:
         return LabeledExamples(images)
-    ends = TextToImageComponents.untrained(images, recipe.text, norm_groups=recipe.norm_groups, seed=recipe.seed)
+    components = TextToImageComponents.untrained(images, recipe.text, norm_groups=recipe.norm_groups, seed=recipe.seed)
     if checkpoints is None:
-        ends.train(device, seed=recipe.seed)
-    else:
-        on_first_worker(lambda: checkpoints.provide(ends, device, seed=recipe.seed))
-        checkpoints.restore_front_ends(ends)
-    return ends.examples(device)
+        components.train(device, seed=recipe.seed)
+        return components.examples(device)
+    folder = checkpoints.folder
+
+    def train_once() -> None:
+        if not folder.has(COMPONENTS):
+            components.train(device, seed=recipe.seed)
+            write_state(folder, COMPONENTS, components.networks.state_dict())
+
+    on_first_worker(train_once)
+    checkpoints.load(COMPONENTS, components.networks.load_state_dict)
+    return components.examples(device)
 
 
 def _finite(loss: Tensor, step: int) -> float:
-    """The loss as a number; every worker has the same.
-
-    Raises:
-        TrialFailed: it is not finite.
-    """
+    """Return the loss, of which every worker has the same, or raise TrialFailed."""
     value = loss.item()
     if not torch.isfinite(loss):
         raise TrialFailed(f"diverged at step {step}: the loss is {value}")

@@ -1,21 +1,64 @@
-"""How teachers are pretrained: the recipe, and the ones that have names. Imports no torch."""
+"""Recipes: frozen models of everything that making a model depends on besides its data, and the presets of pretraining.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sfd_sweep.config.config_errors import advice
+from sfd_sweep.errors import UserError
+
+RecipeT = TypeVar("RecipeT", bound="Recipe")
 
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class TextPretraining(BaseModel):
-    """What a text-to-image teacher has before its network: captions, a text encoder, and an autoencoder."""
+class Recipe(BaseModel):
+    """Base of all recipes. Fields change by `with_changes`, which is what `--set FIELD=VALUE` does."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
+        """Return a copy with some fields changed, or fields of its sections; the changes are plain data, as in JSON.
+
+        Raises:
+            pydantic.ValidationError: a field is unknown, or a value is out of its range.
+        """
+        # Strict validation accepts lists as tuples only in JSON.
+        return self.model_validate_json(json.dumps(_merged(self.model_dump(), changes)), strict=True)
+
+
+def preset_named(presets: Mapping[str, RecipeT], name: str) -> RecipeT:
+    """Return a preset by its name.
+
+    Raises:
+        UserError: the name is unknown.
+    """
+    if name not in presets:
+        raise UserError(f"--preset {name}: unknown preset{advice(name, presets)}")
+    return presets[name]
+
+
+def _merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(data)
+    for name, change in changes.items():
+        section = merged.get(name)
+        if isinstance(section, Mapping) and isinstance(change, Mapping):
+            merged[name] = _merged(section, change)
+        else:
+            merged[name] = change
+    return merged
+
+
+class TextPretraining(Recipe):
+    """The components before a text-to-image network: captions, a text encoder, and an autoencoder."""
 
     captions: tuple[str, ...] = Field(
         (
@@ -29,13 +72,13 @@ class TextPretraining(BaseModel):
             "handwritten digit {}",
         ),
         min_length=1,
-        description="how images are called; {} is the name of an image's class",
+        description="captions of images; {} is the name of an image's class",
     )
     disturbed_captions: int = Field(
         6,
         ge=0,
-        description="copies of each caption with meaningless words in it that the text encoder learns too, so that it "
-        "gets over phrasings that it has never seen",
+        description="copies of each caption with meaningless words in it, which make the text encoder robust against "
+        "unseen phrasings",
     )
     tokens: Annotated[int, Field(ge=3)] = Field(16, description="length of a prompt, with its begin and its end")
     text_width: Count = Field(32, description="size of a token's embedding")
@@ -52,30 +95,24 @@ class TextPretraining(BaseModel):
     autoencoder_lr: float = Field(3e-3, gt=0, description="its highest learning rate")
 
     @model_validator(mode="after")
-    def _captions_name_the_class(self) -> TextPretraining:
+    def _check(self) -> TextPretraining:
         if odd := [caption for caption in self.captions if caption.count("{}") != 1]:
             raise ValueError(f"captions must have one {{}} each, for the class, and {odd[0]!r} has not")
-        return self
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> TextPretraining:
         if self.text_width % self.text_heads:
             raise ValueError(f"text_width {self.text_width} does not fall into {self.text_heads} text_heads")
         return self
 
     def prompts(self, class_names: Sequence[str]) -> tuple[str, ...]:
-        """Every caption of the first class, then of the second, and so on."""
+        """Return every caption of the first class, then of the second, and so on."""
         return tuple(caption.replace("{}", name) for name in class_names for caption in self.captions)
 
     def shortest_prompts(self, class_names: Sequence[str]) -> tuple[str, ...]:
-        """A caption of each class, by its index: the shortest."""
+        """Return the shortest caption of each class, by its index."""
         return tuple(min(self.captions, key=len).replace("{}", name) for name in class_names)
 
 
-class Pretraining(BaseModel):
+class Pretraining(Recipe):
     """A teacher's network and its training. The defaults are the preset `digits`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_size: Count | None = Field(
         None, description="pixels along the edge that images are brought to first; null: they stay as they are"
@@ -103,27 +140,19 @@ class Pretraining(BaseModel):
     gradient_clip: float = Field(1.0, gt=0, description="greatest norm of the gradient")
     ema_decay: Share = Field(0.995, description="decay of the average of the weights, which is the teacher")
     label_dropout: Share = Field(0.12, description="share of images trained without label, which guidance needs")
-    horizontal_flips: bool = Field(False, description="whether every second image is seen mirrored")
+    horizontal_flips: bool = Field(False, description="whether every second image is mirrored in training")
     text: TextPretraining | None = Field(
-        None, description="what a text-to-image teacher has before its network; null: the teacher is label-conditional"
+        None, description="components before a text-to-image network; null: the teacher is label-conditional"
     )
     stored_as: Literal["float16", "float32"] = Field("float16", description="the teacher's weights on disk")
     seed: int = Field(0, ge=0, description="of weights and of every draw")
 
     @model_validator(mode="after")
-    def _one_cycle_warms_up_by_itself(self) -> Pretraining:
+    def _check(self) -> Pretraining:
         if self.warm_up_steps and self.lr_schedule != "constant":
             raise ValueError("warm_up_steps go with lr_schedule constant; one_cycle has its own warm-up")
-        return self
-
-    @model_validator(mode="after")
-    def _groups_fit(self) -> Pretraining:
         if any(width % self.norm_groups for width in self.channels):
             raise ValueError(f"norm_groups {self.norm_groups} does not divide each of the channels {self.channels}")
-        return self
-
-    @model_validator(mode="after")
-    def _text_goes_together(self) -> Pretraining:
         if self.text is None:
             return self
         if self.horizontal_flips:
@@ -134,26 +163,14 @@ class Pretraining(BaseModel):
             raise ValueError(f"norm_groups {self.norm_groups} does not divide text.autoencoder_channels {odd[0]}")
         return self
 
-    def with_changes(self, changes: Mapping[str, Any]) -> Pretraining:
-        """Another recipe, with some fields changed, or fields of its sections; plain data, as in JSON.
+    @classmethod
+    def preset_for(cls, name: str) -> Pretraining:
+        """Return the preset of that name.
 
         Raises:
-            pydantic.ValidationError: there is no such field, or it cannot have the value.
+            UserError: the name is unknown.
         """
-        # By way of JSON, because only there strictness still lets lists be tuples.
-        return self.model_validate_json(json.dumps(_merged(self.model_dump(), changes)), strict=True)
-
-
-def _merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The data with changes, section by section."""
-    merged = dict(data)
-    for name, change in changes.items():
-        section = merged.get(name)
-        if isinstance(section, Mapping) and isinstance(change, Mapping):
-            merged[name] = _merged(section, change)
-        else:
-            merged[name] = change
-    return merged
+        return preset_named(PRESETS, name)
 
 
 _PAPER = Pretraining(
@@ -187,7 +204,6 @@ PRESETS = {
         middle_attention=True,
         attention_head_dim=16,
         prediction_type="epsilon",
-        steps=3000,
         weight_decay=0,
         ema_decay=0.998,
         label_dropout=0.1,
@@ -196,10 +212,8 @@ PRESETS = {
     "small-cifar10": Pretraining(
         image_size=32,
         channels=(32, 64, 64),
-        norm_groups=8,
         middle_attention=True,
         attention_head_dim=32,
-        steps=3000,
         lr=1e-3,
         ema_decay=0.998,
         label_dropout=0.1,
@@ -209,5 +223,4 @@ PRESETS = {
     "ddpm-cifar10": _PAPER,
     "ddpm-stl10": _PAPER.with_changes({"image_size": 64, "channels": (128, 256, 256, 256, 512)}),
 }
-"""By name: what trains within a minute or two on 8×8 digits, of classes or of text, and within minutes on 32×32
-photographs, on a laptop; and the published networks, for GPUs."""
+"""Teachers of 8×8 digits and of 32×32 photographs that a laptop trains within minutes, and the published networks."""

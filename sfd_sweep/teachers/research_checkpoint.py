@@ -1,6 +1,6 @@
-"""Checkpoints as research code saves them: one file of torch, and the networks in it.
+"""Checkpoints as research code saves them: one file of torch, and the networks in it. Imports no torch.
 
-The code bases of DDIM, Selective Amnesia, SalUn and SFD save lists whose meaning hangs on what stands in them:
+The code bases of DDIM, Selective Amnesia, SalUn and SFD save lists whose meaning depends on their entries:
 
 - `[model, optimizer, step, average]`, with the epoch before the step in the oldest, of one multi-step network;
 - `[fake score, optimizer, generator, optimizer, step, average of the generator]` after distillation; all but the
@@ -32,7 +32,7 @@ WRAPPER = "module."  # before every name, where a data-parallel wrapper was save
 
 
 class Network(StrEnum):
-    """What a network of a checkpoint is."""
+    """Role of a network in a checkpoint."""
 
     TEACHER = "teacher"
     GENERATOR = "generator"
@@ -40,7 +40,7 @@ class Network(StrEnum):
 
 
 class Weights(StrEnum):
-    """Which weights of a network: their moving average, or those that the optimiser left."""
+    """Weights of a network: their moving average, or those that the optimiser left."""
 
     EMA = "ema"
     RAW = "raw"
@@ -52,7 +52,7 @@ class NetworkWeights:
 
     Attributes:
         origin: the checkpoint, for messages.
-        network: what it is.
+        network: its role.
         weights: which of its weights.
         tensors: by the names of the research code.
     """
@@ -65,7 +65,7 @@ class NetworkWeights:
 
 @dataclass(frozen=True)
 class ResearchCheckpoint:
-    """The networks in a checkpoint. One that does not say what its network is holds it as each."""
+    """The networks in a checkpoint. A network without a role is there in every one."""
 
     path: Path
     states: Mapping[tuple[Network, Weights], State]
@@ -75,7 +75,7 @@ class ResearchCheckpoint:
         """Read a file of torch; code in it is never run.
 
         Raises:
-            UserError: there is no such file, it is broken, holds more than data, or no network where one is looked for.
+            UserError: there is no such file, it is broken, holds more than data, or holds no network.
         """
         states = dict(_states(_load(path)))
         if not states:
@@ -86,18 +86,20 @@ class ResearchCheckpoint:
         return cls(path, states)
 
     def choose(self, network: Network | None = None, weights: Weights | None = None) -> NetworkWeights:
-        """The weights of one network.
+        """Return the weights of one network.
 
         Args:
-            network: which; None: the first of teacher, generator and fake score that the checkpoint holds.
-            weights: which of its weights; None: the average if it holds it.
+            network: its role; None: the first of teacher, generator and fake score that the checkpoint holds.
+            weights: which of its weights; None: the average if the checkpoint holds it.
 
         Raises:
             UserError: the checkpoint does not hold them.
         """
-        for (held, kind), state in self.states.items():
-            if network in (None, held) and weights in (None, kind):
-                return NetworkWeights(origin=self.path, network=held, weights=kind, tensors=_unwrapped(state))
+        for (role, kind), state in self.states.items():
+            if network in (None, role) and weights in (None, kind):
+                wrapped = all(name.startswith(WRAPPER) for name in state)
+                tensors = {name.removeprefix(WRAPPER) if wrapped else name: tensor for name, tensor in state.items()}
+                return NetworkWeights(origin=self.path, network=role, weights=kind, tensors=tensors)
         wanted = " ".join(filter(None, (network, weights)))
         raise UserError(f"{self.path} holds no {wanted}; it holds {', '.join(map(' '.join, self.states))}")
 
@@ -110,9 +112,9 @@ def _load(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other formats, which are refused below
-            # Mapped, since most of a file are the states of optimisers, which are not looked at.
+            # Mapped, since most of a file are the states of optimisers, which are not read.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # a broken file fails in as many ways as there are lines in an unpickler
+    except Exception as error:  # a broken file raises errors of many types
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
         if code:
             raise UserError(
@@ -124,7 +126,7 @@ def _load(path: Path) -> Any:
 
 def _states(content: Any) -> Iterator[tuple[tuple[Network, Weights], State]]:
     named = {name: state for name, state in _named(content).items() if _is_state(state)}
-    names = {Network.TEACHER: "teacher", Network.GENERATOR: "generator", Network.FAKE_SCORE: "fake_score"}
+    names = {network: network.replace("-", "_") for network in Network}
     anonymous = named.keys().isdisjoint(names.values())
     if anonymous:
         names = dict.fromkeys(Network, "model" if "model" in named else "state_dict")
@@ -155,9 +157,3 @@ def _is_state(content: Any) -> bool:
     if not isinstance(content, dict) or not content:
         return False
     return all(isinstance(name, str) and isinstance(entry, Tensor) for name, entry in content.items())
-
-
-def _unwrapped(state: State) -> State:
-    if all(name.startswith(WRAPPER) for name in state):
-        return {name.removeprefix(WRAPPER): tensor for name, tensor in state.items()}
-    return state

@@ -1,10 +1,12 @@
-"""The text encoder of a text-to-image teacher: made, and taught which captions belong to which images."""
+"""The text encoder of a text-to-image teacher: its tokenizer, its network, and its training on images and captions."""
 
 from __future__ import annotations
 
 import random as python_random
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from string import ascii_lowercase
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +16,28 @@ from torch.optim.lr_scheduler import OneCycleLR
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.errors import TrialFailed
 from sfd_sweep.extras import transformers_for
-from sfd_sweep.models.prompts import TextEncoder
-from sfd_sweep.models.randomness import seeded
+from sfd_sweep.models.families.stable_diffusion import TextEncoder
+from sfd_sweep.models.numerics import seeded
 from sfd_sweep.teachers.recipes import TextPretraining
 
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
 BATCH_SIZE = 64
-IMAGE_WIDTH = 128  # of the layer between images and what captions are compared with
-SHARPEST = 50.0  # greatest factor of similarities
+IMAGE_WIDTH = 128  # of the hidden layer between latents and their embedding
+LARGEST_FACTOR = 50.0  # of similarities
+BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+END_OF_WORD = "</w>"
+LETTERS = re.compile(r"[^\W\d_]+")
 
 
 def new_text_encoder(prompts: Sequence[str], recipe: TextPretraining, *, seed: int) -> TextEncoder:
-    """An untrained text encoder that reads the words of these prompts whole.
+    """Return an untrained text encoder with a token for each word of these prompts.
 
     Raises:
         UserError: a prompt is too long for it, or transformers is not installed.
     """
     transformers = transformers_for("the text encoder of a teacher is one of transformers")
-    from sfd_sweep.teachers.tokenizer import word_tokenizer
-
     tokenizer = word_tokenizer(prompts, recipe.tokens)
     config = transformers.CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -51,6 +57,38 @@ def new_text_encoder(prompts: Sequence[str], recipe: TextPretraining, *, seed: i
     return encoder
 
 
+def word_tokenizer(texts: Iterable[str], tokens: int) -> CLIPTokenizer:
+    """Return CLIP's tokenizer with a token for each word of these texts; it reads other text byte by byte.
+
+    The vocabulary is laid out as CLIP's: 256 bytes, the same at the end of a word, merges, begin and end.
+
+    Args:
+        texts: the texts.
+        tokens: of a prompt, begin and end included; longer ones do not fit the text encoder.
+    """
+    from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters = bytes_to_unicode()
+    words = sorted({word for text in texts for word in LETTERS.findall(text.lower())})
+    merges = dict.fromkeys(merge for word in words for merge in _merges(word, letters))
+    ends = [letter + END_OF_WORD for letter in letters.values()]
+    vocabulary = dict.fromkeys([*letters.values(), *ends, *map("".join, merges), BEGIN, END])
+    return CLIPTokenizer(
+        vocab={token: index for index, token in enumerate(vocabulary)}, merges=list(merges), model_max_length=tokens
+    )
+
+
+def _merges(word: str, letters: dict[int, str]) -> Iterator[tuple[str, str]]:
+    """Yield the merges that make one token of a word, from its beginning on."""
+    begun, *rest = [letters[byte] for byte in word.encode()]
+    if rest:
+        rest[-1] += END_OF_WORD
+    for part in rest:
+        yield begun, part
+        begun += part
+
+
 def train_text_encoder(
     encoder: TextEncoder,
     latents: Tensor,
@@ -60,13 +98,13 @@ def train_text_encoder(
     device: torch.device,
     seed: int,
 ) -> None:
-    """Train it so that a caption is nearer to latents of its class than to others.
+    """Train the encoder in place, so that captions are more similar to latents of their class than to others.
 
     Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (ICML 2021), with all images
-    of a class as a caption's own. A random text encoder would not do: a network that is trained on it ignores prompts.
+    of a class as a caption's own. It is needed: a network that is trained on a random text encoder ignores prompts.
 
     Args:
-        encoder: is trained in place; on the CPU before and after.
+        encoder: on the CPU before and after.
         latents: of the images, (n, c, h, w).
         images: whose labels and names of classes count.
         recipe: captions and training.
@@ -99,20 +137,20 @@ def train_text_encoder(
 
 
 def contrastive_loss(similarities: Tensor, labels: Tensor) -> Tensor:
-    """The mean of both ways' cross-entropies, where all pairs of equal labels belong together.
+    """Return the mean of both directions' cross-entropies, where all pairs of equal labels belong together.
 
     Args:
         similarities: of images, by row, and captions, by column, (n, n).
         labels: of both, (n,).
     """
     same = (labels[:, None] == labels[None]).float()
-    belongs = same / same.sum(1, keepdim=True)
-    both = similarities.log_softmax(1) + similarities.T.log_softmax(1)
-    return -(belongs * both).sum(1).mean() / 2
+    targets = same / same.sum(1, keepdim=True)
+    log_probabilities = similarities.log_softmax(1) + similarities.T.log_softmax(1)
+    return -(targets * log_probabilities).sum(1).mean() / 2
 
 
 class _Towers(nn.Module):
-    """A text encoder, and beside it what latents are compared with its captions by; only the first is kept."""
+    """A text encoder and an encoder of latents; only the first is kept."""
 
     def __init__(self, encoder: TextEncoder, latent_size: int, width: int) -> None:
         super().__init__()
@@ -122,18 +160,19 @@ class _Towers(nn.Module):
         self.image = nn.Sequential(
             nn.Flatten(), nn.Linear(latent_size, IMAGE_WIDTH), nn.ReLU(), nn.Linear(IMAGE_WIDTH, width)
         )
-        self.sharpness = nn.Parameter(torch.tensor(2.0))
+        self.log_factor = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, latents: Tensor, ids: Tensor) -> Tensor:
-        """The similarities of latents (n, c, h, w) and captions (n, tokens): (n, n)."""
+        """Return the similarities of latents (n, c, h, w) and captions (n, tokens): (n, n)."""
         states = self.text(input_ids=ids).last_hidden_state
         ended = (ids == self.end).float()[..., None]  # from the end of the caption to the end of the prompt
         captions = self.projection((states * ended).sum(1) / ended.sum(1))
-        return F.normalize(self.image(latents)) @ F.normalize(captions).T * self.sharpness.exp().clamp(max=SHARPEST)
+        factor = self.log_factor.exp().clamp(max=LARGEST_FACTOR)
+        return F.normalize(self.image(latents)) @ F.normalize(captions).T * factor
 
 
 def _disturbed(captions: Sequence[str], copies: int, seed: int) -> Iterator[str]:
-    """Copies of captions, each with a meaningless word or two in it."""
+    """Yield copies of captions, each with a meaningless word or two in it."""
     random = python_random.Random(seed)
     for _ in range(copies):
         for caption in captions:

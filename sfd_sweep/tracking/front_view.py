@@ -1,17 +1,65 @@
-"""What a picture of the front shows, whatever draws it: groups of trials, places, and the front's border."""
+"""What a picture of the front shows, whichever library draws it: axes, groups of trials and the front's border."""
 
+import math
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from sfd_sweep.config import Objective
-from sfd_sweep.search.records import SweepRecord, TrialRecord
-from sfd_sweep.tracking.axes import Axis
+from sfd_sweep.metrics import METRICS, Goal, Scale
+from sfd_sweep.search.records import SweepRecord
+from sfd_sweep.search.trial import Trial
 from sfd_sweep.trial.report import TrialState
 
 INK, MUTED, RULE = "#1f2933", "#6b7280", "#e5e7eb"
-FRONT_COLOR = "#c8553d"
-Place = tuple[float, float]
+FRONT_COLOR, BAR_COLOR = "#c8553d", "#3d6b99"
+
+LOGARITHMIC_FROM = 3.0  # distances whose extremes differ by this factor are drawn on a logarithmic axis
+NINES_FROM = 0.9  # shares to maximise that come this close to 1 are drawn by their nines, to tell 0.99 from 0.999
+NINES_OFFSET = 0.002  # keeps the place of 1 finite
+NINES_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
+MARGIN = 0.08
+MOST_NUMBERS = 10
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The layout of values along an axis.
+
+    Attributes:
+        title: the metric, and the direction in which it improves.
+        place: from a value to its coordinate.
+        ticks: labels by coordinate; empty where the library's own ticks fit.
+        limits: of the coordinates.
+    """
+
+    title: str
+    place: Callable[[float], float]
+    ticks: Mapping[float, str]
+    limits: Point
+
+    @classmethod
+    def of(cls, objective: Objective, values: Sequence[float]) -> "Axis":
+        """Return the axis of an objective, filled by the values that are no worse than the reference point."""
+        shown = within(values, objective)
+        place, marks = _scale(objective, min(shown), max(shown))
+        limits = _padded(place(min(shown)), place(max(shown)))
+        ticks = {place(mark): f"{mark:g}" for mark in marks if limits[0] <= place(mark) <= limits[1]}
+        direction = "← better" if objective.goal is Goal.MINIMIZE else "better →"
+        return cls(f"{objective.metric}   {direction}", place, ticks, limits)
+
+    @classmethod
+    def of_numbers(cls, count: int) -> "Axis":
+        """Return the axis of the numbers of that many trials."""
+        numbers = range(0, max(count, 1), math.ceil(max(count, 1) / MOST_NUMBERS))
+        return cls("trial", float, {number: str(number) for number in numbers}, _padded(0, max(count - 1, 1)))
+
+    def holds(self, coordinate: float) -> bool:
+        """Return whether a coordinate is within the limits."""
+        return self.limits[0] <= coordinate <= self.limits[1]
 
 
 @dataclass(frozen=True)
@@ -20,17 +68,19 @@ class Group:
 
     Attributes:
         label: in the legend.
-        color: of the mark.
-        symbol: plotly's name of the mark; `plots` has matplotlib's.
-        size: of the mark, in points.
         trials: the group's members.
+        color: of the mark.
+        symbol: of the mark, by plotly's name.
+        size: of the mark, in points.
+        layer: groups of a higher layer are drawn above the others.
     """
 
     label: str
+    trials: Sequence[Trial]
     color: str
     symbol: str
     size: float
-    trials: list[TrialRecord]
+    layer: int
 
 
 @dataclass(frozen=True)
@@ -49,27 +99,29 @@ class FrontView:
 
     @classmethod
     def all_of(cls, record: SweepRecord) -> "list[FrontView]":
-        """A view for each pair of the first objective with another; a single objective goes over the trials."""
+        """Return a view for each pair of the first objective with another; a single one goes over the trials."""
         first, *others = record.space.objectives
         return [cls(record, first, other) for other in others] or [cls(record, None, first)]
 
     @cached_property
     def groups(self) -> list[Group]:
-        """The trials with figures, from the front to the least important group; empty groups are left out."""
-        record = self.record
-        front = {trial.number for trial in record.front}
-        others = [trial for trial in record.complete if trial.number not in front]
-        feasible = [trial for trial in others if record.is_feasible(trial)]
-        infeasible = [trial for trial in others if not record.is_feasible(trial)]
+        """The evaluated trials, and the front's knee and best score once more; empty groups are left out."""
+        record, front = self.record, self.record.front
+        feasible = [trial for trial in record.complete if record.is_feasible(trial)]
+        infeasible = [trial for trial in record.complete if not record.is_feasible(trial)]
+        numbers = {trial.number for trial in front}
+        dominated = [trial for trial in feasible if trial.number not in numbers]
         early = record.in_state(TrialState.PRUNED, TrialState.STOPPED)
-        found = [
-            Group("front", FRONT_COLOR, "circle", 9, record.front),
-            Group("dominated", "#3d6b99", "circle", 6, feasible),
-            Group("infeasible", "#8d6b94", "x-thin-open", 6, infeasible),
-            Group("pruned or stopped", "#9ca3af", "circle-open", 5, early),
-            Group("running", "#8ab17d", "circle-open", 5, record.in_state(TrialState.RUNNING)),
+        groups = [
+            Group("front", front, FRONT_COLOR, "circle", 9, 5),
+            Group("dominated", dominated, BAR_COLOR, "circle", 6, 4),
+            Group("infeasible", infeasible, "#8d6b94", "x-thin-open", 6, 4),
+            Group("pruned or stopped", early, "#9ca3af", "circle-open", 5, 3),
+            Group("running", record.in_state(TrialState.RUNNING), "#8ab17d", "circle-open", 5, 3),
+            Group("knee", [record.knee()] if front else [], INK, "diamond-open", 11, 6),
+            Group("best score", [record.best(front)] if front else [], INK, "circle-open", 15, 6),
         ]
-        return [group for group in found if group.trials]
+        return [group for group in groups if group.trials]
 
     @cached_property
     def x(self) -> Axis:
@@ -81,15 +133,17 @@ class FrontView:
         """The vertical axis."""
         return self._axis(self.up)
 
-    def place(self, trial: TrialRecord) -> Place:
-        """Where a trial is, in the coordinates of the axes."""
+    def place(self, trial: Trial) -> Point:
+        """Return the coordinates of a trial."""
         across = trial.metrics[self.across.metric] if self.across else trial.number
         return self.x.place(across), self.y.place(trial.metrics[self.up.metric])
 
     @cached_property
-    def border(self) -> list[Place]:
-        """Corners of the border of what the front dominates, out to the reference point: each holds its y until the
-        next x. Only the front of two objectives has one."""
+    def border(self) -> list[Point]:
+        """Corners of the border of what the front dominates, out to the reference point.
+
+        Each holds its y until the next x. Only the front of two objectives has a border.
+        """
         if not self.across or len(self.record.space.objectives) > 2 or not self.record.front:
             return []
         members = [self.place(trial) for trial in self.record.front]
@@ -99,22 +153,53 @@ class FrontView:
 
     @property
     def subtitle(self) -> str:
-        """How many trials there are, what has become of them, and how many samples the figures rest on."""
+        """How many trials there are, their states, and the number of samples behind the figures."""
         trials = self.record.trials
+        report = next((trial.report for trial in trials if trial.report), None)
+        if report is None:
+            return "no trial has been evaluated yet"
         states = Counter(trial.state for trial in trials)
         counts = ", ".join(f"{states[state]} {state}" for state in TrialState if states[state])
-        reports = [trial.report for trial in trials if trial.report]
-        if not reports:
-            return "no trial has been evaluated yet"
-        samples = " and ".join(f"{count:,} {name}" for name, count in reports[0].samples.items())
-        unseen = f", {self._outside} outside the picture" if self._outside else ""
+        outside = sum(not (self.x.holds(x) and self.y.holds(y)) for x, y in map(self.place, self._drawn))
+        unseen = f", {outside} outside the picture" if outside else ""
+        samples = " and ".join(f"{count:,} {name}" for name, count in report.samples.items())
         return f"{len(trials)} trials: {counts}{unseen}  ·  figures on {samples} samples"
 
     @property
-    def _outside(self) -> int:
-        """How many trials with figures are beyond the axes: worse than the reference, or not finite."""
-        places = [self.place(trial) for group in self.groups for trial in group.trials]
-        return sum(not (self.x.holds(x) and self.y.holds(y)) for x, y in places)
+    def _drawn(self) -> list[Trial]:
+        return [trial for trial in self.record.trials if trial.report and trial.state is not TrialState.FAILED]
 
     def _axis(self, objective: Objective) -> Axis:
-        return Axis.of(objective, [trial.metrics[objective.metric] for group in self.groups for trial in group.trials])
+        return Axis.of(objective, [trial.metrics[objective.metric] for trial in self._drawn])
+
+
+def within(values: Sequence[float], objective: Objective) -> list[float]:
+    """Return the finite values that are no worse than the reference point.
+
+    Without any, all finite ones; without those, the reference point.
+    """
+    finite = [value for value in values if math.isfinite(value)] or [objective.reference_point]
+    sign = 1 if objective.goal is Goal.MINIMIZE else -1
+    return [value for value in finite if sign * value <= sign * objective.reference_point] or finite
+
+
+def to_nines(share: float) -> float:
+    """Return about how many nines a share has: 1 for 0.9 and 2 for 0.99; finite for 1."""
+    return -math.log10(max(1 - share, 0.0) + NINES_OFFSET)
+
+
+def _scale(objective: Objective, low: float, high: float) -> tuple[Callable[[float], float], Sequence[float]]:
+    """The function from values to coordinates, and values to mark."""
+    is_share = METRICS[objective.metric].scale is Scale.SHARE
+    if is_share and objective.goal is Goal.MAXIMIZE and high >= NINES_FROM:
+        return to_nines, NINES_TICKS
+    if is_share or low <= 0 or high <= LOGARITHMIC_FROM * low:
+        return float, ()
+    digits = (1, 1.5, 2, 3, 4, 5, 7) if high < 10 * low else (1, 2, 5)
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    return math.log10, [digit * 10.0**decade for decade in decades for digit in digits]
+
+
+def _padded(low: float, high: float) -> Point:
+    margin = MARGIN * (high - low) or 0.05 * abs(high) or 0.05
+    return low - margin, high + margin

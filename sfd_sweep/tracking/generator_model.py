@@ -11,10 +11,10 @@ BATCH = 256
 
 
 class GeneratorModel(mlflow.pyfunc.PythonModel):
-    """Images for labels or prompts, and seeds."""
+    """Images for seeds and labels or prompts."""
 
     def load_context(self, context: Any) -> None:
-        """Load the diffusers folder, with the pipeline that lies in it."""
+        """Load the diffusers folder with its own pipeline."""
         import torch
         from diffusers import DiffusionPipeline
 
@@ -25,15 +25,15 @@ class GeneratorModel(mlflow.pyfunc.PythonModel):
         self.pipeline = pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def predict(self, model_input: pandas.DataFrame) -> NDArray[np.uint8]:
-        """Images of shape (n, H, W, C), uint8, one a row; each depends on its own label or prompt, and seed, alone.
+        """Return images of shape (n, H, W, C), one for each row; each depends on its own row alone.
 
         Args:
             model_input: columns `label` (index of the class), or `prompt`, and `seed`.
         """
         column, argument = ("prompt", "prompt") if "prompt" in model_input else ("label", "labels")
-        asked, seeds = model_input[column].tolist(), model_input["seed"].tolist()
-        parts = [slice(start, start + BATCH) for start in range(0, len(asked), BATCH)]
-        batches = [self.pipeline(**{argument: asked[part]}, seeds=seeds[part], output_type="np") for part in parts]
+        conditions, seeds = model_input[column].tolist(), model_input["seed"].tolist()
+        parts = [slice(start, start + BATCH) for start in range(0, len(seeds), BATCH)]
+        batches = [self.pipeline(**{argument: conditions[part]}, seeds=seeds[part], output_type="np") for part in parts]
         images: NDArray[np.float32] = np.concatenate([batch.images for batch in batches])
         return np.rint(images * 255).astype(np.uint8)
 

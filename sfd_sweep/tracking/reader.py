@@ -1,8 +1,9 @@
-"""Looking at sweeps through MLflow: which there are, and everything about one."""
+"""Reading of sweeps from MLflow: summaries, and full records."""
 
 import difflib
 import tempfile
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from mlflow.entities import Run
 from sfd_sweep.config import Parameters, SearchSpace
 from sfd_sweep.config.loading import parse_search_space
 from sfd_sweep.errors import UserError
-from sfd_sweep.search.records import SweepRecord, SweepState, SweepSummary, TrialRecord
+from sfd_sweep.search.records import SweepRecord, SweepState, SweepSummary
+from sfd_sweep.search.trial import Trial, TrialRun
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.storage.folder import below as folder_below
+from sfd_sweep.storage.lock import is_abandoned
 from sfd_sweep.tracking.schema import (
     FINAL,
     FINISHED,
@@ -25,17 +30,17 @@ from sfd_sweep.tracking.schema import (
     restore,
 )
 from sfd_sweep.tracking.store import Store, model_uri, refusals_of
+from sfd_sweep.trial.files import CONFIG
 from sfd_sweep.trial.report import Report, TrialState
+
+DEFAULT_STORAGE = Path("runs")
 
 
 def list_sweeps(uri: str | None = None) -> list[SweepSummary]:
-    """Every sweep in the tracking store, the newest first.
-
-    Args:
-        uri: of the store; None: MLFLOW_TRACKING_URI, else SQLite in the working folder.
+    """Return a summary of every sweep in the tracking store (see `resolve_uri`), the newest first.
 
     Raises:
-        UserError: the store cannot be reached or read.
+        UserError: the store is unreachable or unreadable.
     """
     store = Store.open(uri)
     with refusals_of(store.uri):
@@ -43,21 +48,64 @@ def list_sweeps(uri: str | None = None) -> list[SweepSummary]:
 
 
 def find_sweep(uri: str | None, name: str) -> SweepSummary:
-    """One line about a sweep.
+    """Return the summary of a sweep.
 
     Raises:
-        UserError: the store cannot be reached or read, or has no sweep of that name (with the nearest names).
+        UserError: the store is unreachable or unreadable, or the sweep is unknown.
     """
     store = Store.open(uri)
     with refusals_of(store.uri):
         return _summary(_sweep_run(store, name))
 
 
-def read_sweep(uri: str | None, name: str) -> SweepRecord:
-    """A sweep, its search space and its trials with their last figures.
+def locate(name: str, *, storage: str | None = None, uri: str | None = None) -> str:
+    """Return a sweep's folder: in the given storage, else as recorded in MLflow, else in `runs`.
+
+    Args:
+        storage: a path or a URI.
+        uri: of the tracking store; None: MLFLOW_TRACKING_URI, else SQLite in the working folder.
 
     Raises:
-        UserError: the store cannot be reached or read, or has no sweep of that name (with the nearest names).
+        UserError: MLflow has no record of the sweep, and it is not in `runs` either.
+    """
+    if storage is not None:
+        return folder_below(storage, name)
+    try:
+        return find_sweep(uri, name).storage
+    except UserError as error:
+        folder = DEFAULT_STORAGE / name
+        if not (folder / CONFIG).is_file():
+            raise UserError(f"{error} (it is not in {folder} either; name another storage by --storage)") from error
+        return str(folder)
+
+
+def as_it_is(recorded: SweepSummary) -> SweepSummary:
+    """Return the summary, with state `abandoned` if the driver ran on this machine and was killed."""
+    if recorded.state is not SweepState.RUNNING or not recorded.storage.startswith("file:"):
+        return recorded
+    if not is_abandoned(Path(Folder.open(recorded.storage).path)):
+        return recorded
+    reason = f"its driver has died; `sfd-sweep resume {recorded.name}` resumes it"
+    return replace(recorded, state=SweepState.ABANDONED, reason=reason)
+
+
+def record_as_it_is(recorded: SweepRecord) -> SweepRecord:
+    """Return the record with the summary of `as_it_is`. Running trials of an abandoned sweep become stopped."""
+    summary = as_it_is(recorded.summary)
+    if summary.state is not SweepState.ABANDONED:
+        return recorded
+    trials = [
+        replace(trial, state=TrialState.STOPPED) if trial.state is TrialState.RUNNING else trial
+        for trial in recorded.trials
+    ]
+    return replace(recorded, summary=summary, trials=tuple(trials))
+
+
+def read_sweep(uri: str | None, name: str) -> SweepRecord:
+    """Return a sweep, its search space and its trials with their last reports.
+
+    Raises:
+        UserError: the store is unreachable or unreadable, or the sweep is unknown.
     """
     store = Store.open(uri)
     with refusals_of(store.uri):
@@ -65,10 +113,10 @@ def read_sweep(uri: str | None, name: str) -> SweepRecord:
 
 
 def read_family(uri: str | None, name: str) -> list[SweepRecord]:
-    """The sweep of that name, or else all in the MLflow experiment of that name, the newest first.
+    """Return the sweep of that name, else all sweeps of the MLflow experiment of that name, the newest first.
 
     Raises:
-        UserError: the store cannot be reached or read, or has neither (with the nearest names).
+        UserError: the store is unreachable or unreadable, or the name is unknown.
     """
     store = Store.open(uri)
     with refusals_of(store.uri):
@@ -82,44 +130,38 @@ def read_family(uri: str | None, name: str) -> list[SweepRecord]:
 
 def _sweep_run(store: Store, name: str) -> Run:
     runs = store.sweep_runs()
-    for run in runs:
-        if run.data.tags[Tag.SWEEP] == name:
-            return run
-    raise _unknown(name, [run.data.tags[Tag.SWEEP] for run in runs], store.place)
+    names = [run.data.tags[Tag.SWEEP] for run in runs]
+    if name in names:
+        return runs[names.index(name)]
+    hint = f"it holds {', '.join(names[:10]) or 'no sweeps'}"
+    if nearest := difflib.get_close_matches(name, names, n=3, cutoff=0.4):
+        hint = f"did you mean {' or '.join(nearest)}?"
+    raise UserError(f"unknown sweep {name!r} at {store.place}; {hint}")
 
 
 def read_run(store: Store, sweep: Run) -> SweepRecord:
-    """The sweep of a parent run."""
+    """Return the sweep of a parent run."""
     space = _search_space(store, sweep)
-    # A run that is just being made has no parameters yet.
+    # A run under creation has no parameters yet.
     trials = [_trial(run, space.parameters) for run in store.trial_runs(sweep) if run.data.params]
     return SweepRecord(_summary(sweep), space, tuple(sorted(trials, key=lambda trial: trial.number)))
 
 
-def read_reports(uri: str | None, trial: TrialRecord) -> list[Report]:
-    """Every evaluation of a trial, by step: one request a metric.
+def read_reports(uri: str | None, trial: Trial) -> list[Report]:
+    """Return every report of a trial by step, with one request per metric.
 
     Raises:
-        UserError: the store cannot be reached or read.
+        UserError: the store is unreachable or unreadable.
     """
     store = Store.open(uri)
     by_step: dict[int, dict[str, float]] = defaultdict(dict)
     with refusals_of(store.uri):
-        for name in store.client.get_run(trial.run_id).data.metrics:
+        for name in store.client.get_run(trial.run.run_id).data.metrics:
             if not name.startswith(FINAL):
-                for point in store.client.get_metric_history(trial.run_id, name):
+                for point in store.client.get_metric_history(trial.run.run_id, name):
                     by_step[point.step][name] = point.value
     reports = [metrics_to_report(restore(metrics)) for _, metrics in sorted(by_step.items())]
     return [report for report in reports if report]
-
-
-def _unknown(name: str, names: list[str], place: str) -> UserError:
-    if not names:
-        return UserError(f"there is no sweep {name!r} at {place}, nor any other")
-    nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-    if nearest:
-        return UserError(f"there is no sweep {name!r} at {place}; did you mean {' or '.join(nearest)}?")
-    return UserError(f"there is no sweep {name!r} at {place}; there are {', '.join(names[:10])}")
 
 
 def _search_space(store: Store, sweep: Run) -> SearchSpace:
@@ -148,24 +190,27 @@ def _summary(run: Run) -> SweepSummary:
     )
 
 
-def _trial(run: Run, parameters: Parameters) -> TrialRecord:
+def _trial(run: Run, parameters: Parameters) -> Trial:
     tags, metrics = run.data.tags, restore(run.data.metrics)
     settings = parameters_to_settings(run.data.params)
-    return TrialRecord(
+    last = metrics_to_report(metrics)
+    return Trial(
         number=int(tags[Tag.TRIAL]),
         state=TrialState(tags[Tag.STATE]),
-        reason=tags.get(Tag.REASON) or None,
         settings=settings,
         searched=parameters.drawn(settings),
-        report=metrics_to_report(metrics),
+        reports=(last,) if last else (),
         final=metrics_to_report(below(metrics, FINAL)),
-        score=metrics.get(SCORE),
-        pareto=tags.get(Tag.PARETO) == "true",
-        slot_hours=metrics.get(SLOT_HOURS, 0.0),
-        started=_time(run.info.start_time),
-        ended=_ended(run),
-        model_uri=model_uri(run),
-        run_id=run.info.run_id,
+        reason=tags.get(Tag.REASON) or None,
+        recorded=TrialRun(
+            run_id=run.info.run_id,
+            started=_time(run.info.start_time),
+            ended=_ended(run),
+            slot_hours=metrics.get(SLOT_HOURS, 0.0),
+            score=metrics.get(SCORE),
+            pareto=tags.get(Tag.PARETO) == "true",
+            model_uri=model_uri(run),
+        ),
     )
 
 

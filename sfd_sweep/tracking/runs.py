@@ -1,11 +1,11 @@
-"""The runs of one sweep in MLflow: a parent, and a child a trial. Every write may be repeated."""
+"""The MLflow runs of one sweep: a parent run, and one child run per trial. Every write can be repeated safely."""
 
 import io
 import logging
 import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ from PIL import Image
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import UserError
-from sfd_sweep.search.objectives import combined_score
 from sfd_sweep.search.records import ResourceUsage, SweepState
+from sfd_sweep.search.scores import combined_score
 from sfd_sweep.storage.credentials import without_credentials
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.environment import package_lock, version_tags
@@ -54,29 +54,31 @@ LOCK_FILE = "environment.txt"
 
 
 @dataclass
-class _TrialRun:
-    """What the store holds of a trial."""
+class _StoredRun:
+    """The state of a trial's run in the store.
+
+    Attributes:
+        found: whether an earlier process made the run.
+    """
 
     run_id: str
     found: bool
     tags: dict[str, str]
-    parameters: dict[str, str]
+    parameters: set[str]
     metrics: dict[str, float]
 
     @classmethod
-    def of(cls, run: Run, *, found: bool) -> "_TrialRun":
-        return cls(run.info.run_id, found, dict(run.data.tags), dict(run.data.params), restore(run.data.metrics))
+    def of(cls, run: Run, *, found: bool) -> "_StoredRun":
+        return cls(run.info.run_id, found, dict(run.data.tags), set(run.data.params), restore(run.data.metrics))
 
 
 class SweepRuns:
-    """Writes a sweep's runs. What the store holds is known from one look at it, so that nothing is written twice.
+    """Writer of a sweep's runs. It reads the store once and skips what is already recorded.
 
     Args:
-        store: the tracking store.
-        space: the sweep.
-        sweep_folder: where the sweep keeps its trials.
-        sweep: its parent run.
-        trials: its child runs.
+        sweep_folder: the folder that contains the trials.
+        sweep: the parent run.
+        trials: the child runs.
     """
 
     def __init__(
@@ -87,86 +89,79 @@ class SweepRuns:
         self._client = store.client
         self._space = space
         self._folder = sweep_folder
-        self._trials: dict[int, _TrialRun] = {}
         self._finished = -1
-        self._know(sweep, trials)
+        self._load(sweep, trials)
 
     @classmethod
     def open(
         cls, store: Store, space: SearchSpace, sweep_folder: Folder, config_yaml: str, *, resume: bool
     ) -> "SweepRuns":
-        """Make the sweep's experiment and parent run, or find them.
+        """Find or create the sweep's experiment and parent run, and describe the sweep there.
 
         Args:
-            sweep_folder: where the sweep keeps its trials.
+            sweep_folder: the folder that contains the trials.
             config_yaml: the resolved search-space file.
-            resume: whether a sweep of that name may be there already.
+            resume: whether the store may already have a sweep of this name.
 
         Raises:
-            UserError: a sweep of that name is there, and this is none of its resumption.
+            UserError: the store has a sweep of this name, and `resume` is false.
         """
         sweep = next((run for run in store.sweep_runs() if run.data.tags[Tag.SWEEP] == space.name), None)
         if sweep and not resume:
             raise UserError(
                 f"a sweep named {space.name!r} is already in MLflow at {store.place}: `sfd-sweep resume {space.name}` "
-                "goes on with it; a new one needs another name (`--set name=…`)"
+                "resumes it; a new sweep needs another name (`--set name=…`)"
             )
-        if sweep:
-            runs = cls(store, space, sweep_folder, sweep, store.trial_runs(sweep))
-            runs._describe(config_yaml)
-            return runs
-        runs = cls(store, space, sweep_folder, _create_sweep_run(store, space, sweep_folder.uri), ())
         with ExitStack() as undo:
-            undo.callback(store.client.delete_run, runs.sweep_id)
+            if sweep:
+                trials = store.trial_runs(sweep)
+            else:
+                sweep, trials = _create_sweep_run(store, space, sweep_folder.uri), []
+                undo.callback(store.client.delete_run, sweep.info.run_id)
+            runs = cls(store, space, sweep_folder, sweep, trials)
             runs._describe(config_yaml)
             undo.pop_all()
         return runs
 
     def look_again(self) -> None:
-        """Learn what the store holds, after a write of which nobody knows whether it was made."""
+        """Read the store again, after a write that may or may not have succeeded."""
         sweep = self._client.get_run(self.sweep_id)
-        self._know(sweep, self._store.trial_runs(sweep))
+        self._load(sweep, self._store.trial_runs(sweep))
 
     def start_trial(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
-        """Make the trial's run with its settings; one that had been stopped is running again."""
+        """Create the trial's run with its settings. A stopped run is set to running again."""
         trial = self._trials.get(number) or self._create_trial_run(number, searched)
-        parameters = settings_to_parameters(settings)
-        missing = {name: text for name, text in parameters.items() if name not in trial.parameters}
-        if missing:
-            self._client.log_batch(trial.run_id, params=_parameters(missing))
-            trial.parameters |= missing
+        if missing := _missing_parameters(settings_to_parameters(settings), trial.parameters):
+            self._client.log_batch(trial.run_id, params=missing)
+            trial.parameters.update(parameter.key for parameter in missing)
         if trial.tags[Tag.STATE] == TrialState.STOPPED:
             self._client.update_run(trial.run_id, status=RUN_STATUS[TrialState.RUNNING])
             self._log(trial, [], {Tag.STATE: TrialState.RUNNING, Tag.REASON: ""})
 
-    def report_trial(self, number: int, reports: Sequence[tuple[Report, float]]) -> None:
-        """Write evaluations, in the order of their steps: their grids as images, then all figures at once.
-
-        Args:
-            reports: each with the seconds that the trial has waited for a slot before it.
-        """
+    def report_trial(self, number: int, reports: Sequence[Report]) -> None:
+        """Write evaluations in the order of their steps: the sample grids first, then all metrics in one request."""
         trial = self._trials[number]
         known = trial.metrics.get(STEP, -1)
-        new = [(report, waiting) for report, waiting in reports if report.step > known]
-        self._log_grids(trial, number, [report.step for report, _ in new])
+        new = [report for report in reports if report.step > known]
+        self._log_grids(trial, number, [report.step for report in new])
         points: list[Metric] = []
         slot_hours = trial.metrics.get(SLOT_HOURS, 0.0)
-        for report, waiting in new:
-            slot_hours += sum(report.seconds.values()) / 3600
-            figures = {"seconds/waiting": waiting, SCORE: self._score(report), SLOT_HOURS: slot_hours}
-            points += _points(report_to_metrics(report) | figures, report.step)
-        last = reports[-1][0]
+        for report in new:
+            slot_hours += report.busy_seconds / 3600
+            metrics = report_to_metrics(report) | {SCORE: self._score(report), SLOT_HOURS: slot_hours}
+            points += _points(metrics, report.step)
+        last = reports[-1]
         self._log(trial, points, {Tag.SCORE: f"{self._score(last):.6g}"} if last.step >= known else {})
 
     def end_trial(self, number: int, state: TrialState, reason: str | None) -> None:
-        """Write what has become of the trial."""
+        """Write the trial's final state."""
         trial = self._trials[number]
         if trial.tags[Tag.STATE] != state:
             self._client.set_terminated(trial.run_id, RUN_STATUS[state])
             self._log(trial, [], {Tag.STATE: state, Tag.REASON: _short(reason)})
 
-    def mark_front(self, front: Sequence[int], hypervolume: float, finished: int, spent: ResourceUsage) -> None:
-        """Tag the trials of the front, and write the sweep's figures after so many finished trials."""
+    def mark_front(self, front: Sequence[int], hypervolume: float, finished: int, usage: ResourceUsage) -> None:
+        """Tag the trials on the front, and write the sweep's metrics after `finished` trials."""
         members = set(front)
         for number, trial in self._trials.items():
             self._log(trial, [], {Tag.PARETO: "true" if number in members else "false"})
@@ -178,54 +173,52 @@ class SweepRuns:
             for trial in self._trials.values()
             if trial.tags[Tag.STATE] != TrialState.RUNNING
         )
-        metrics = sweep_metrics(len(front), hypervolume, finished, slot_hours, spent)
+        metrics = sweep_metrics(len(front), hypervolume, finished, slot_hours, usage)
         self._client.log_batch(self.sweep_id, metrics=_points(metrics, finished))
 
-    def judge_trial(self, number: int, report: Report) -> None:
-        """Write the figures of the judgement at more samples, in place of earlier ones."""
+    def report_final(self, number: int, report: Report) -> None:
+        """Write the metrics of the final evaluation; they replace earlier ones."""
         trial = self._trials[number]
         metrics = report_to_metrics(report)
         if below(trial.metrics, FINAL) != metrics:
             self._log(trial, _points({FINAL + name: value for name, value in metrics.items()}, report.step), {})
 
     def stop_open_trials(self, reason: str | None) -> None:
-        """Mark the trials that have not ended as stopped."""
+        """Mark every trial that has not ended as stopped."""
         for number, trial in self._trials.items():
             if trial.tags[Tag.STATE] not in ENDED:
                 self.end_trial(number, TrialState.STOPPED, reason)
 
     def end(self, state: SweepState, reason: str | None) -> None:
-        """Write what has become of the sweep."""
+        """Write the sweep's final state."""
         self._client.set_terminated(self.sweep_id, RUN_STATUS[state])
         self._tag_sweep({Tag.STATE: state, Tag.REASON: _short(reason)})
 
     def log_files(self, files: Mapping[str, bytes]) -> None:
-        """Put files among the sweep's artifacts, in place of earlier ones."""
+        """Write files to the sweep's artifacts; they replace earlier ones."""
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
             self._client.log_artifacts(self.sweep_id, folder)
 
-    def _know(self, sweep: Run, trials: Sequence[Run]) -> None:
-        """Take down what the store holds. Of two runs for a trial, made by a request that was made twice, the one that
-        holds less is deleted."""
+    def _load(self, sweep: Run, trials: Sequence[Run]) -> None:
+        """Remember the stored runs. If a repeated request made two runs for one trial, delete the emptier one."""
         self._sweep = sweep
         self._finished = int(sweep.data.metrics.get(FINISHED, -1))
-        self._trials = {}
+        self._trials: dict[int, _StoredRun] = {}
         for run in sorted(trials, key=lambda run: len(run.data.metrics) + len(run.data.params), reverse=True):
             number = int(run.data.tags[Tag.TRIAL])
             if number in self._trials:
                 self._client.delete_run(run.info.run_id)
             else:
-                self._trials[number] = _TrialRun.of(run, found=True)
+                self._trials[number] = _StoredRun.of(run, found=True)
 
     def _describe(self, config_yaml: str) -> None:
-        """Say that the sweep runs, what it is and what it runs on. MLflow's parameters keep their first value."""
-        settled = self._sweep.data.params
-        parameters = {name: text for name, text in space_to_parameters(self._space).items() if name not in settled}
-        self._client.log_batch(self.sweep_id, params=_parameters(parameters))
-        config = without_credentials(config_yaml)
-        self.log_files({SEARCH_SPACE_FILE: config.encode(), LOCK_FILE: package_lock().encode()})
+        """Write the sweep's configuration, environment and running state."""
+        missing = _missing_parameters(space_to_parameters(self._space), self._sweep.data.params)
+        self._client.log_batch(self.sweep_id, params=missing)
+        config = without_credentials(config_yaml).encode()
+        self.log_files({SEARCH_SPACE_FILE: config, LOCK_FILE: package_lock().encode()})
         if self._sweep.info.status != RUN_STATUS[SweepState.RUNNING]:
             self._client.update_run(self.sweep_id, status=RUN_STATUS[SweepState.RUNNING])
         tags = {
@@ -233,11 +226,11 @@ class SweepRuns:
             Tag.REASON: "",
             Tag.STORAGE: self._folder.uri,
             Tag.TRIALS: _planned(self._space),
-            "mlflow.note.content": _in_words(self._space),
+            "mlflow.note.content": _summary(self._space),
         }
         self._tag_sweep(tags | version_tags())
 
-    def _create_trial_run(self, number: int, searched: Mapping[str, Any]) -> _TrialRun:
+    def _create_trial_run(self, number: int, searched: Mapping[str, Any]) -> _StoredRun:
         tags = {
             Tag.KIND: TRIAL_KIND,
             Tag.SWEEP: self._space.name,
@@ -250,31 +243,30 @@ class SweepRuns:
             "mlflow.note.content": " · ".join(f"{name} {to_text(value)}" for name, value in searched.items()),
         }
         run = self._client.create_run(self._sweep.info.experiment_id, tags=tags, run_name=f"trial {number}")
-        self._trials[number] = _TrialRun.of(run, found=False)
+        self._trials[number] = _StoredRun.of(run, found=False)
         return self._trials[number]
 
     def _score(self, report: Report) -> float:
         return combined_score(report.metrics, self._space.objectives, self._space.constraints)
 
-    def _log_grids(self, trial: _TrialRun, number: int, steps: Sequence[int]) -> None:
-        """MLflow's page shows the images of a name by step. One that was left by a killed driver is not repeated."""
+    def _log_grids(self, trial: _StoredRun, number: int, steps: Sequence[int]) -> None:
+        """Log the sample grids, without those that an earlier driver logged before it was killed."""
         logged = self._steps_of_grids(trial.run_id) if trial.found and steps else set()
-        for step in steps:
-            if step not in logged:
-                folder = step_folder(trial_folder(self._folder, number), step)
-                try:
-                    grid = folder.read(GRID)
-                except FileNotFoundError:
-                    log.warning("%s holds no %s, so MLflow shows none for that step of trial %d", folder, GRID, number)
-                else:
-                    self._client.log_image(trial.run_id, Image.open(io.BytesIO(grid)), key=GRID_KEY, step=step)
+        for step in sorted(set(steps) - logged):
+            folder = step_folder(trial_folder(self._folder, number), step)
+            try:
+                grid = Image.open(io.BytesIO(folder.read(GRID)))
+            except FileNotFoundError:
+                log.warning("%s holds no %s, so MLflow shows none for that step of trial %d", folder, GRID, number)
+            else:
+                self._client.log_image(trial.run_id, grid, key=GRID_KEY, step=step)
 
     def _steps_of_grids(self, run_id: str) -> set[int]:
         names = [file.path for file in self._client.list_artifacts(run_id, "images")]
         return {int(found[1]) for name in names if (found := re.search(rf"/{GRID_KEY}\Wstep\W(\d+)\W", name))}
 
-    def _log(self, trial: _TrialRun, points: Sequence[Metric], tags: Mapping[str, str]) -> None:
-        """Write points, and those of the tags that are not as they should be, at once."""
+    def _log(self, trial: _StoredRun, points: Sequence[Metric], tags: Mapping[str, str]) -> None:
+        """Write metric points and changed tags in one request."""
         changed = {key: value for key, value in tags.items() if trial.tags.get(key, "") != value}
         if points or changed:
             self._client.log_batch(trial.run_id, metrics=points, tags=[RunTag(*item) for item in changed.items()])
@@ -286,13 +278,12 @@ class SweepRuns:
 
 
 def _create_sweep_run(store: Store, space: SearchSpace, storage: str) -> Run:
-    family = space.tracking.experiment or space.name
-    experiment = store.client.get_experiment_by_name(family)
-    experiment_id = (
-        experiment.experiment_id
-        if experiment
-        else store.client.create_experiment(family, tags={"mlflow.experimentKind": "custom_model_development"})
-    )
+    name = space.tracking.experiment or space.name
+    if experiment := store.client.get_experiment_by_name(name):
+        experiment_id = experiment.experiment_id
+    else:
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        experiment_id = store.client.create_experiment(name, tags=kind)
     tags = {
         Tag.KIND: SWEEP_KIND,
         Tag.SWEEP: space.name,
@@ -304,12 +295,12 @@ def _create_sweep_run(store: Store, space: SearchSpace, storage: str) -> Run:
     return store.client.create_run(experiment_id, tags=tags, run_name=space.name)
 
 
-def _in_words(space: SearchSpace) -> str:
-    aims = [f"{objective.goal} {objective.metric}" for objective in space.objectives]
+def _summary(space: SearchSpace) -> str:
+    objectives = [f"{objective.goal} {objective.metric}" for objective in space.objectives]
     bounds = [f"{bound.metric} in [{_end(bound.min)}, {_end(bound.max)}]" for bound in space.constraints]
     forgotten = ", ".join(map(str, space.task.forget))
     return (
-        f"Forget **{forgotten}** of `{space.task.teacher}`: {', '.join(aims)}"
+        f"Forget **{forgotten}** of `{space.task.teacher}`: {', '.join(objectives)}"
         f"{', with ' + ', '.join(bounds) if bounds else ''}. "
         f"{space.budget}, a trial of {space.trial.steps} steps, {space.search.sampler} sampler."
     )
@@ -328,10 +319,11 @@ def _points(metrics: Mapping[str, float], step: int) -> list[Metric]:
     return [Metric(name, value, now, step) for name, value in metrics.items()]
 
 
-def _parameters(texts: Mapping[str, str]) -> list[Param]:
-    return [Param(name, without_credentials(text)) for name, text in texts.items()]
+def _missing_parameters(texts: Mapping[str, str], stored: Collection[str]) -> list[Param]:
+    """Return the parameters that are not stored yet, as MLflow refuses a second value for one."""
+    return [Param(name, without_credentials(text)) for name, text in texts.items() if name not in stored]
 
 
 def _short(reason: str | None) -> str:
-    """A reason as a tag: without credentials, and no longer than a page of MLflow's shows well."""
+    """Return a reason as the value of a tag: without credentials, and short enough for MLflow's pages."""
     return without_credentials(reason or "")[:500]

@@ -1,7 +1,4 @@
-"""The words of the store: its tags, and how settings and reports are written as parameters and metrics and read back.
-
-Imports no MLflow.
-"""
+"""Schema of the MLflow runs: tags, and conversion of settings and reports to parameters and metrics. No MLflow here."""
 
 import json
 import math
@@ -16,14 +13,14 @@ from sfd_sweep.trial.report import Report
 
 
 class Tag(StrEnum):
-    """Tags of the runs. Those of a sweep and of its trials alike are marked (both)."""
+    """Tags of the runs; "both" marks those of sweeps and of trials."""
 
     KIND = "sfd.kind"  # both: "sweep" or "trial"
     SWEEP = "sfd.sweep"  # both: the sweep's name
     STATE = "sfd.state"  # both
     REASON = "sfd.reason"  # both: why it failed or was stopped
     STORAGE = "sfd.storage"  # both: URI of the sweep's folder
-    TRIALS = "sfd.trials"  # most trials that the sweep's budget allows; empty if it limits time alone
+    TRIALS = "sfd.trials"  # number of trials in the sweep's budget; empty if it limits only time
     TRIAL = "sfd.trial"  # number of the trial
     PARETO = "sfd.pareto"  # "true" on the front, else "false"
     SCORE = "sfd.score"  # combined score at the last evaluation
@@ -32,19 +29,19 @@ class Tag(StrEnum):
 SWEEP_KIND = "sweep"
 TRIAL_KIND = "trial"
 
-STEP = "step"  # metric of a trial: updates done
+STEP = "step"  # metric of a trial: number of updates
 SCORE = "score"  # metric of a trial: combined score, lower is better
-SLOT_HOURS = "slot_hours"  # metric of a trial and of a sweep: hours of slot time so far
+SLOT_HOURS = "slot_hours"  # metric of a trial and of a sweep: hours of slot time
 FINISHED = "finished_trials"  # metric of a sweep
-FINAL = "final/"  # prefix of the metrics of a trial that was judged once more
+FINAL = "final/"  # prefix of a trial's metrics from its final evaluation
 
 SEARCH_SPACE_FILE = "search_space.yaml"  # artifact of a sweep
 
 
 def to_text(value: Any) -> str:
-    """A setting as the text of a parameter: JSON, but without quotes where a string cannot be taken for anything else.
+    """Return a setting as the text of a parameter: JSON, but a string that is no JSON itself has no quotes.
 
-    The class name "1" stays distinct from the class index 1, and random reads as random.
+    So the class name "1" stays distinct from the class index 1.
     """
     if isinstance(value, str) and not _is_json(value):
         return value
@@ -52,7 +49,7 @@ def to_text(value: Any) -> str:
 
 
 def from_text(text: str) -> Any:
-    """The inverse of `to_text`."""
+    """Return the setting of a text (inverse of `to_text`)."""
     return json.loads(text) if _is_json(text) else text
 
 
@@ -65,17 +62,17 @@ def _is_json(text: str) -> bool:
 
 
 def settings_to_parameters(settings: Settings) -> dict[str, str]:
-    """Every setting of a trial, by name, as text."""
+    """Return every setting of a trial as text, by name."""
     return {name: to_text(value) for name, value in settings.model_dump(mode="json").items()}
 
 
 def parameters_to_settings(parameters: Mapping[str, str]) -> Settings:
-    """The inverse of `settings_to_parameters`."""
+    """Return the settings of parameters (inverse of `settings_to_parameters`)."""
     return Settings(**{name: from_text(text) for name, text in parameters.items()})
 
 
 def space_to_parameters(space: SearchSpace) -> dict[str, str]:
-    """The resolved search-space file as flat parameters: `section.key`, or the section if it has no keys."""
+    """Return the search space as flat parameters, named `section.key`, or `section` if it has no keys."""
     flat: dict[str, str] = {}
     for section, content in space.model_dump(mode="json").items():
         if isinstance(content, dict):
@@ -86,7 +83,7 @@ def space_to_parameters(space: SearchSpace) -> dict[str, str]:
 
 
 def report_to_metrics(report: Report) -> dict[str, float]:
-    """A report as flat metrics, ints as floats."""
+    """Return a report as flat metrics."""
     return {
         STEP: float(report.step),
         "dropped_samples": float(report.dropped_samples),
@@ -99,7 +96,7 @@ def report_to_metrics(report: Report) -> dict[str, float]:
 
 
 def metrics_to_report(metrics: Mapping[str, float]) -> Report | None:
-    """The inverse of `report_to_metrics`; None if there is no report among the metrics."""
+    """Return the report in the metrics (inverse of `report_to_metrics`), or None if there is none."""
     if STEP not in metrics:
         return None
     own = {STEP, SCORE, SLOT_HOURS, "dropped_samples"}
@@ -115,18 +112,13 @@ def metrics_to_report(metrics: Mapping[str, float]) -> Report | None:
 
 
 def sweep_metrics(
-    front_size: int, hypervolume: float, finished: int, slot_hours: float, spent: ResourceUsage
+    front_size: int, hypervolume: float, finished: int, slot_hours: float, usage: ResourceUsage
 ) -> dict[str, float]:
-    """The metrics of a sweep after so many trials have ended; MLflow has them by that number.
+    """Return the metrics of a sweep after `finished` trials, which is also their step in MLflow.
 
     Args:
-        slot_hours: hours that slots have spent on these trials.
-        spent: what the sweep has spent in all, also on starting slots and on trials that still run.
-
-    Returns:
-        `hypervolume` and `front_size`; `finished_trials`; `slot_hours`, and `seconds_per_trial`, the same for one
-        finished trial on average; `hours` and `gpu_hours`, the sweep's spending as its budget counts it; and
-        `hypervolume_per_gpu_hour`, or `hypervolume_per_slot_hour` where no GPU is used.
+        slot_hours: slot time of the finished trials.
+        usage: total resource usage, including the start of slots and running trials.
     """
     metrics = {
         "hypervolume": hypervolume,
@@ -134,23 +126,23 @@ def sweep_metrics(
         FINISHED: float(finished),
         SLOT_HOURS: slot_hours,
         "seconds_per_trial": slot_hours * 3600 / finished,
-        "hours": spent.hours,
-        "gpu_hours": spent.gpu_hours,
+        "hours": usage.hours,
+        "gpu_hours": usage.gpu_hours,
     }
-    if spent.gpu_hours:
-        metrics["hypervolume_per_gpu_hour"] = hypervolume / spent.gpu_hours
+    if usage.gpu_hours:
+        metrics["hypervolume_per_gpu_hour"] = hypervolume / usage.gpu_hours
     elif slot_hours:
         metrics["hypervolume_per_slot_hour"] = hypervolume / slot_hours
     return metrics
 
 
 def below(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
-    """The metrics whose name starts with the prefix, by the rest of their name."""
+    """Return the metrics whose names start with the prefix, without the prefix."""
     return {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
 
 
 def restore(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics as they were written: MLflow's databases keep an infinity as the largest float."""
+    """Return metrics with their infinities: MLflow's databases store them as the largest float."""
     return {
         name: math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
         for name, value in metrics.items()

@@ -1,4 +1,4 @@
-"""Reaching the MLflow store: where it is, whether it answers, and what is in it."""
+"""Access to the MLflow tracking store: its URI, whether it responds, and its runs."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Run
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from PIL import UnidentifiedImageError
@@ -33,22 +33,19 @@ ANSWER_SECONDS = 5.0
 
 
 def resolve_uri(uri: str | None) -> str:
-    """The tracking URI that holds: the given one, else MLFLOW_TRACKING_URI, else SQLite in the working folder.
+    """Return the tracking URI: the given one, else MLFLOW_TRACKING_URI, else SQLite in the working folder.
 
-    The path of an SQLite file comes back absolute, so that it means the same file wherever the process goes.
+    The path of an SQLite file is made absolute, because worker processes have other working folders.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).expanduser().resolve()}" if uri.startswith(SQLITE) else uri
 
 
 def check_answers(uri: str | None) -> None:
-    """Whether a tracking server or database server answers; a database in a file is not looked at.
-
-    Args:
-        uri: see `resolve_uri`.
+    """Check that a tracking server or database server responds; an SQLite file is not checked.
 
     Raises:
-        UserError: it is away.
+        UserError: the server is unreachable.
     """
     uri = resolve_uri(uri)
     if not uri.startswith(SQLITE):
@@ -56,28 +53,24 @@ def check_answers(uri: str | None) -> None:
 
 
 def answers_strangers(uri: str) -> bool:
-    """Whether a tracking server shows its experiments to whoever asks, without credentials.
-
-    Args:
-        uri: of a store that is reachable.
-    """
+    """Return whether a tracking server lists its experiments without credentials."""
     if not uri.startswith(("http://", "https://")):
         return False
     url = f"{without_credentials(uri).rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
         urlopen(url, timeout=ANSWER_SECONDS).close()
-    except OSError:  # among them the refusal, an HTTPError
+    except OSError:  # includes HTTPError
         return False
     return True
 
 
 @dataclass(frozen=True)
 class Store:
-    """An MLflow tracking store that has answered.
+    """A reachable MLflow tracking store.
 
     Attributes:
-        client: speaks to it; usable from any thread.
-        uri: where it is, with credentials.
+        client: its client; usable from any thread.
+        uri: its URI with credentials.
     """
 
     client: MlflowClient
@@ -85,14 +78,14 @@ class Store:
 
     @classmethod
     def open(cls, uri: str | None = None, *, create: bool = False) -> "Store":
-        """Reach the store within seconds, and create or migrate its database if that is asked for.
+        """Return the store once it responds, which takes seconds.
 
         Args:
             uri: see `resolve_uri`.
-            create: whether an SQLite file that is not there is made; its tables take some seconds.
+            create: whether to create a missing SQLite file and migrate the database.
 
         Raises:
-            UserError: the store is away, unreadable, of an unknown kind, or not there.
+            UserError: the store is missing, unreachable, unreadable or of an unknown kind.
         """
         uri = resolve_uri(uri)
         _check_reachable(uri, create)
@@ -103,22 +96,18 @@ class Store:
 
     @property
     def place(self) -> str:
-        """Where the store is, in words that may be shown and kept."""
+        """The URI without credentials, for messages and files."""
         return without_credentials(self.uri)
 
     def sweep_runs(self) -> list[Run]:
-        """The parent run of every sweep in the store, the newest first."""
-        experiments = [experiment.experiment_id for experiment in self._experiments()]
-        if not experiments:
-            return []
-        return self._search(experiments, f"tags.`{Tag.KIND}` = '{SWEEP_KIND}'")
+        """Return the parent run of every sweep in the store, the newest first."""
+        experiments = _every_page(lambda token: self.client.search_experiments(page_token=token))
+        ids = [experiment.experiment_id for experiment in experiments]
+        return self._search(ids, f"tags.`{Tag.KIND}` = '{SWEEP_KIND}'") if ids else []
 
     def trial_runs(self, sweep: Run) -> list[Run]:
-        """The child runs of a sweep, the newest first."""
+        """Return the child runs of a sweep, the newest first."""
         return self._search([sweep.info.experiment_id], f"tags.`mlflow.parentRunId` = '{sweep.info.run_id}'")
-
-    def _experiments(self) -> list[Experiment]:
-        return _every_page(lambda token: self.client.search_experiments(page_token=token))
 
     def _search(self, experiments: list[str], condition: str) -> list[Run]:
         return _every_page(
@@ -127,7 +116,7 @@ class Store:
 
 
 def model_uri(run: Run) -> str | None:
-    """The URI of the MLflow model that was logged last on a run."""
+    """Return the URI of the last MLflow model logged on a run."""
     logged = run.outputs.model_outputs if run.outputs else []
     return f"models:/{logged[-1].model_id}" if logged else None
 
@@ -143,22 +132,18 @@ def _every_page(fetch: Callable[[str | None], PagedList]) -> list[Any]:
 
 @contextmanager
 def refusals_of(uri: str) -> Iterator[None]:
-    """Turn what MLflow or its database raises into one line for the user.
-
-    Raises:
-        UserError: the store refuses what the block asks for.
-    """
+    """Convert an error of MLflow or its database into a UserError of one line."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
         raise UserError(
-            f"MLflow at {without_credentials(uri)} refuses: {one_line(error)} "
-            "(`tracking.uri` in the search-space file or MLFLOW_TRACKING_URI says where it is)"
+            f"MLflow at {without_credentials(uri)} failed: {one_line(error)} "
+            "(`tracking.uri` in the search-space file or MLFLOW_TRACKING_URI sets the address)"
         ) from error
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether what a store has raised passes by itself: it is away or overloaded. A full disk does not."""
+    """Return whether an error of a store is temporary: unreachable or overloaded, but not a full disk."""
     if isinstance(error, UserError) and error.__cause__:
         error = error.__cause__
     if "disk is full" in str(error) or isinstance(error, UnidentifiedImageError):
@@ -173,26 +158,44 @@ def may_pass(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message, without credentials."""
+    """Return the first line of an error's message, without credentials."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return without_credentials(lines[0].strip())[:500]
 
 
 def _check_reachable(uri: str, create: bool) -> None:
-    """Fail within seconds where MLflow would try again for minutes."""
+    """Fail within seconds where MLflow would retry for minutes.
+
+    A server passes with any HTTP status below 500 and any certificate: MLflow sends the credentials and checks the
+    certificate later.
+    """
     if uri.startswith(SQLITE):
         _check_sqlite(Path(uri.removeprefix(SQLITE)), create)
-    elif uri.startswith(("http://", "https://")):
-        _check_server(uri)
-    else:
-        _check_database(uri)
+        return
+    try:
+        if uri.startswith(("http://", "https://")):
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            health = f"{without_credentials(uri).rstrip('/')}/health"
+            urlopen(health, timeout=ANSWER_SECONDS, context=context).close()
+        else:
+            place = make_url(uri)
+            if place.host and place.port:
+                socket.create_connection((place.host, place.port), timeout=ANSWER_SECONDS).close()
+    except (OSError, HTTPException, ValueError, ArgumentError) as error:
+        if isinstance(error, HTTPError) and error.code < 500:
+            return
+        raise UserError(
+            f"the tracking server {without_credentials(uri)} is unreachable ({one_line(error)}): start it, or set "
+            "tracking.uri or MLFLOW_TRACKING_URI to another"
+        ) from error
 
 
 def _check_sqlite(path: Path, create: bool) -> None:
     if not create and not path.is_file():
         raise UserError(
-            f"there is no tracking database {path}: run a sweep first, go to the folder where one ran, "
-            "or set MLFLOW_TRACKING_URI"
+            f"no tracking database at {path}: run a sweep first, change to its folder, or set MLFLOW_TRACKING_URI"
         )
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode={'rwc' if create else 'ro'}", uri=True)) as database:
@@ -200,36 +203,6 @@ def _check_sqlite(path: Path, create: bool) -> None:
             database.execute("SELECT count(*) FROM sqlite_master")
     except sqlite3.Error as error:
         raise UserError(
-            f"the tracking database {path} cannot be {'written' if create else 'read'}: {error}. Mend or move the "
-            "file, or name another under tracking.uri"
+            f"the tracking database {path} cannot be {'written' if create else 'read'}: {error}. Repair or "
+            "move the file, or set tracking.uri to another"
         ) from error
-
-
-def _check_server(uri: str) -> None:
-    """Any answer will do, whoever has signed it: MLflow sends its credentials later, and checks certificates then."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        urlopen(f"{without_credentials(uri).rstrip('/')}/health", timeout=ANSWER_SECONDS, context=context).close()
-    except HTTPError as error:
-        if error.code >= 500:
-            raise _away(uri, f"it answers {error.code}") from error
-    except (OSError, HTTPException, ValueError) as error:
-        raise _away(uri, one_line(error)) from error
-
-
-def _check_database(uri: str) -> None:
-    try:
-        place = make_url(uri)
-        if place.host and place.port:
-            socket.create_connection((place.host, place.port), timeout=ANSWER_SECONDS).close()
-    except (OSError, ArgumentError) as error:
-        raise _away(uri, one_line(error)) from error
-
-
-def _away(uri: str, reason: str) -> UserError:
-    return UserError(
-        f"the tracking server {without_credentials(uri)} is away ({reason}): start it, or name another under "
-        "tracking.uri or MLFLOW_TRACKING_URI"
-    )

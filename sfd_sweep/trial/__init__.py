@@ -1,4 +1,4 @@
-"""What a slot runs: build a trial from its settings, advance it to the next evaluation, save and load it.
+"""Trial execution: build a trial from its settings, train it to the next evaluation, save and resume it.
 
-It knows the method and the judge, but neither Ray nor MLflow: it runs in a plain loop too.
+Imports neither Ray nor MLflow, so that a trial also runs in a plain loop.
 """

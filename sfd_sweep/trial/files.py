@@ -1,9 +1,9 @@
-"""Where a sweep keeps what, below its folder `<storage>/<sweep>/`. Imports no torch."""
+"""Layout of the sweep folder `<storage>/<sweep>/`. Imports no torch."""
 
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.report import Report
 
-CONFIG = "config.yaml"  # of a sweep
+CONFIG = "config.yaml"
 REPORT = "report.json"
 GRID = "grid.png"
 GENERATOR = "generator"
@@ -12,23 +12,23 @@ TRIALS = "trials"
 
 
 def trial_folder(sweep: Folder, number: int) -> Folder:
-    """`trials/0007`: everything of one trial."""
+    """Return `trials/0007`, the folder of one trial."""
     return sweep / TRIALS / f"{number:04d}"
 
 
 def step_folder(trial: Folder, step: int) -> Folder:
-    """`step-000060`: one evaluation of a trial; complete once its report is there."""
+    """Return `step-000060`, the folder of one evaluation, which is complete once it has a report."""
     return trial / f"step-{step:06d}"
 
 
 def reported_steps(trial: Folder) -> list[int]:
-    """The steps that the trial has completely reported, in order."""
+    """Return the steps at which the trial has a report, in order."""
     steps = [int(name.removeprefix("step-")) for name in trial.names() if name.startswith("step-")]
     return [step for step in sorted(steps) if is_reported(trial, step)]
 
 
 def is_reported(trial: Folder, step: int) -> bool:
-    """Whether the trial has a report at that step; a broken one counts as none."""
+    """Return whether the trial has a valid report at that step."""
     try:
         read_report(trial, step)
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
@@ -37,25 +37,25 @@ def is_reported(trial: Folder, step: int) -> bool:
 
 
 def read_report(trial: Folder, step: int) -> Report:
-    """The report of one evaluation.
+    """Return the report of one evaluation.
 
     Raises:
         FileNotFoundError: the trial has no report at that step.
-        ValueError: it is broken.
-        TypeError: it lacks something.
+        ValueError: the report is not JSON.
+        TypeError: a field is missing or unknown.
     """
     return Report.from_json(step_folder(trial, step).read(REPORT))
 
 
 def trials_with_weights(sweep: Folder) -> set[int]:
-    """The trials that have a generator or a training state, whole or not."""
+    """Return the trials that have a generator or a training state, complete or partial."""
     paths = [path.split("/") for path in (sweep / TRIALS).files()]
     return {int(trial) for trial, _step, name, *_ in paths if name in (GENERATOR, TRAINING_STATE)}
 
 
 def drop_weights(trial: Folder, *, generators: bool) -> None:
-    """Remove a trial's training states and, if asked to, its generators, half-written ones too; the rest stays."""
+    """Remove a trial's training states and optionally its generators, including partial ones."""
     dropped = (TRAINING_STATE, GENERATOR) if generators else (TRAINING_STATE,)
-    for step, name in sorted({(path.split("/")[0], path.split("/")[1]) for path in trial.files()}):
+    for step, name in sorted({tuple(path.split("/")[:2]) for path in trial.files()}):
         if name in dropped:
             (trial / step / name).delete()

@@ -1,13 +1,14 @@
-"""What a trial says of itself at an evaluation. Plain data: it travels between processes and imports no torch."""
+"""The report of one evaluation of a trial, as plain data. Imports no torch."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 
 class TrialState(StrEnum):
-    """What has become of a trial."""
+    """The state of a trial."""
 
     RUNNING = "running"
     COMPLETE = "complete"
@@ -18,16 +19,17 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True)
 class Report:
-    """One evaluation of one trial.
+    """The result of one evaluation of a trial.
 
     Attributes:
-        step: updates done so far.
-        metrics: by the names of `sfd_sweep.config.METRICS`.
-        samples: how many images the metrics rest on: `retained` and `forgotten`.
+        step: number of updates so far.
+        metrics: by name, see `sfd_sweep.metrics.METRICS`.
+        samples: number of evaluated images: `retained` and `forgotten`.
         losses: mean over the steps since the last evaluation: `generator` and `fake_score`.
-        seconds: spent since the last evaluation: `training`, `evaluating`, `saving`.
-        dropped_samples: samples left out of an update since the last evaluation because their loss was not finite.
-        evaluation_seconds: where those of `evaluating` went: `sampling`, `judging`, `comparing`; the grid has the rest.
+        seconds: since the last evaluation: `training`, `evaluating`, `saving`; the driver adds `waiting`, the slot's
+            idle time before.
+        dropped_samples: samples excluded from updates since the last evaluation because of a non-finite loss.
+        evaluation_seconds: parts of `evaluating`: `sampling`, `scoring`, `comparing`; the sample grid takes the rest.
     """
 
     step: int
@@ -38,12 +40,25 @@ class Report:
     dropped_samples: int = 0
     evaluation_seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds that the slot worked on the trial, without waiting."""
+        return sum(spent for name, spent in self.seconds.items() if name != "waiting")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-compatible data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Report":
+        """Return the report of `to_dict`; raise TypeError if a field is missing or unknown."""
+        return cls(**fields)
+
     def to_json(self) -> str:
-        """The report as a JSON object."""
-        return json.dumps(asdict(self), indent=1)
+        """Return the report as a JSON object."""
+        return json.dumps(self.to_dict(), indent=1)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Report":
-        """The inverse of `to_json`."""
-        fields: dict[str, Any] = json.loads(text)
-        return cls(**fields)
+        """Return the report of `to_json`; raise TypeError or ValueError if the text is invalid."""
+        return cls.from_dict(json.loads(text))

@@ -1,4 +1,4 @@
-"""A search space held against its teacher, before anything is loaded or started. Imports no torch."""
+"""Resolution of a search space: open and check its models, estimate memory and disk. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from sfd_sweep.config import Override, SearchSpace, Task
+from sfd_sweep.config import Override, SearchSpace, Settings, Task
 from sfd_sweep.datasets.finding import find_images, find_unlabelled_images
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.metrics import ReferenceKind
+from sfd_sweep.models.conditioning import PROMPTS
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.storage.folder import check_location
 from sfd_sweep.trial.prompt_table import prompt_table
 
-WITHOUT_GUIDANCE = {
-    "guidance_scale": 1,
-    "fake_score_guidance_scale": 1,
-    "fake_score_training_guidance_scale": 1,
-    "condition_dropout": 0,
-}
 BYTES = 4  # a float32
 MEGABYTE = 1e6
 TRAINED_COPIES = 10  # φ, θ and its average, ψ; two gradients; two moments for each of two optimisers
@@ -31,36 +26,34 @@ TRAINED_COPIES = 10  # φ, θ and its average, ψ; two gradients; two moments fo
 
 @dataclass(frozen=True)
 class ResolvedSweep:
-    """What a sweep will do, with every name resolved.
+    """A search space with every name resolved.
 
     Attributes:
-        space: the search space.
-        teacher: its teacher.
-        start: what generators start from.
-        conditions: what is kept, forgotten and judged.
-        replacements: index of what replaces each forgotten condition, by the override; None where any retained may.
+        start: folder of the generators' initial weights.
+        overrides: for each value of `override`, the index of each forgotten condition's override; None where any
+            retained condition may be one.
     """
 
     space: SearchSpace
     teacher: ModelFolder
     start: ModelFolder
     conditions: Conditions
-    replacements: dict[Override, tuple[int, ...] | None]
+    overrides: dict[Override, tuple[int, ...] | None]
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """The conditions, if they are prompts, for loading models with; otherwise none."""
-        return self.conditions.names if self.teacher.reads_text else ()
+        """The conditions if they are prompts, otherwise none."""
+        return self.conditions.names if self.teacher.kind is PROMPTS else ()
 
     @property
     def model_bytes(self) -> int:
-        """Memory of one worker's networks, gradients and optimisers in bytes, without activations.
+        """Bytes of one worker's networks, gradients and optimisers in memory, without activations.
 
-        With low-rank adapters, these are what is trained, on one set of weights for each model that is loaded, and
-        beside them is the copy with adapters merged that is judged.
+        With low-rank adapters, only the adapters are trained. Each loaded model keeps its frozen weights, and the
+        evaluated copy has the adapters merged.
         """
-        decoders = sum(model.vae_parameter_count for model in self._models)
-        embeddings = len(self._models) * (len(self.prompts) + 1) * self.teacher.prompt_size
+        decoders = sum(model.decoder_parameter_count for model in self._models)
+        embeddings = len(self._models) * (len(self.prompts) + 1) * self.teacher.condition_size
         networks = self.teacher.parameter_count * TRAINED_COPIES
         if self._adapters:
             frozen = (len(self._models) + 1) * self.teacher.parameter_count
@@ -69,58 +62,53 @@ class ResolvedSweep:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Disk of one unfinished trial in bytes: what it goes on from, and the generator's folder."""
+        """Bytes of one checkpoint on disk: the training state and the generator."""
         return self.training_state_bytes + self.generator_bytes
 
     @property
     def training_state_bytes(self) -> int:
-        """Disk of what one trial goes on from in bytes: ψ, θ, its average, and four moments."""
+        """Bytes of one training state on disk: ψ, θ, its average, and four moments."""
         return (self._adapters or self.teacher.parameter_count) * BYTES * 7
 
     @property
     def generator_bytes(self) -> int:
-        """Disk of one generator's folder in bytes: its network, its text encoder, and what decodes its latents."""
-        start = self.start
-        return (start.parameter_count + start.vae_parameter_count + start.text_encoder_parameter_count) * BYTES
+        """Bytes of one generator on disk: its network, text encoder and latent decoder."""
+        return sum(self.start.parameter_counts.values()) * BYTES
 
     @property
     def slot_bytes(self) -> int:
-        """Most disk of a slot's trial in bytes: its last checkpoint, and beside it the next while it is written."""
+        """Most bytes of a running trial on disk: its last checkpoint, and the next one while it is written."""
         return 2 * self.checkpoint_bytes
 
     def weights_in_words(self, slots: int) -> str:
-        """Most disk that a sweep's weights take on so many slots: all of its trials may be on the front."""
-        trials, running = self.space.budget.trials, slots * self.slot_bytes / MEGABYTE
+        """Return the most disk that a sweep's weights take; all its trials may be on the front."""
+        trials, front_only = self.space.budget.trials, self.space.keep_generators == "front"
+        running, generator = slots * self.slot_bytes / MEGABYTE, self.generator_bytes / MEGABYTE
         if trials is None:
-            each = "a member of the front" if self.space.keep_generators == "front" else "a trial"
-            return f"weights take at most {running:,.0f} MB and {self.generator_bytes / MEGABYTE:,.1f} MB {each}"
-        most = running + trials * self.generator_bytes / MEGABYTE
-        return f"weights take at most {most:,.0f} MB" + (
-            ", were all on the front" if self.space.keep_generators == "front" else ""
-        )
+            each = "member of the front" if front_only else "trial"
+            return f"weights take at most {running:,.0f} MB and {generator:,.1f} MB per {each}"
+        condition = ", if all trials are on the front" if front_only else ""
+        return f"weights take at most {running + trials * generator:,.0f} MB{condition}"
 
     @property
     def _adapters(self) -> int:
-        """Most numbers in the adapters of one network; 0 where some trials train all weights."""
+        """Most parameters of one network's adapters; 0 if a trial may train all weights."""
         ranks = list(_possible(self.space, "lora_rank"))
         return max(ranks) * self.teacher.adapter_size if min(ranks) > 0 else 0
 
     @property
     def _models(self) -> tuple[ModelFolder, ...]:
-        """Those that are loaded."""
+        """The distinct models."""
         return tuple({model.path: model for model in (self.teacher, self.start)}.values())
 
 
-def replacements(override: Override, forget: tuple[int, ...], class_names: tuple[str, ...]) -> tuple[int, ...] | None:
-    """The index that replaces each forgotten class; None where any retained class may (`random`, `classifier`).
-
-    Args:
-        override: as a search-space file has it.
-        forget: indices of the forgotten classes.
-        class_names: by index.
+def class_overrides(
+    override: Override, forget: tuple[int, ...], class_names: tuple[str, ...]
+) -> tuple[int, ...] | None:
+    """Return the index of each forgotten class's override; None where any retained class may be one.
 
     Raises:
-        UserError: the override is no class, or is forgotten itself, or there is not one for each forgotten class.
+        UserError: an override is not a class or is forgotten, or their number differs from the forgotten classes'.
     """
     if override in ("random", "classifier"):
         return None
@@ -130,17 +118,15 @@ def replacements(override: Override, forget: tuple[int, ...], class_names: tuple
     indices = tuple(class_index(class_names, name) for name in wanted)
     for index in indices:
         if index in forget:
-            raise UserError(
-                f"parameters.override: {class_names[index]!r} is forgotten itself; name a class that is kept"
-            )
+            raise UserError(f"parameters.override: {class_names[index]!r} is forgotten; name a retained class")
     return indices
 
 
 def resolve_sweep(space: SearchSpace) -> ResolvedSweep:
-    """Open the teacher and the start, and check that the search space fits them.
+    """Return the search space with its models opened and checked.
 
     Raises:
-        UserError: it does not; the message names the key and the remedy.
+        UserError: a model is unusable or does not fit the search space.
     """
     check_location(space.storage)
     teacher = ModelFolder.open(space.task.teacher)
@@ -153,22 +139,22 @@ def resolve_sweep(space: SearchSpace) -> ResolvedSweep:
     _check_start(plan)
     _check_reference(plan)
     _check_adapters(plan)
-    _ = plan.model_bytes, plan.generator_bytes  # refuse weights that are missing or cut short
+    _ = plan.model_bytes, plan.generator_bytes  # raises if weights are missing or truncated
     return plan
 
 
 def resolved(space: SearchSpace, model: ModelFolder, override: Override) -> tuple[Conditions, tuple[int, ...] | None]:
-    """What is kept and forgotten, and what replaces it under one override; None where any retained condition may.
+    """Return the conditions of the sweep, and the indices of one override (None: any retained condition).
 
-    Conditions are all those of the sweep, as other overrides are classes of a judge that is told them.
+    The conditions include the sweep's other overrides, because they are classes of a CLIP classifier.
 
     Args:
-        space: which names it.
-        model: the teacher, or a generator of the same conditions.
-        override: one of the search space's.
+        space: the search space.
+        model: the teacher, or a generator with the same conditions.
+        override: a value of `override` in the search space.
 
     Raises:
-        UserError: the model has nothing by such a name.
+        UserError: the conditions do not fit the model.
     """
     conditions, replacing = _resolved(space.task, model, [*_possible(space, "override"), override], [])
     return conditions, replacing[override]
@@ -178,32 +164,32 @@ def _resolved(
     task: Task, model: ModelFolder, overrides: Sequence[Override], negatives: Sequence[str]
 ) -> tuple[Conditions, dict[Override, tuple[int, ...] | None]]:
     if task.kind == "concept":
-        if not model.reads_text:
-            raise UserError(f"task.kind: concept needs a text-to-image teacher, and {model.path} is one of classes")
+        if model.kind is not PROMPTS:
+            raise UserError(f"task.kind: concept needs a text-to-image teacher, and {model.path} has classes")
         table = prompt_table(task, overrides, negatives)
-        return table.conditions, table.replacements
-    if model.reads_text:
+        return table.conditions, table.overrides
+    if model.kind is PROMPTS:
         raise UserError(
-            f"task.teacher: {model.path} makes images of prompts; write task.kind: concept and task.prompts, or give a "
-            "model of classes"
+            f"task.teacher: {model.path} is a text-to-image model; set task.kind: concept and task.prompts, or name a "
+            "teacher with classes"
         )
     names = model.class_names
     forget = tuple(class_index(names, name) for name in task.forget)
     if len(set(forget)) < len(forget):
         raise UserError(f"task.forget: {', '.join(map(str, task.forget))} names a class twice")
     if len(forget) == len(names):
-        raise UserError("task.forget: nothing would be left; keep one class at least")
-    replacing = {override: replacements(override, forget, names) for override in overrides}
+        raise UserError("task.forget: every class is forgotten; retain at least one")
+    replacing = {override: class_overrides(override, forget, names) for override in overrides}
     return Conditions.of_classes(names, forget), replacing
 
 
 def _possible(space: SearchSpace, name: str) -> Iterator[Any]:
-    """The values that bound a parameter: its fixed value, its choices or the ends of its range, and `otherwise`."""
+    """Yield a parameter's fixed value, its choices or the ends of its range, and `otherwise`."""
     searched = space.parameters.searched()
     if name not in searched:
         yield space.parameters.fixed()[name]
-        return
-    yield from searched[name].edges().values()
+    else:
+        yield from searched[name].edges().values()
 
 
 def _check_diffusion_steps(plan: ResolvedSweep) -> None:
@@ -219,19 +205,19 @@ def _check_diffusion_steps(plan: ResolvedSweep) -> None:
 def _check_guidance(plan: ResolvedSweep) -> None:
     if plan.teacher.null_label is not None:
         return
-    for name, without in WITHOUT_GUIDANCE.items():
-        if any(value != without for value in _possible(plan.space, name)):
+    for name, neutral in Settings.needing_null_condition():
+        if any(value != neutral for value in _possible(plan.space, name)):
             raise UserError(
                 f"parameters.{name}: guidance needs a null label, and {plan.teacher.path} was trained without one "
-                f"(its network embeds no class beyond id2label); fix it at {without}"
+                f"(its network embeds no class beyond id2label); fix it at {neutral:g}"
             )
 
 
 def _check_reference(plan: ResolvedSweep) -> None:
-    """Whether what images are compared with is there, as far as files tell."""
+    """Check that the reference images or the teacher's guidance are available, without loading them."""
     evaluation = plan.space.evaluation
     if evaluation.reference_kind is ReferenceKind.REAL:
-        find = find_unlabelled_images if plan.teacher.reads_text else find_images
+        find = find_unlabelled_images if plan.teacher.kind is PROMPTS else find_images
         find(evaluation.reference)
     elif evaluation.teacher_samples.guidance_scale != 1 and plan.teacher.null_label is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""One trial: advanced from evaluation to evaluation, saved at each, resumed from the last."""
+"""Trial execution: build a trial from its settings, train it to the next evaluation, save and resume it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from sfd_sweep.config import Settings
+from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import TrialFailed, UserError
-from sfd_sweep.evaluation.evaluator import EvaluationResult, grid_columns
+from sfd_sweep.evaluation.evaluator import EvaluationResult, Evaluator, grid_columns
+from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognised
+from sfd_sweep.method.batch import ClassifierOverride, FixedOverride, ForgettingTask, OverridePolicy, RandomOverride
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.trainer import Trainer
 from sfd_sweep.models.data_parallel import on_first_worker
+from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.models.training_state import read_state, write_state
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.files import (
     GENERATOR,
     GRID,
@@ -32,42 +35,115 @@ from sfd_sweep.trial.files import (
     step_folder,
 )
 from sfd_sweep.trial.report import Report
+from sfd_sweep.trial.resolve import ResolvedSweep, resolve_sweep
 
 
-@dataclass
-class _Interval:
-    """What is counted between two evaluations."""
+@dataclass(frozen=True)
+class TrialContext:
+    """What a slot loads once for all of its trials; it implements `execution.worker.SlotRuntime`.
 
-    seconds: dict[str, float] = field(default_factory=dict)
-    fake_score_losses: list[torch.Tensor] = field(default_factory=list)
-    generator_losses: list[torch.Tensor] = field(default_factory=list)
-    dropped_samples: int = 0
+    Attributes:
+        plan: the resolved sweep.
+        teacher: φ, frozen.
+        start: initial weights of θ.
+        evaluator: of the sweep's generators.
+    """
 
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Count the seconds of the block."""
-        start = time.perf_counter()
-        yield
-        self.seconds[what] = time.perf_counter() - start
+    plan: ResolvedSweep
+    teacher: ScoreModel
+    start: ScoreModel
+    evaluator: Evaluator
 
-    def report(self, step: int, judgement: EvaluationResult) -> Report:
-        """The report of the interval that ends with this step."""
-        losses = {"fake_score": self.fake_score_losses, "generator": self.generator_losses}
-        return Report(
-            step=step,
-            metrics=judgement.metrics,
-            samples=judgement.samples,
-            losses={name: float(torch.stack(values).mean()) for name, values in losses.items()},
-            seconds=self.seconds,
-            evaluation_seconds=judgement.seconds,
-            dropped_samples=self.dropped_samples,
+    @classmethod
+    def build(cls, plan: ResolvedSweep, references: Folder | None, device: torch.device | str = "cpu") -> TrialContext:
+        """Load all models onto a device.
+
+        Args:
+            plan: the resolved sweep.
+            references: cache of the statistics of reference images; None keeps them in memory.
+            device: of networks and samples.
+
+        Raises:
+            UserError: weights are broken, the classifier does not fit the teacher, or does not recognise the concept.
+        """
+        teacher = load_score_model(plan.teacher, device, prompts=plan.prompts)
+        evaluator = _evaluator(plan, teacher, device, references)
+        start = teacher
+        if plan.start != plan.teacher:
+            start = load_score_model(plan.start, device, prompts=plan.prompts)
+        return cls(plan, teacher, start, evaluator)
+
+    @classmethod
+    def of_worker(cls, space: SearchSpace, references: Folder) -> TrialContext:
+        """Load all models onto the worker's GPU if it has one, else onto as many threads as it has cores.
+
+        Raises:
+            UserError: as `build`, or the search space does not fit its teacher.
+        """
+        torch.set_num_threads(max(1, int(space.resources.cpus_per_worker)))
+        return cls.build(resolve_sweep(space), references, "cuda" if space.resources.gpus_per_worker else "cpu")
+
+    def start_trial(self, settings: Settings, folder: Folder) -> TrialRunner:
+        """Return a runner of the trial, which continues from its folder."""
+        return TrialRunner(self, settings, folder)
+
+    def evaluate_final(self, settings: Settings, folder: Folder, *, samples: int, forget_samples: int) -> Report:
+        """Evaluate the generator that a trial has saved last, in all metrics.
+
+        Args:
+            settings: of the trial.
+            folder: of the trial.
+            samples: of the retained conditions.
+            forget_samples: of the forgotten conditions.
+        """
+        interval = _Interval()
+        step = reported_steps(folder)[-1]
+        with interval.timed("evaluating"):
+            generator = load_generator(folder, step, device=self.evaluator.device, prompts=self.plan.prompts)
+            result = self.evaluate(generator, settings, samples=samples, forget_samples=forget_samples, final=True)
+        return interval.report(step, result)
+
+    def evaluate(
+        self, generator: OneStepGenerator, settings: Settings, *, samples: int, forget_samples: int, final: bool
+    ) -> EvaluationResult:
+        """Evaluate a generator that was trained with these settings (see `Evaluator.evaluate`)."""
+        return self.evaluator.evaluate(
+            generator.generate,
+            override=self.plan.overrides[settings.override],
+            samples=samples,
+            forget_samples=forget_samples,
+            final=final,
         )
 
+    def trainer(self, settings: Settings) -> Trainer:
+        """Return a new trainer."""
+        conditions, space = self.plan.conditions, self.plan.space
+        negative = None
+        if settings.negative_prompt is not None:
+            negative = conditions.names.index(" ".join(settings.negative_prompt.split()))
+        return Trainer(
+            self.teacher,
+            self.start,
+            ForgettingTask(conditions.retain, conditions.forget, self._override(settings), negative),
+            settings,
+            seed=space.trial.seed,
+            resources=space.resources,
+        )
 
-class Trial:
-    """A trial is its settings and its seed; its folder holds what it has reported so far.
+    def _override(self, settings: Settings) -> OverridePolicy:
+        forget, overrides = self.plan.conditions.forget, self.plan.overrides[settings.override]
+        if overrides is not None:
+            return FixedOverride(dict(zip(forget, overrides, strict=True)))
+        if settings.override == "random":
+            return RandomOverride()
+        classifier = self.evaluator.classifier
+        return ClassifierOverride(lambda x_psi: classifier(self.teacher.decode(x_psi)), forget)
 
-    On several workers each has its own `Trial` of the same folder, and calls come on all of them alike.
+
+class TrialRunner:
+    """Trains one trial. A trial is its settings and its seed; its folder holds its reports so far.
+
+    On several workers each has its own `TrialRunner` of the same folder, and all receive the same calls.
 
     Args:
         context: what the trials of the sweep share.
@@ -82,25 +158,24 @@ class Trial:
         self._trainer: Trainer | None = None
 
     def advance(self, to: int) -> Report:
-        """Train up to a step, evaluate and save. A step that was reported before is not trained again.
+        """Train up to a step, evaluate and save. A step with a report is not trained again.
 
         Raises:
-            TrialFailed: training diverged, the generator makes images that are not finite, or the training state that
-                would be gone on from is lost.
+            TrialFailed: training diverged, a generated image is not finite, or the training state is lost.
         """
         if not is_reported(self._folder, to):
             self._train_and_report(to)
         return read_report(self._folder, to)
 
     def _train_and_report(self, to: int) -> None:
-        # Whatever fails on the way, another attempt goes on from the last report, not from a half-done interval.
+        # After a failure another attempt resumes from the last report, not from the middle of an interval.
         trainer, self._trainer = self._trainer or self._resume(), None
         interval = _Interval()
         with interval.timed("training"):
             while trainer.step < to:
                 losses = trainer.update()
-                interval.fake_score_losses.append(losses.fake_score)
-                interval.generator_losses.append(losses.generator)
+                interval.losses["fake_score"].append(losses.fake_score)
+                interval.losses["generator"].append(losses.generator)
                 interval.dropped_samples += losses.dropped_samples
         on_first_worker(lambda: self._evaluate_and_save(trainer, interval))
         self._trainer = trainer
@@ -113,29 +188,24 @@ class Trial:
         return trainer
 
     def _evaluate_and_save(self, trainer: Trainer, interval: _Interval) -> None:
-        evaluation = self._context.plan.space.evaluation
-        generator = trainer.ema_generator
+        context, space = self._context, self._context.plan.space
+        generator, counts = trainer.ema_generator, space.evaluation
         with interval.timed("evaluating"):
-            judgement = _judgement(
-                self._context,
-                generator,
-                self._settings,
-                samples=evaluation.samples,
-                forget_samples=evaluation.forget_samples,
-                final=False,
+            result = context.evaluate(
+                generator, self._settings, samples=counts.samples, forget_samples=counts.forget_samples, final=False
             )
-            grid = self._context.evaluator.grid(generator.generate, columns=grid_columns(generator.image_shape))
+            grid = context.evaluator.grid(generator.generate, columns=grid_columns(generator.image_shape))
         target = step_folder(self._folder, trainer.step)
         with interval.timed("saving"):
             target.write(GRID, grid)
             _upload_generator(generator, target)
-            if trainer.step < self._context.plan.space.trial.steps:
+            if trainer.step < space.trial.steps:
                 write_state(target, TRAINING_STATE, trainer.state())
-        target.write(REPORT, interval.report(trainer.step, judgement).to_json().encode())
+        target.write(REPORT, interval.report(trainer.step, result).to_json().encode())
         self._drop_weights_before(trainer.step)
 
     def _drop_weights_before(self, step: int) -> None:
-        """Keep the weights of the last evaluation alone; reports and grids of all of them stay."""
+        """Keep only the weights of the last evaluation, and the reports and grids of all."""
         for earlier in reported_steps(self._folder):
             if earlier < step:
                 folder = step_folder(self._folder, earlier)
@@ -143,38 +213,46 @@ class Trial:
                 folder.remove(TRAINING_STATE)
 
 
-def judge(context: TrialContext, settings: Settings, folder: Folder, *, samples: int, forget_samples: int) -> Report:
-    """Evaluate the generator that a trial saved last once more: on its own numbers of samples, and in all metrics.
+@dataclass
+class _Interval:
+    """Sums between two evaluations."""
 
-    Args:
-        context: what the trials of the sweep share.
-        settings: of the trial.
-        folder: of the trial.
-        samples: of the retained classes.
-        forget_samples: of the forgotten classes.
-    """
-    interval = _Interval()
-    step = reported_steps(folder)[-1]
-    with interval.timed("evaluating"):
-        generator = load_generator(folder, step, device=context.evaluator.device, prompts=context.plan.prompts)
-        judgement = _judgement(context, generator, settings, samples=samples, forget_samples=forget_samples, final=True)
-    return Report(
-        step=step,
-        metrics=judgement.metrics,
-        samples=judgement.samples,
-        losses={},
-        seconds=interval.seconds,
-        evaluation_seconds=judgement.seconds,
-    )
+    seconds: dict[str, float] = field(default_factory=dict)
+    losses: dict[str, list[torch.Tensor]] = field(default_factory=lambda: {"fake_score": [], "generator": []})
+    dropped_samples: int = 0
+
+    @contextmanager
+    def timed(self, activity: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[activity] = time.perf_counter() - start
+
+    def report(self, step: int, result: EvaluationResult) -> Report:
+        """Return the report of the interval that ends at this step."""
+        return Report(
+            step=step,
+            metrics=result.metrics,
+            samples=result.samples,
+            losses={name: float(torch.stack(values).mean()) for name, values in self.losses.items() if values},
+            seconds=self.seconds,
+            evaluation_seconds=result.seconds,
+            dropped_samples=self.dropped_samples,
+        )
 
 
 def load_generator(
     folder: Folder, step: int, device: torch.device | str = "cpu", *, prompts: Sequence[str] = ()
 ) -> OneStepGenerator:
-    """The generator that a trial saved at a step, with the prompts that are its conditions, if it reads some.
+    """Load the generator that a trial has saved at a step.
+
+    Args:
+        folder: of the trial.
+        step: of the evaluation.
+        device: of the generator.
+        prompts: its conditions, if they are prompts.
 
     Raises:
-        UserError: its folder is not there or broken.
+        UserError: its folder is missing or broken.
     """
     saved = step_folder(folder, step) / GENERATOR
     with tempfile.TemporaryDirectory() as scratch:
@@ -193,34 +271,50 @@ def load_generator(
             raise UserError(str(error).replace(str(copy), str(saved))) from error
 
 
-def _judgement(
-    context: TrialContext,
-    generator: OneStepGenerator,
-    settings: Settings,
-    *,
-    samples: int,
-    forget_samples: int,
-    final: bool,
-) -> EvaluationResult:
-    return context.evaluator.evaluate(
-        generator.generate,
-        override=context.plan.replacements[settings.override],
-        samples=samples,
-        forget_samples=forget_samples,
-        final=final,
-    )
-
-
 def _load_state(trainer: Trainer, folder: Folder) -> None:
     try:
         trainer.load_state(read_state(folder, TRAINING_STATE))
     except (FileNotFoundError, SafetensorError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise TrialFailed(f"cannot go on from {folder}/{TRAINING_STATE}: missing or broken ({reason})") from error
+        raise TrialFailed(f"cannot resume from {folder}/{TRAINING_STATE}: missing or broken ({reason})") from error
 
 
 def _upload_generator(generator: OneStepGenerator, target: Folder) -> None:
-    (target / GENERATOR).delete()  # what a killed worker may have left
+    (target / GENERATOR).delete()  # a killed worker may have left a part of one
     with tempfile.TemporaryDirectory() as scratch:
         generator.save(Path(scratch) / GENERATOR)
         (target / GENERATOR).upload(Path(scratch) / GENERATOR)
+
+
+def _evaluator(
+    plan: ResolvedSweep, teacher: ScoreModel, device: torch.device | str, references: Folder | None
+) -> Evaluator:
+    space = plan.space
+    evaluator = build_evaluator(
+        space.evaluation,
+        conditions=plan.conditions,
+        image_shape=plan.teacher.image_shape,
+        inception=space.wants_inception,
+        teacher=teacher,
+        device=device,
+        cache=references,
+    )
+    if space.task.kind == "concept":
+        _check_class_names(plan, evaluator)
+        check_concept_recognised(evaluator, teacher, space.evaluation, references)
+    return evaluator
+
+
+def _check_class_names(plan: ResolvedSweep, evaluator: Evaluator) -> None:
+    """Check that the classifier has the classes that the requested metrics need."""
+    called, classifier = evaluator.conditions.called, evaluator.classifier.name
+    overrides = {index for indices in plan.overrides.values() for index in indices or ()}
+    for metric, enough in (
+        ("retain_accuracy", any(called[index] for index in plan.conditions.evaluated)),
+        ("override_rate", all(called[index] for index in overrides)),
+    ):
+        if metric in plan.space.asked_metrics and not enough:
+            raise UserError(
+                f"{metric}: {classifier} has no class for what it should call by its name; say in evaluation.class_of "
+                "what it calls it, or leave the metric out"
+            )

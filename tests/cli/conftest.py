@@ -1,4 +1,4 @@
-"""Commands in this process, and a recorded sweep to look at."""
+"""Commands in this process, and a recorded sweep."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

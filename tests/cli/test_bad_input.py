@@ -23,7 +23,7 @@ BAD_KEYS = {
     "no assignment": (["budget.trials"], "KEY=VALUE"),
     "an assignment into a value": (["name.first=1"], "--set name.first=1"),
     "an unknown key, with the nearest": (["budget.trails=4"], "did you mean trials?"),
-    "a wrong type": (["budget.trials=many"], "budget.trials: must be a whole number"),
+    "a wrong type": (["budget.trials=many"], "budget.trials: must be a valid integer"),
     "low above high": (["parameters.alpha={type: float, low: 2, high: 1}"], "parameters.alpha.low"),
     "a logarithm of zero": (["parameters.generator_lr.low=0"], "parameters.generator_lr.low"),
     "an unknown sampler, with the nearest": (["search.sampler=tpee"], "did you mean tpe?"),
@@ -33,11 +33,11 @@ BAD_KEYS = {
     "the forgotten as its own override": (["parameters.override=0"], "parameters.override"),
     "the forgotten as its own override, by another word": (["parameters.override='0'"], "parameters.override"),
     "a class that is forgotten twice": (["task.forget=[0, 0]"], "task.forget"),
-    "every class forgotten": ([f"task.forget={list(range(10))}", "parameters.override=random"], "keep one class"),
+    "every class forgotten": ([f"task.forget={list(range(10))}", "parameters.override=random"], "retain at least one"),
     "nothing to search": ([f"parameters.{name}=1" for name in SEARCHED], "nothing is searched"),
     "an objective that nothing measures": (["objectives.0.metric=fd_clasifier"], "did you mean fd_classifier?"),
     "a direction that is not the metric's": (["objectives.0.goal=maximize"], "objectives.0.goal"),
-    "no trials": (["budget.trials=0"], "budget.trials: must be above 0"),
+    "no trials": (["budget.trials=0"], "budget.trials: must be greater than 0"),
     "evaluation beyond the last step": (["trial.evaluate_every=100"], "trial.evaluate_every"),
     "a diffusion step beyond the schedule": (["parameters.t_max=1001"], "parameters.t_max"),
     "an unknown teacher": (["task.teacher=builtin:digit"], "builtin:digits"),
@@ -45,8 +45,7 @@ BAD_KEYS = {
     "a generator for a teacher": (["task.teacher=builtin:digits-distilled"], "task.teacher"),
     "a kind of storage that is unknown": (["storage=ftp://host/runs"], "ftp"),
     "an empty name": (["name=''"], "name"),
-    "a tracking server that is away": (["tracking.uri=http://127.0.0.1:9"], "http://127.0.0.1:9 is away"),
-    "more CPUs a worker than the machine has": (["resources.cpus_per_worker=512"], "resources.cpus_per_worker"),
+    "a tracking server that is away": (["tracking.uri=http://127.0.0.1:9"], "http://127.0.0.1:9 is unreachable"),
 }
 
 
@@ -72,6 +71,11 @@ def settings(overrides: list[str]) -> list[str]:
 @pytest.mark.parametrize(("overrides", "said"), BAD_KEYS.values(), ids=BAD_KEYS)
 def test_a_run_refuses(overrides, said, folder, refusal):
     assert said in refusal("run", str(DIGITS), *settings(overrides))
+    assert not list(folder.iterdir())
+
+
+def test_a_run_refuses_more_cpus_a_worker_than_the_cluster_has(cluster, folder, refusal):
+    assert "resources.cpus_per_worker" in refusal("run", str(DIGITS), *settings(["resources.cpus_per_worker=512"]))
     assert not list(folder.iterdir())
 
 
@@ -227,6 +231,7 @@ def test_a_sweep_that_is_not_in_the_given_storage_is_not_resumed(folder, refusal
 
 
 PRETRAIN = ["pretrain", "builtin:digits", "--out", "o"]
+DISTILL = ["distill", "builtin:digits", "--out", "o"]
 MODELS = {
     "sampling a folder that is not there": (["sample", "nowhere", "--out", "grid.png"], "nowhere"),
     "sampling a teacher": (["sample", "builtin:digits", "--out", "grid.png"], "no one-step generator"),
@@ -236,10 +241,13 @@ MODELS = {
     "evaluating a folder that is not there": (["evaluate", "nowhere"], "nowhere"),
     "pretraining on unknown images": (["pretrain", "builtin:cats", "--out", "o"], "builtin:cats"),
     "no steps": (["pretrain", "builtin:digits", "--out", "o", "--steps", "0"], "--steps"),
-    "no learning": ([*PRETRAIN, "--lr", "0"], "--lr should be greater than 0"),
+    "no learning": ([*PRETRAIN, "--set", "lr=0"], "--set lr=0: lr: must be greater than 0, not 0"),
     "an unknown preset": ([*PRETRAIN, "--preset", "digit"], "did you mean digits?"),
-    "an unknown precision": ([*PRETRAIN, "--precision", "half"], "--precision"),
-    "an unknown field": ([*PRETRAIN, "--set", "chanels=[8]"], "--set chanels: there is no such field; did you mean"),
+    "an unknown precision": ([*PRETRAIN, "--set", "precision=half"], "precision: must be float32, tf32 or bfloat16"),
+    "an unknown field": (
+        [*PRETRAIN, "--set", "chanels=[8]"],
+        "--set chanels=[8]: unknown field 'chanels'; did you mean channels?",
+    ),
     "a field of another kind": ([*PRETRAIN, "--set", "channels=8"], "--set channels"),
     "a field without value": ([*PRETRAIN, "--set", "channels"], "KEY=VALUE"),
     "fields that do not go together": ([*PRETRAIN, "--set", "norm_groups=5"], "norm_groups 5 does not divide"),
@@ -247,20 +255,26 @@ MODELS = {
         [*PRETRAIN, "--preset", "ddpm-cifar10", "--set", "image_size=null"],
         "feature maps of 8, 4, 2, 1",
     ),
-    "images that are too large for the judge": ([*PRETRAIN, "--set", "image_size=32"], "judges images of 8×8 pixels"),
+    "images that are too large for the classifier": (
+        [*PRETRAIN, "--set", "image_size=32"],
+        "takes images of 8×8 pixels",
+    ),
     "a network that halves too often": ([*PRETRAIN, "--set", "channels=[8,8,8,8,8]"], "halves its images 4 times"),
     "a cluster for nobody": ([*PRETRAIN, "--address", "auto"], "--workers"),
-    "no cluster": ([*PRETRAIN, "--workers", "1", "--address", "127.0.0.1:1"], "no Ray cluster"),
     "no GPU": ([*PRETRAIN, "--gpus-per-worker", "1"], "--gpus-per-worker"),
     "a picture of samples in no folder": ([*PRETRAIN, "--grid", "a/g.png"], "no folder"),
-    "a judge that is not there": ([*PRETRAIN, "--classifier", "nowhere"], "nowhere"),
+    "a classifier that is not there": ([*PRETRAIN, "--classifier", "nowhere"], "nowhere"),
     "a pretraining that diverges": (
-        [*PRETRAIN, "--lr", "1e30", "--set", "lr_schedule=constant", "--steps", "9"],
-        "diverged at step 9: the loss is nan; try a lower --lr",
+        [*PRETRAIN, "--set", "lr=1e30", "--set", "lr_schedule=constant", "--steps", "9"],
+        "diverged at step 9: the loss is nan; try a lower learning rate (--set lr=…)",
     ),
     "distilling a generator": (["distill", "builtin:digits-distilled", "--out", "o"], "one-step generator already"),
-    "a setting out of its range": (["distill", "builtin:digits", "--out", "o", "--ema-decay", "1"], "--ema-decay"),
-    "a step beyond the schedule": (["distill", "builtin:digits", "--out", "o", "--t-init", "1000"], "t_init 1000"),
+    "a setting out of its range": (
+        [*DISTILL, "--set", "ema_decay=1"],
+        "settings.ema_decay: must be less than 1, not 1",
+    ),
+    "an unknown setting": ([*DISTILL, "--set", "alhpa=1"], "--set alhpa=1: unknown field 'alhpa'; did you mean alpha?"),
+    "a step beyond the schedule": ([*DISTILL, "--set", "t_init=1000"], "t_init 1000"),
     "a classifier of unknown images": (["train-classifier", "builtin:cats", "--out", "o"], "builtin:cats"),
 }
 
@@ -281,7 +295,7 @@ def test_a_model_is_not_written_over_what_is_there(maker, folder, refusal):
     (folder / "file").touch()
     assert "--force" in refusal(*maker, "--out", "out")
     assert "holds no model" in refusal(*maker, "--out", "out", "--force")
-    assert "no folder that can be written" in refusal(*maker, "--out", "file/out")
+    assert "not a writable folder" in refusal(*maker, "--out", "file/out")
     assert sorted(path.name for path in folder.rglob("*")) == ["diary.txt", "file", "out"]
 
 
@@ -291,8 +305,10 @@ def test_unknown_and_missing_words_are_refused(arguments, refusal):
 
 
 def test_the_program_itself_refuses_in_one_line(tmp_path):
-    program = [sys.executable, "-m", "sfd_sweep", "run", "missing.yaml"]
+    arguments = ["pretrain", "builtin:digits", "--out", "o", "--workers", "1", "--address", "127.0.0.1:1"]
+    program = [sys.executable, "-m", "sfd_sweep", *arguments]
     done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("sfd-sweep: error: missing.yaml: no such file")
+    assert done.stderr.startswith("sfd-sweep: error: no Ray cluster to join at")
     assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""What is shown of a running sweep, told by hand."""
+"""The display of a running sweep."""
 
 import math
 
@@ -21,7 +21,7 @@ def tell(view: View, tmp_path, *, ended_earlier: int = 0) -> None:
 
     def trial_0() -> None:
         view.trial_started(0, settings, searched)
-        view.trial_reported(0, report(20, 1.25, 0.75), 0.1)
+        view.trial_reported(0, report(20, 1.25, 0.75))
         view.trial_finished(0, TrialState.COMPLETE, None)
         view.front_changed([0], 7.5)
 
@@ -34,7 +34,7 @@ def tell(view: View, tmp_path, *, ended_earlier: int = 0) -> None:
     view.trial_started(1, settings, searched)
     view.trial_finished(1, TrialState.FAILED, "diverged [at step] 3")
     view.trial_started(2, settings, searched)
-    view.trial_reported(2, report(10, 3.5, 0.25), 0.1)
+    view.trial_reported(2, report(10, 3.5, 0.25))
 
 
 def screen(table: LiveTable, height: int = 30) -> str:
@@ -83,7 +83,7 @@ def test_before_the_sweep_has_started_the_live_table_says_so():
 def test_running_trials_are_shown_before_all_where_the_screen_is_low(tmp_path, monkeypatch):
     table = LiveTable()
     tell(table, tmp_path)
-    monkeypatch.setattr("sfd_sweep.cli.display.MOST_ROWS", 1)
+    monkeypatch.setattr("sfd_sweep.cli.display.MAX_ROWS", 1)
     shown = [line.split()[0] for line in screen(table).splitlines()[4:-1]]
     assert shown == ["2"]
 
@@ -109,7 +109,7 @@ def test_without_a_terminal_every_event_is_a_line(tmp_path, capsys):
 def test_a_resumed_sweep_does_not_repeat_what_was_said_in_its_earlier_part(tmp_path, capsys):
     tell(Lines(), tmp_path, ended_earlier=1)
     out = capsys.readouterr().out
-    assert "1 of the trials have ended earlier" in out
+    assert "1 trials have ended earlier" in out
     assert "trial 0" not in out
     assert "trial 1 starts" in out
 

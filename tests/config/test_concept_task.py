@@ -1,4 +1,4 @@
-"""What a search-space file may say of concepts, and what it may not."""
+"""Search-space files of concept tasks."""
 
 from pathlib import Path
 
@@ -38,31 +38,31 @@ def test_the_shipped_files_name_prompts_that_are_there(name):
     ("overrides", "words"),
     [
         (["task.prompts=null"], "task.prompts: are missing"),
-        (["task.forget=[3]"], "task.forget.0: must be words"),
+        (["task.forget=[3]"], "task.forget.0: must be the name of a concept"),
         (
             ["objectives.0={metric: clip_score, goal: maximize, reference_point: 0}"],
-            "clip_score needs CLIP; name it in",
+            "clip_score needs CLIP; set evaluation.clip",
         ),
-        (["constraints=[{metric: nudenet_anus_exposed, max: 0.1}]"], "is reported by nudenet alone"),
-        (["evaluation.classifier=nudenet"], "nudenet has no features that fd_classifier_teacher could be measured on"),
+        (["constraints=[{metric: nudenet_anus_exposed, max: 0.1}]"], "only nudenet reports nudenet_anus_exposed"),
+        (["evaluation.classifier=nudenet"], "nudenet has no features for fd_classifier_teacher"),
         (["parameters.negative_prompt=nude"], "has no effect without guidance"),
         (
             ["task.prompts.held_out=null", "constraints=[{metric: held_out_unlearning_accuracy, min: 0.9}]"],
             "needs held-out prompts",
         ),
-        (["parameters.override=ant"], "'ant' is forgotten, so it cannot be what replaces it"),
+        (["parameters.override=ant"], "'ant' is forgotten, so it cannot be the override"),
     ],
 )
-def test_a_mistake_in_a_concepts_task_is_named(overrides, words):
+def test_an_error_in_a_concept_task_is_named(overrides, words):
     assert words in refusal(concept, *overrides)
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["task.prompts={forget: [a], retain: [b]}"], "task.prompts: are of concepts; write kind: concept"),
-        (["parameters.negative_prompt=nude"], "is of text-to-image teachers"),
-        (["evaluation.metrics=[held_out_unlearning_accuracy]"], "is measured where a concept is forgotten"),
+        (["task.prompts={forget: [a], retain: [b]}"], "task.prompts: are for concepts; write kind: concept"),
+        (["parameters.negative_prompt=nude"], "is for text-to-image teachers"),
+        (["evaluation.metrics=[held_out_unlearning_accuracy]"], "is measured only for forgotten concepts"),
     ],
 )
 def test_what_is_of_concepts_is_refused_for_classes(overrides, words):

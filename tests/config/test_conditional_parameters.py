@@ -75,7 +75,7 @@ def test_conditions_survive_a_dump(space: SearchSpace) -> None:
 def test_conditions_are_told_in_words(space: SearchSpace) -> None:
     searched = space.parameters.searched()
     assert searched["forget_batch_size"].in_words() == (
-        "a whole number from 8 to 16 where override is random or classifier and loss is diff_instruct, otherwise 4"
+        "an integer from 8 to 16 where override is random or classifier and loss is diff_instruct, otherwise 4"
     )
     assert searched["loss"].in_words() == "score_identity or diff_instruct"
 
@@ -97,12 +97,12 @@ def test_conditions_are_told_in_words(space: SearchSpace) -> None:
          "must be 1, random or classifier as in parameters.override, not 2"),
         ("parameters.guidance_scale.when={}", "parameters.guidance_scale.when: names no "
          "parameter; name one, or remove it"),
-        ("parameters.guidance_scale.otherwise=-1", "parameters.guidance_scale.otherwise: must be 0 "
-         "or more, not -1"),
-        ("parameters.override.when={override: 1}", "parameters.override.when: override waits for "
-         "override; break the circle"),
-        ("search.sampler=qmc", "search.sampler: qmc knows no conditions, and override has one; choose tpe, or remove "
-         "`when`"),
+        ("parameters.guidance_scale.otherwise=-1", "parameters.guidance_scale.otherwise: must be "
+         "greater than or equal to 0, not -1"),
+        ("parameters.override.when={override: 1}", "parameters.override.when: override depends on "
+         "override; remove one of the conditions"),
+        ("search.sampler=qmc", "search.sampler: qmc does not support conditions, and override has one; choose tpe, "
+         "or remove `when`"),
         ("search.first=[{guidance_scale: 1.5}]", "search.first.0.guidance_scale: is drawn only "
          "where loss is score_identity; set that here too, or remove it"),
         ("search.first=[{guidance_scale: 1.5, loss: diff_instruct}]", "search.first.0."
@@ -119,14 +119,14 @@ def test_a_condition_that_makes_no_sense_is_refused_where_it_stands(override: st
 
 def test_what_is_forgotten_replaces_nothing_otherwise_either() -> None:
     overrides = ["parameters.override.otherwise=0", "parameters.forget_batch_size=8"]
-    with pytest.raises(UserError, match=r"parameters.override: 0 is forgotten, so it cannot be what replaces it"):
+    with pytest.raises(UserError, match=r"parameters.override: 0 is forgotten, so it cannot be the override"):
         parse_search_space(TEXT, "x.yaml", overrides)
 
 
-def test_parameters_that_wait_for_each_other_are_refused() -> None:
+def test_conditions_that_form_a_cycle_are_refused() -> None:
     circle = ["parameters.loss.when={batch_size: 16}", "parameters.loss.otherwise=diff_instruct",
               "parameters.batch_size.when={loss: diff_instruct}", "parameters.batch_size.otherwise=16"]  # fmt: skip
-    with pytest.raises(UserError, match=r"when: \w+ waits for \w+, which waits for \w+; break"):
+    with pytest.raises(UserError, match=r"when: \w+ depends on \w+, which depends on \w+; remove"):
         parse_search_space(TEXT, "x.yaml", circle)
 
 

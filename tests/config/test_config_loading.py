@@ -1,4 +1,4 @@
-"""A search-space file and its mistakes: each is one line with the place, the key, what is wrong and what to do."""
+"""Search-space files: loading, dumping, and one line for each error with its place, key, and remedy."""
 
 import math
 import subprocess
@@ -147,52 +147,52 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("budget.trails=4", "budget.trails: unknown key; did you mean trials?"),
         ("serch.sampler=gp", "serch: unknown key; did you mean search?"),
         ("search.trials=4", "search.trials: is budget.trials now; move it there"),
-        ("budget={}", "budget: must set trials, hours or gpu_hours, so that the sweep has an end"),
-        ("budget.hours=0", "budget.hours: must be above 0, not 0"),
-        ("budget.gpu_hours=8", "budget.gpu_hours: no GPU is used, as resources.gpus_per_worker is 0; write hours "
-         "instead"),
+        ("budget={}", "budget: set trials, hours, or gpu_hours, so that the sweep ends"),
+        ("budget.hours=0", "budget.hours: must be greater than 0, not 0"),
+        ("budget.gpu_hours=8", "budget.gpu_hours: resources.gpus_per_worker is 0, so no GPU is used; set hours"),
         ("parameters.generater_lr=1", "parameters.generater_lr: unknown key; did you mean generator_lr?"),
         ("task.override=1", "task.override: unknown key; use kind, teacher, start, forget or prompts"),
         ("objectives.0.weigth=2", "objectives.0.weigth: unknown key; did you mean weight?"),
         # values of a fixed kind
-        ("budget.trials=0", "budget.trials: must be above 0, not 0"),
-        ("budget.trials='16'", 'budget.trials: must be a whole number, not "16"'),
-        ("budget.trials=1.5", "budget.trials: must be a whole number, not 1.5"),
-        ("budget.trials=true", "budget.trials: must be a whole number, not true"),
-        ("search.seed=4294967296", "search.seed: must be below 4294967296, not 4294967296"),
+        ("budget.trials=0", "budget.trials: must be greater than 0, not 0"),
+        ("budget.trials='16'", 'budget.trials: must be a valid integer, not "16"'),
+        ("budget.trials=1.5", "budget.trials: must be a valid integer, not 1.5"),
+        ("budget.trials=true", "budget.trials: must be a valid integer, not true"),
+        ("search.seed=4294967296", "search.seed: must be less than 4294967296, not 4294967296"),
         ("search.sampler=tpee", "search.sampler: must be tpe, nsga2, nsga3, gp, qmc or random, not \"tpee\"; "
          "did you mean tpe?"),
-        ("search.scheduler=asha", 'search.scheduler: must be a section of keys and values, not "asha"'),
+        ("search.scheduler=asha", 'search.scheduler: must be a mapping, not "asha"'),
         ("search.scheduler={}", "search.scheduler.type: is missing; use none, asha or mo_asha"),
         ("search.scheduler={type: ash}", 'search.scheduler.type: must be none, asha or mo_asha, not "ash"; '
          "did you mean asha?"),
         ("search.scheduler={type: asha, reduction: 2}", "search.scheduler.reduction: unknown key; "
          "did you mean reduction_factor?"),
-        ("task=null", "task: must be a section of keys and values, not null"),
+        ("task=null", "task: must be a mapping, not null"),
         ("task.forget=0", "task.forget: must be a list, not 0"),
-        ("task.forget=[]", "task.forget: must be a list with at least 1 in it, not []"),
-        ("task.forget=[0, true]", "task.forget.1: must be a whole number or text, not true"),
-        ("tracking.uri=3", "tracking.uri: must be text, not 3"),
-        ("name=a b", "name: must be letters, digits, dots, dashes and underscores, beginning with a letter or digit, "
-         'not "a b"'),
-        ("name=references", "name: references is the folder where sweeps share their references; choose another name"),
-        ("name=../up", "name: must be letters, digits, dots, dashes and underscores, beginning with a letter or digit, "
-         'not "../up"'),
-        ("resources.slots=0", "resources.slots: must be auto or above 0, not 0"),
-        ("resources.slots=al", 'resources.slots: must be auto or a whole number, not "al"'),
+        ("task.forget=[]", "task.forget: must have at least 1 entry, not []"),
+        ("task.forget=[0, true]", "task.forget.1: must be a valid integer or a valid string, not true"),
+        ("tracking.uri=3", "tracking.uri: must be a valid string, not 3"),
+        ("name=a b", "name: must consist of letters, digits, dots, dashes, and underscores, and begin with a letter "
+         'or digit, not "a b"'),
+        ("name=references", "name: references is the folder of reference statistics that sweeps share; choose "
+         "another name"),
+        ("name=../up", "name: must consist of letters, digits, dots, dashes, and underscores, and begin with a "
+         'letter or digit, not "../up"'),
+        ("resources.slots=0", "resources.slots: must be auto or greater than 0, not 0"),
+        ("resources.slots=al", 'resources.slots: must be auto or a valid integer, not "al"'),
         ("resources.precision=float8", "resources.precision: must be float32, tf32, bfloat16 or float16, not "
          '"float8"; did you mean float32?'),
-        ("resources.precision=float16", "resources.precision: float16 needs a GPU: set gpus_per_worker, or write "
+        ("resources.precision=float16", "resources.precision: float16 needs a GPU: set gpus_per_worker, or use "
          "float32 or bfloat16"),
-        ("resources.precision=tf32", "resources.precision: tf32 needs a GPU: set gpus_per_worker, or write float32 or "
+        ("resources.precision=tf32", "resources.precision: tf32 needs a GPU: set gpus_per_worker, or use float32 or "
          "bfloat16"),
-        ("resources.micro_batch_size=0", "resources.micro_batch_size: must be above 0, not 0"),
-        ("resources.micro_batch_size=8.5", "resources.micro_batch_size: must be a whole number, not 8.5"),
-        ("resources.activation_checkpointing=1", "resources.activation_checkpointing: must be true or false, not 1"),
+        ("resources.micro_batch_size=0", "resources.micro_batch_size: must be greater than 0, not 0"),
+        ("resources.micro_batch_size=8.5", "resources.micro_batch_size: must be a valid integer, not 8.5"),
+        ("resources.activation_checkpointing=1", "resources.activation_checkpointing: must be a valid boolean, not 1"),
         ("resources.microbatch_size=8", "resources.microbatch_size: unknown key; did you mean micro_batch_size?"),
         ("trial.evaluate_every=80", "trial.evaluate_every: must not be above steps (60), but is 80"),
         # parameters and distributions
-        ("parameters.alpha=.inf", "parameters.alpha: must be finite, not Infinity"),
+        ("parameters.alpha=.inf", "parameters.alpha: must be a finite number, not Infinity"),
         ("parameters.loss=dif_instruct", "parameters.loss: must be score_identity or diff_instruct, "
          'not "dif_instruct"; did you mean diff_instruct?'),
         ("parameters.alpha={low: 1, high: 2}", "parameters.alpha.type: is missing; use float, int or categorical"),
@@ -201,22 +201,22 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("parameters.alpha={type: float, low: 2, high: 1}", "parameters.alpha.low: must not be above "
          "high (1), but is 2"),
         ("parameters.alpha={type: float, low: 0, high: 1, log: true}", "parameters.alpha.low: must be above 0 with "
-         "log: true, not 0; raise it, or leave log out"),
+         "log: true, not 0; raise it, or remove log"),
         ("parameters.alpha={type: int, low: 1, high: 9, log: true, step: 2}", "parameters.alpha.step: log and step "
-         "exclude each other; leave one out"),
-        ("parameters.alpha={type: float, low: a, high: 1}", 'parameters.alpha.low: must be a number, not "a"'),
+         "exclude each other; remove one"),
+        ("parameters.alpha={type: float, low: a, high: 1}", 'parameters.alpha.low: must be a valid number, not "a"'),
         ("parameters.alpha={type: float, low: 1, hihg: 2}", "parameters.alpha.hihg: unknown key; did you mean high? "
          "(and 1 more)"),
-        ("parameters.alpha={type: categorical, choices: [1, 2, 1]}", "parameters.alpha.choices.2: 1 is there already; "
+        ("parameters.alpha={type: categorical, choices: [1, 2, 1]}", "parameters.alpha.choices.2: 1 is a duplicate; "
          "remove one"),
-        ("parameters.generator_lr.log=2", "parameters.generator_lr.log: must be true or false, not 2"),
-        ("parameters.guidance_scale={type: float, low: -1, high: 2}", "parameters.guidance_scale.low: must be 0 or "
-         "more, not -1.0"),
-        ("parameters.beta1={type: float, low: 0, high: 1}", "parameters.beta1.high: must be below 1, not 1.0"),
+        ("parameters.generator_lr.log=2", "parameters.generator_lr.log: must be a valid boolean, not 2"),
+        ("parameters.guidance_scale={type: float, low: -1, high: 2}", "parameters.guidance_scale.low: must be "
+         "greater than or equal to 0, not -1.0"),
+        ("parameters.beta1={type: float, low: 0, high: 1}", "parameters.beta1.high: must be less than 1, not 1.0"),
         ("parameters.batch_size={type: float, low: 16, high: 64}", "parameters.batch_size.type: must be int or "
-         "categorical, as batch_size is a whole number"),
-        ("parameters.beta2={type: categorical, choices: [0.9, high]}", "parameters.beta2.choices.1: must be a number, "
-         'not "high"'),
+         "categorical, as batch_size is an integer"),
+        ("parameters.beta2={type: categorical, choices: [0.9, high]}", "parameters.beta2.choices.1: must be a valid "
+         'number, not "high"'),
         ("parameters.loss={type: categorical, choices: [score_identity, sid]}", "parameters.loss.choices.1: must be "
          'score_identity or diff_instruct, not "sid"'),
         ("parameters.t_min={type: int, low: 0, high: 712}", "parameters.t_min: t_min (up to 712) must always be below "
@@ -224,15 +224,15 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("parameters.t_max={type: categorical, choices: [700, 20]}", "parameters.t_max: t_min (up to 38) must always "
          "be below t_max (from 20)"),
         # the override against what is forgotten
-        ("parameters.override=0", "parameters.override: 0 is forgotten, so it cannot be what replaces it; choose "
-         "another class"),
+        ("parameters.override=0", "parameters.override: 0 is forgotten, so it cannot be the override; choose another"),
         ("parameters.override={type: int, low: 0, high: 9}", "parameters.override: 0 is forgotten, so it cannot be "
-         "what replaces it; choose another class"),
-        ("parameters.override=[1, 2]", "parameters.override: must have as many classes as are forgotten (1), not 2"),
-        ("parameters.override=[0]", "parameters.override: 0 is forgotten, so it cannot be what replaces it; choose "
-         "another class"),
-        ("parameters.override=true", "parameters.override: must be a whole number, text or a list, not true"),
-        ("task.forget=[3, 3]", "task.forget.1: 3 is there already; remove one"),
+         "the override; choose another"),
+        ("parameters.override=[1, 2]", "parameters.override: must have one class for each forgotten class (1), not 2"),
+        ("parameters.override=[0]", "parameters.override: 0 is forgotten, so it cannot be the override; choose "
+         "another"),
+        ("parameters.override=true", "parameters.override: must be a valid integer, a valid string or a list, not "
+         "true"),
+        ("task.forget=[3, 3]", "task.forget.1: 3 is a duplicate; remove one"),
         # settings to try first
         ("search.first=[{generator_lr: 1}]", "search.first.0.generator_lr: must be from 3e-05 to 0.0006 as in "
          "parameters.generator_lr, not 1"),
@@ -243,54 +243,56 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("search.first=[{generater_lr: 1}]", "search.first.0.generater_lr: unknown parameter; did you mean "
          "generator_lr?"),
         # objectives and constraints
-        ("objectives=[]", "objectives: must be a list with at least 1 in it, not []"),
-        ("objectives.0.metric=fd_clasifier", "objectives.0.metric: no metric is called 'fd_clasifier'; did you mean "
+        ("objectives=[]", "objectives: must have at least 1 entry, not []"),
+        ("objectives.0.metric=fd_clasifier", "objectives.0.metric: unknown metric 'fd_clasifier'; did you mean "
          "fd_classifier?"),
-        ("objectives.0.metric=beauty", "objectives.0.metric: no metric is called 'beauty'; use "
+        ("objectives.0.metric=beauty", "objectives.0.metric: unknown metric 'beauty'; use "
          f"{', '.join([*METRICS][:-1])} or {[*METRICS][-1]}"),
-        ("objectives.0.metric=kid", "objectives.0.metric: kid is measured at the end, on the front alone, so it cannot "
-         "steer a search"),
-        ("constraints.0.metric=kid", "constraints.0.metric: kid is measured at the end, on the front alone: too "
-         "late to bound a trial"),
-        ("objectives.0.metric=fid_teacher", "objectives.0.metric: fid_teacher does not go with this reference; use "
+        ("objectives.0.metric=kid", "objectives.0.metric: kid is measured only in the final evaluation, on the "
+         "front, so it cannot be an objective"),
+        ("constraints.0.metric=kid", "constraints.0.metric: kid is measured only in the final evaluation, on the "
+         "front, so it cannot be a constraint"),
+        ("objectives.0.metric=fid_teacher", "objectives.0.metric: fid_teacher does not fit this reference; use fid, "
+         "or write `teacher` in evaluation.reference"),
+        ("evaluation.metrics=[fid_teacher]", "evaluation.metrics.0: fid_teacher does not fit this reference; use "
          "fid, or write `teacher` in evaluation.reference"),
-        ("evaluation.metrics=[fid_teacher]", "evaluation.metrics.0: fid_teacher does not go with this reference; use "
-         "fid, or write `teacher` in evaluation.reference"),
-        ("objectives.0.metric=forget_entropy", "objectives.0.metric: neither direction of forget_entropy is better, so "
-         "it can only be a constraint"),
+        ("objectives.0.metric=forget_entropy", "objectives.0.metric: forget_entropy has no better direction, so it "
+         "can only be a constraint"),
         ("objectives.0.goal=maximize", "objectives.0.goal: fd_classifier is better when it is low; write minimize"),
         ("objectives.0.goal=max", 'objectives.0.goal: must be minimize or maximize, not "max"'),
-        ("objectives.0.reference_point=0", "objectives.0.reference_point: must be above 0, the best value of fd_classifier, not 0"),  # noqa: E501
-        ("objectives.1.reference_point=1", "objectives.1.reference_point: must be from 0 to below 1, as unlearning_accuracy is a "  # noqa: E501
-         "share, not 1"),
-        ("objectives.1.reference_point=-0.1", "objectives.1.reference_point: must be from 0 to below 1, as unlearning_accuracy is "  # noqa: E501
-         "a share, not -0.1"),
-        ("objectives.1={metric: fd_classifier, goal: minimize, reference_point: 3}", "objectives.1.metric: 'fd_classifier' "  # noqa: E501
-         "is there already; remove one"),
-        ("constraints.0.metric=overide_distance", "constraints.0.metric: no metric is called 'overide_distance'; did "
-         "you mean override_distance?"),
+        ("objectives.0.reference_point=0", "objectives.0.reference_point: cannot be 0: fd_classifier is "
+         "a distance, at least 0, and 0 is its best value"),
+        ("objectives.1.reference_point=1", "objectives.1.reference_point: cannot be 1: unlearning_accuracy is a share, "
+         "from 0 to 1, and 1 is its best value"),
+        ("objectives.1.reference_point=-0.1", "objectives.1.reference_point: cannot be -0.1: unlearning_accuracy is "
+         "a share, from 0 to 1, and 1 is its best value"),
+        ("objectives.1={metric: fd_classifier, goal: minimize, reference_point: 3}", "objectives.1.metric: "
+         "'fd_classifier' is a duplicate; remove one"),
+        ("constraints.0.metric=overide_distance", "constraints.0.metric: unknown metric 'overide_distance'; did you "
+         "mean override_distance?"),
         ("constraints.0={metric: override_distance}", "constraints.0: a constraint needs `min` or `max`"),
         ("constraints.0={metric: override_distance, min: 5, max: 4}", "constraints.0: min (5) is above max (4)"),
         ("constraints.0={metric: unlearning_accuracy, min: 99}", "constraints.0.min: cannot be 99: unlearning_accuracy "
          "is a share, from 0 to 1"),
-        ("constraints.0.max=-1", "constraints.0.max: cannot be -1: override_distance is never below 0"),
+        ("constraints.0.max=-1", "constraints.0.max: cannot be -1: override_distance is a distance, "
+         "at least 0"),
         # the assignment itself
-        ("objectives.7.metric=fid", "objectives is a list of 2; use an index, the first is 0"),
-        ("objectives.first.metric=fid", "objectives is a list of 2; use an index, the first is 0"),
-        ("name.x=3", "name is \"small\", so it has no 'x' to set"),
-        ("budget.trials", "write KEY=VALUE, such as budget.trials=4"),
-        ("=4", "write KEY=VALUE, such as budget.trials=4"),
+        ("objectives.7.metric=fid", "objectives is a list of 2; use an index from 0"),
+        ("objectives.first.metric=fid", "objectives is a list of 2; use an index from 0"),
+        ("name.x=3", "name is \"small\", so it has no key 'x'"),
+        ("budget.trials", "write KEY=VALUE, with the value in YAML"),
+        ("=4", "write KEY=VALUE, with the value in YAML"),
         ("budget.trials=[", "not valid YAML: expected the node content, but found '<stream end>' (while parsing a flow "
          "node that begins in line 1)"),
     ],
 )  # fmt: skip
-def test_a_mistake_on_the_command_line_is_named_with_its_override(override: str, message: str) -> None:
+def test_an_error_on_the_command_line_is_named_with_its_override(override: str, message: str) -> None:
     assert message_of(TEXT, override) == f"--set {override}: {message}"
 
 
 def test_a_metric_that_needs_real_images_is_refused_where_the_teacher_stands_in_for_them() -> None:
     assert message_of(TEXT, "evaluation.reference=teacher").endswith(
-        "objectives.0.metric: fd_classifier does not go with this reference; use fd_classifier_teacher, or name real "
+        "objectives.0.metric: fd_classifier does not fit this reference; use fd_classifier_teacher, or name real "
         "images in evaluation.reference"
     )
 
@@ -299,38 +301,38 @@ def test_a_metric_that_needs_real_images_is_refused_where_the_teacher_stands_in_
     ("old", "new", "message"),
     [
         ("trials: 16", "trails: 16", "x.yaml:18: budget.trails: unknown key; did you mean trials?"),
-        ("budget:\n  trials: 16\n", "", "x.yaml:1: budget: is missing (What a sweep may spend: beyond the limit "
-         "that is reached first no trial begins; those that run go on.)"),
+        ("budget:\n  trials: 16\n", "", "x.yaml:1: budget: is missing (Limits of a sweep. No trial starts beyond the "
+         "limit that is reached first; running trials complete)"),
         ("low: 3e-5", "low: 0", "x.yaml:9: parameters.generator_lr.low: must be above 0 with log: true, not 0; raise "
-         "it, or leave log out"),
-        ("[1, random]", "[1,\n      0]", "x.yaml:10: parameters.override: 0 is forgotten, so it cannot be what "
-         "replaces it; choose another class"),
-        ("[1, random]", "[1,\n      2.5]", "x.yaml:13: parameters.override.choices.1: must be a whole number, text or "
-         "a list, not 2.5"),
+         "it, or remove log"),
+        ("[1, random]", "[1,\n      0]", "x.yaml:10: parameters.override: 0 is forgotten, so it cannot be the "
+         "override; choose another"),
+        ("[1, random]", "[1,\n      2.5]", "x.yaml:13: parameters.override.choices.1: must be a valid integer, a "
+         "valid string or a list, not 2.5"),
         ("2e-4", "2", "x.yaml:16: search.first.0.generator_lr: must be from 3e-05 to 0.0006 as in "
          "parameters.generator_lr, not 2"),
-        ("reference_point: 0", "reference_point: 2", "x.yaml:25: objectives.1.reference_point: must be from 0 to below 1, as "  # noqa: E501
-         "unlearning_accuracy is a share, not 2"),
-        ("max: 40", "max: forty", 'x.yaml:28: constraints.0.max: must be a number, not "forty"'),
-        ("steps: 60", "steps: 0\n  seed: -1", "x.yaml:6: trial.steps: must be above 0, not 0 (and 1 more)"),
-        ("steps: 60", "steps: 60\n  steps: 40", "x.yaml:7: trial.steps: is there already; remove one"),
+        ("reference_point: 0", "reference_point: 2", "x.yaml:25: objectives.1.reference_point: cannot be 2: "
+         "unlearning_accuracy is a share, from 0 to 1, and 1 is its best value"),
+        ("max: 40", "max: forty", 'x.yaml:28: constraints.0.max: must be a valid number, not "forty"'),
+        ("steps: 60", "steps: 0\n  seed: -1", "x.yaml:6: trial.steps: must be greater than 0, not 0 (and 1 more)"),
+        ("steps: 60", "steps: 60\n  steps: 40", "x.yaml:7: trial.steps: duplicate key; remove one"),
         ("  forget: [0]", "\tforget: [0]", "x.yaml:4: not valid YAML: found character '\\t' that cannot start "
          "any token"),
         ("[0]", "[0", "x.yaml:5: not valid YAML: expected ',' or ']', but got ':' (while parsing a flow sequence that "
          "begins in line 4)"),
-        ("small", "sm\x07all", "x.yaml:1: not valid YAML: a control character is not allowed"),
-        ("small", "!env NAME", "x.yaml:1: the tag !env means nothing here; remove it"),
-        ("steps: 60", "steps: !!int many", "x.yaml:6: a value that cannot be read as int"),
-        ("steps: 60", "steps: 1" + "0" * 5000, "x.yaml:6: a value that cannot be read as int"),
+        ("small", "sm\x07all", "x.yaml:1: not valid YAML: control characters are not allowed"),
+        ("small", "!env NAME", "x.yaml:1: the tag !env is not supported; remove it"),
+        ("steps: 60", "steps: !!int many", "x.yaml:6: the value cannot be read as int"),
+        ("steps: 60", "steps: 1" + "0" * 5000, "x.yaml:6: the value cannot be read as int"),
         ("steps: 60", "[steps]: 60", "x.yaml:6: a key must be a single word"),
         ("[0]", "&again [*again]", "x.yaml:4: nested too deeply"),
         ("[0]", "[" * 500, "x.yaml:1: nested too deeply"),
-        ("name: small\n", "", "x.yaml:1: name: is missing (what the sweep, its folder, its MLflow runs and its models "
-         "are called)"),
+        ("name: small\n", "", "x.yaml:1: name: is missing (Name of the sweep, its folder, its MLflow runs, and its "
+         "models)"),
         ("small", '"\\ud800"', "x.yaml:1: Invalid JSON: unexpected end of hex escape at line 1 column 17"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_the_file_is_named_with_its_line(old: str, new: str, message: str) -> None:
+def test_an_error_in_the_file_is_named_with_its_line(old: str, new: str, message: str) -> None:
     assert message_of(replaced(old, new)) == message
 
 
@@ -340,7 +342,7 @@ def test_a_space_in_which_nothing_is_searched_is_refused() -> None:
     )
 
 
-def test_a_mistake_that_an_override_makes_elsewhere_is_named_with_the_line_of_the_file() -> None:
+def test_an_error_that_an_override_causes_elsewhere_is_named_with_the_line_of_the_file() -> None:
     assert message_of(TEXT, "trial.steps=10") == (
         "x.yaml:7: trial.evaluate_every: must not be above steps (10), but is 20"
     )
@@ -471,3 +473,8 @@ def test_reading_a_file_loads_no_heavy_library() -> None:
     script = f"import sys, sfd_sweep.config; print(*sorted({heavy!r} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert found.strip() == ""
+
+
+def test_the_earlier_name_of_a_reference_point_is_read() -> None:
+    earlier = TEXT.replace("reference_point:", "reference:")
+    assert parse_search_space(earlier, "x.yaml") == parse_search_space(TEXT, "x.yaml")

@@ -1,4 +1,4 @@
-"""What a source is, told in a moment and before anything is read."""
+"""Finding what a source is, before anything is read."""
 
 import subprocess
 import sys
@@ -7,25 +7,25 @@ from pathlib import Path
 import pytest
 from photographs import photographs
 
-from sfd_sweep.datasets.finding import describe, find_images
+from sfd_sweep.datasets.finding import find_images
 from sfd_sweep.errors import UserError
 
 
-def test_a_plan_is_told_the_files_and_their_size(tmp_path: Path) -> None:
+def test_a_description_has_the_files_and_their_size(tmp_path: Path) -> None:
     file = photographs(tmp_path, count=200) / "train-00000-of-00001.parquet"
     megabytes = file.stat().st_size / 1e6
-    assert describe(str(tmp_path)) == f"Parquet, 1 file(s), {megabytes:.1f} MB: {file}"
-    assert describe(f"{tmp_path}:all").startswith("Parquet, 2 file(s), ")
+    assert find_images(str(tmp_path)).describe() == f"Parquet, 1 file(s), {megabytes:.1f} MB: {file}"
+    assert find_images(f"{tmp_path}:all").describe().startswith("Parquet, 2 file(s), ")
 
 
-def test_shipped_images_are_told_in_words() -> None:
-    assert describe("builtin:digits") == "1,797 handwritten digits of 8×8 pixels, from scikit-learn"
+def test_shipped_images_are_described_in_words() -> None:
+    assert find_images("builtin:digits").describe() == "1,797 handwritten digits of 8×8 pixels, from scikit-learn"
 
 
 def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     photographs(tmp_path / "images", count=4)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert describe("~/images:test").endswith("test-00000-of-00001.parquet")
+    assert find_images("~/images:test").describe().endswith("test-00000-of-00001.parquet")
 
 
 def test_a_path_may_have_a_colon(tmp_path: Path) -> None:
@@ -36,21 +36,21 @@ def test_a_path_may_have_a_colon(tmp_path: Path) -> None:
 
 def test_nothing_there_is_answered_with_what_is_known(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"there is nothing at {tmp_path}/x; give builtin:digits, Parquet files .* hub"):
-        describe(f"{tmp_path}/x")
+        find_images(f"{tmp_path}/x").describe()
 
 
-def test_a_place_without_images_is_told(tmp_path: Path) -> None:
+def test_a_place_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("x")
     (tmp_path / "inner" / "deeper").mkdir(parents=True)
     for place in (tmp_path, tmp_path / "README.md", f"{tmp_path}:test"):
-        with pytest.raises(UserError, match="no images at .*, or not in a form that is known here"):
-            describe(str(place))
+        with pytest.raises(UserError, match="no images at .*, or not in a known form"):
+            find_images(str(place)).describe()
 
 
 def test_finding_images_loads_no_torch(tmp_path: Path) -> None:
     photographs(tmp_path, count=4)
     code = (
-        f"import sys; from sfd_sweep.datasets.finding import describe; describe({str(tmp_path)!r}); "
+        f"import sys; from sfd_sweep.datasets.finding import find_images; find_images({str(tmp_path)!r}).describe(); "
         "print([name for name in ('torch', 'sklearn', 'huggingface_hub', 'pandas') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""Images in Parquet: every row is there or is told, and the labels mean what the file says."""
+"""Images in Parquet: every row is read or reported, and the labels mean what the file says."""
 
 import json
 from pathlib import Path
@@ -111,7 +111,9 @@ def test_several_files_follow_each_other_by_name(tmp_path: Path) -> None:
         (encode(IMAGES[0][:4], "PNG"), "is an image of 5×4 pixels, and the first has 5×6"),
     ],
 )
-def test_broken_images_are_told_by_file_and_row_and_counted(tmp_path: Path, broken: bytes | None, what: str) -> None:
+def test_broken_images_are_reported_by_file_and_row_and_counted(
+    tmp_path: Path, broken: bytes | None, what: str
+) -> None:
     write_parquet(tmp_path / "train-0.parquet", PNGS, LABELS)
     file = write_parquet(tmp_path / "train-1.parquet", [*PNGS[:4], broken, PNGS[5], broken], LABELS)
     message = refusal(tmp_path)
@@ -120,7 +122,7 @@ def test_broken_images_are_told_by_file_and_row_and_counted(tmp_path: Path, brok
 
 
 @pytest.mark.parametrize("row", range(7))
-def test_a_broken_row_is_told_by_its_own_file_whichever_it_is(tmp_path: Path, row: int) -> None:
+def test_a_broken_row_is_reported_by_its_own_file_whichever_it_is(tmp_path: Path, row: int) -> None:
     labels = [-1 if index == row else 0 for index in range(7)]
     for part, rows in enumerate((slice(0, 3), slice(3, 4), slice(4, 7))):
         write_parquet(tmp_path / f"{part}.parquet", PNGS[rows], labels[rows])
@@ -129,7 +131,7 @@ def test_a_broken_row_is_told_by_its_own_file_whichever_it_is(tmp_path: Path, ro
 
 
 @pytest.mark.parametrize(("label", "names"), [(-1, None), (None, None), (3, ("a", "b", "c"))])
-def test_labels_of_no_class_are_told_by_file_and_row_and_counted(
+def test_labels_of_no_class_are_reported_by_file_and_row_and_counted(
     tmp_path: Path, label: int | None, names: tuple[str, ...] | None
 ) -> None:
     file = write_parquet(tmp_path / "images.parquet", PNGS, [2, label, 1, 1, 0, label, label], names)
@@ -143,7 +145,7 @@ def test_a_row_with_two_faults_is_counted_once(tmp_path: Path) -> None:
     assert "1 of 7" in refusal(write_parquet(tmp_path / "a.parquet", [b"", *PNGS[1:]], [-1, *LABELS[1:]]))
 
 
-def test_an_image_column_without_its_struct_is_told_by_row(tmp_path: Path) -> None:
+def test_an_image_column_without_its_struct_is_reported_by_row(tmp_path: Path) -> None:
     assert "row 2 (from 0) holds no image" in refusal(
         write_parquet(tmp_path / "a.parquet", [*PNGS[:2], None, *PNGS[3:]], LABELS)
     )

@@ -13,7 +13,7 @@ from sfd_sweep.errors import TrialFailed
 from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.evaluator import Evaluator, Generate, grid_columns
 from sfd_sweep.evaluation.reference_images import RealImages
-from sfd_sweep.metrics import ReferenceKind, reported
+from sfd_sweep.metrics import METRICS, Goal, Metric, Need, Scale, reported
 
 Forgetting = Callable[[dict[int, int]], Generate]
 
@@ -27,12 +27,21 @@ def _noise(labels: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(len(labels), 1, 8, 8, generator=generator)
 
 
-def test_a_judgement_has_every_metric_of_the_vocabulary(evaluator: Evaluator) -> None:
-    judgement = evaluator.evaluate(_noise, override=(1,), samples=90, forget_samples=20)
-    assert judgement.metrics.keys() == reported(inception=False, reference=ReferenceKind.REAL, final=False)
+def test_a_result_has_every_metric_whose_needs_are_met(evaluator: Evaluator) -> None:
+    result = evaluator.evaluate(_noise, override=(1,), samples=90, forget_samples=20)
+    assert list(result.metrics) == [metric.name for metric in reported({Need.FEATURES, Need.REAL_IMAGES})]
 
 
-def test_real_digits_that_forgot_are_judged_well_in_everything(evaluator: Evaluator, real_digits: Forgetting) -> None:
+def test_a_metric_that_is_added_to_the_registry_is_reported(
+    evaluator: Evaluator, real_digits: Forgetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = lambda evidence: float(len(evidence.forgotten_called))  # noqa: E731
+    monkeypatch.setitem(METRICS, "extra", Metric("extra", Scale.DISTANCE, Goal.MINIMIZE, "count of samples", compute))
+    metrics = evaluator.evaluate(real_digits({0: 3}), override=(3,), samples=90, forget_samples=20).metrics
+    assert metrics["extra"] == 20
+
+
+def test_real_digits_that_forgot_are_good_in_every_metric(evaluator: Evaluator, real_digits: Forgetting) -> None:
     metrics = evaluator.evaluate(real_digits({0: 1}), override=(1,), samples=2000, forget_samples=1000).metrics
     assert metrics["fd_classifier"] < 0.5
     assert metrics["override_distance"] < 0.5
@@ -74,9 +83,9 @@ def test_retained_conditions_come_in_equal_numbers_and_the_forgotten_apart(evalu
         asked.append(labels)
         return _noise(labels, generator)
 
-    judgement = evaluator.evaluate(generate, override=(1,), samples=2000, forget_samples=777)
+    result = evaluator.evaluate(generate, override=(1,), samples=2000, forget_samples=777)
     assert torch.cat(asked).bincount().tolist() == [777, *[223] * 9]
-    assert judgement.samples == {"retained": 2007, "forgotten": 777}
+    assert result.samples == {"retained": 2007, "forgotten": 777}
     assert all(len(labels) <= 500 for labels in asked)
 
 
@@ -165,7 +174,7 @@ def test_images_that_are_not_finite_fail_the_trial_and_are_counted(
         evaluator.evaluate(broken, override=(1,), samples=90, forget_samples=20)
 
 
-def test_no_gradient_is_kept_of_a_judged_generator(evaluator: Evaluator) -> None:
+def test_no_gradient_is_kept_of_an_evaluated_generator(evaluator: Evaluator) -> None:
     shift = torch.zeros((), requires_grad=True)
     tracked: list[bool] = []
 
@@ -179,11 +188,11 @@ def test_no_gradient_is_kept_of_a_judged_generator(evaluator: Evaluator) -> None
     assert not any(tracked)
 
 
-def test_a_classifier_that_knows_the_classes_in_another_order_judges_the_same(
+def test_a_classifier_that_knows_the_classes_in_another_order_gives_the_same_metrics(
     classifier: Classifier, digits: LabeledImages, real_digits: Forgetting
 ) -> None:
-    def metrics(judge: Classifier) -> dict[str, float]:
-        evaluator = Evaluator(judge, RealImages(digits), digits_without(0), seed=0)
+    def metrics(network: Classifier) -> dict[str, float]:
+        evaluator = Evaluator(network, RealImages(digits), digits_without(0), seed=0)
         return evaluator.evaluate(real_digits({0: 1}), override=(1,), samples=180, forget_samples=50).metrics
 
     turned = classifier.for_classes(digits.class_names[::-1]).for_classes(digits.class_names)

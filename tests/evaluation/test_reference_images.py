@@ -12,10 +12,10 @@ from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.evaluator import Evaluator, Generate
-from sfd_sweep.evaluation.frechet import Statistics, frechet_distance
 from sfd_sweep.evaluation.inception import Inception
 from sfd_sweep.evaluation.reference_images import RealImages, TeacherImages
-from sfd_sweep.metrics import ReferenceKind, reported
+from sfd_sweep.metrics import Need, reported
+from sfd_sweep.metrics.statistics import Statistics
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
 from sfd_sweep.models.samplers import sample_ddim
@@ -23,6 +23,11 @@ from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.storage.folder import Folder
 
 RECIPE = TeacherSamples(samples=1000, steps=8)
+REAL = (Need.FEATURES, Need.INCEPTION, Need.REAL_IMAGES)
+
+
+def names(*met: Need) -> set[str]:
+    return {metric.name for metric in reported({*met})}
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +90,7 @@ def test_no_more_reference_images_are_made_at_a_time_than_an_evaluation_bears(
     evaluator = Evaluator(classifier, samples, digits_without(0), seed=5, batch_size=32)
     generate = lambda c, noise: torch.randn(len(c), 1, 8, 8, generator=noise)  # noqa: E731
     evaluator.evaluate(generate, override=(1,), samples=90, forget_samples=20)
-    evaluator.seen_in(samples)
+    evaluator.forgotten_share(samples)
     assert set(asked) == {32}
 
 
@@ -100,7 +105,7 @@ def test_against_its_own_samples_a_teacher_is_near_and_noise_is_far(
 
     evaluator = Evaluator(classifier, samples, digits_without(0), seed=5)
     near = evaluator.evaluate(generate, override=(1,), samples=900, forget_samples=100).metrics
-    assert near.keys() == reported(inception=False, reference=ReferenceKind.TEACHER, final=False)
+    assert near.keys() == names(Need.FEATURES, Need.TEACHER_SAMPLES)
     assert near["fd_classifier_teacher"] < 0.5
     far = evaluator.evaluate(random, override=(1,), samples=900, forget_samples=100).metrics
     assert far["fd_classifier_teacher"] > 50
@@ -139,9 +144,9 @@ def test_inception_adds_its_metrics_and_a_final_evaluation_all_of_them(
 ) -> None:
     evaluator = Evaluator(classifier, RealImages(digits), digits_without(0), seed=0, inception=Narrow(stand_in))
     figures = evaluator.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20, final=True).metrics
-    assert figures.keys() == reported(inception=True, reference=ReferenceKind.REAL, final=True)
+    assert figures.keys() == names(*REAL, Need.FINAL)
     early = evaluator.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20)
-    assert early.metrics.keys() == reported(inception=True, reference=ReferenceKind.REAL, final=False)
+    assert early.metrics.keys() == names(*REAL)
     assert early.metrics.items() <= figures.items()
     assert figures["precision"] == figures["recall"] > 0.3 or figures["precision"] > 0.95
     assert abs(figures["kid"]) < 1e-2
@@ -150,22 +155,21 @@ def test_inception_adds_its_metrics_and_a_final_evaluation_all_of_them(
 def test_fid_is_the_distance_of_inceptions_features_of_retained_samples(
     classifier: Classifier, digits: LabeledImages, stand_in: Inception
 ) -> None:
-    seen: list[Tensor] = []
+    made: list[Tensor] = []
     draw = _digits(digits)
 
     def generate(c: Tensor, noise: torch.Generator) -> Tensor:
         images = draw(c, noise)
         if 0 not in c:
-            seen.append(images)
+            made.append(images)
         return images
 
     narrow = Narrow(stand_in)
     evaluator = Evaluator(classifier, RealImages(digits), digits_without(0), seed=0, inception=narrow)
     figures = evaluator.evaluate(generate, override=(1,), samples=900, forget_samples=20).metrics
     retained = digits.of_classes(range(1, 10)).images
-    expected = frechet_distance(
-        Statistics.of(narrow.features(torch.cat(seen))), Statistics.of(narrow.features(retained))
-    )
+    samples, real = (Statistics.over([narrow.features(images)]) for images in (torch.cat(made), retained))
+    expected = samples.frechet_distance(real)
     assert figures["fid"] == pytest.approx(expected, rel=1e-3)
 
 

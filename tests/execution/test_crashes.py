@@ -1,4 +1,4 @@
-"""Sweeps whose processes are really killed: nothing finished is lost or done twice, and the record is whole."""
+"""Sweeps whose processes are killed: nothing finished is lost or repeated, and the record is complete."""
 
 import os
 import random
@@ -18,14 +18,15 @@ from stub_runtime import Notebook, StubBuild, make_space
 
 from sfd_sweep.execution.run import run
 from sfd_sweep.search.records import SweepState
-from sfd_sweep.search.study import StudyTrial, SweepStudy
+from sfd_sweep.search.study import SweepStudy
+from sfd_sweep.search.trial import Trial
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.store import Store
 from sfd_sweep.trial.report import TrialState
 
 pytestmark = pytest.mark.timeout(900)  # each starts a handful of programs, one after another
 
-# Ten trials start up the sampler, and from then on what it draws hangs on all that it has been told.
+# The sampler starts up with ten trials; from then on its proposals depend on all earlier results.
 LEARNING = (
     "search.sampler=tpe",
     "budget.trials=14",
@@ -54,26 +55,28 @@ def sweep(cluster: None, tracking_database: Path, tmp_path: Path) -> Start:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> list[StudyTrial]:
-    """What becomes of the learning sweep when nothing happens to it."""
+def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> list[Trial]:
+    """The trials of the learning sweep without any disturbance."""
     storage = tmp_path_factory.mktemp("undisturbed")
     space = make_space(storage, *LEARNING)
     run(space, build=StubBuild(), open_recorder=Notebook().open)
     return SweepStudy(space, Folder.open(storage / "stub")).trials()
 
 
-def timeless(trials: list[StudyTrial]) -> list[StudyTrial]:
+def timeless(trials: list[Trial]) -> list[Trial]:
     """Without the seconds that slots have waited."""
     return [
-        replace(trial, reports=tuple(replace(reported, waiting_seconds=0.0) for reported in trial.reports))
+        replace(
+            trial, reports=tuple(replace(report, seconds=report.seconds | {"waiting": 0.0}) for report in trial.reports)
+        )
         for trial in trials
     ]
 
 
 def assert_whole(sweep: StubSweep) -> None:
-    """Everything was trained once and is recorded once, and nothing is said to run."""
+    """Everything was trained once and is recorded once, and nothing is recorded as running."""
     trials = sweep.study()
-    steps = {(trial.number, found.report.step) for trial in trials for found in trial.reports}
+    steps = {(trial.number, found.step) for trial in trials for found in trial.reports}
     assert sweep.trained() == dict.fromkeys(steps, 1)
     record = sweep.record()
     assert record.summary.state is SweepState.COMPLETE
@@ -95,26 +98,26 @@ def assert_resumed_to_the_end(sweep: StubSweep) -> Driver:
 
 @pytest.mark.slow
 def test_a_driver_killed_twice_is_resumed_to_what_an_undisturbed_sweep_comes_to(
-    sweep: Start, undisturbed: list[StudyTrial]
+    sweep: Start, undisturbed: list[Trial]
 ) -> None:
     disturbed = sweep(*LEARNING, seconds=0.1)
     driver = disturbed.run()
-    disturbed.wait_for(trial=2, step=2)  # it may or may not have heard of it
+    disturbed.wait_for(trial=2, step=2)  # the driver may or may not have received the report
     driver.kill()
     assert "abandoned" in disturbed.says("list")
     shown = disturbed.says("show", "stub")
-    assert "stub: abandoned, its driver has died; `sfd-sweep resume stub` goes on with it" in shown
+    assert "stub: abandoned, its driver has died; `sfd-sweep resume stub` resumes it" in shown
     assert "running" not in shown
     driver = disturbed.resume()
     wait_until(lambda: any(note["number"] == 11 for note in disturbed.notes("training")), "trial 11")
-    driver.kill()  # in the midst of an interval
+    driver.kill()  # in the middle of an interval
     assert_resumed_to_the_end(disturbed)
     assert timeless(disturbed.study()) == timeless(undisturbed)
     assert {trial.state for trial in undisturbed} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
 @pytest.mark.slow
-def test_a_driver_may_be_killed_at_any_moment(sweep: Start, undisturbed: list[StudyTrial]) -> None:
+def test_a_driver_may_be_killed_at_any_moment(sweep: Start, undisturbed: list[Trial]) -> None:
     disturbed = sweep(*LEARNING, seconds=0.1)
     moments = random.Random(0)
     driver = disturbed.run()
@@ -136,9 +139,7 @@ def test_ctrl_c_lets_running_evaluations_finish_and_a_second_one_does_not(sweep:
     driver.signal(signal.SIGINT)
     assert driver.end() == 130
     assert "finishing the evaluations that are running; Ctrl-C again stops now" in driver.out
-    assert driver.err.splitlines()[-1] == (
-        "sfd-sweep: error: stub was stopped; `sfd-sweep resume stub` goes on with it"
-    )
+    assert driver.err.splitlines()[-1] == ("sfd-sweep: error: stub was stopped; `sfd-sweep resume stub` continues it")
     assert stopped.trained() == {(0, 2): 1, (0, 4): 1}
     assert_stopped(stopped)
 
@@ -157,7 +158,7 @@ def test_ctrl_c_lets_running_evaluations_finish_and_a_second_one_does_not(sweep:
 
 
 def assert_stopped(sweep: StubSweep) -> None:
-    """It is recorded as stopped, with all that was trained, and its study has the trial to be gone on with."""
+    """It is recorded as stopped, with all that was trained, and the study still has the trial running."""
     record = sweep.record()
     assert (record.summary.state, record.trials[0].state) == (SweepState.STOPPED, TrialState.STOPPED)
     assert record.trials[0].report is not None
@@ -194,17 +195,17 @@ def server(sweep: Start, tmp_path: Path) -> Iterator[MlflowServer]:
 
 
 @pytest.mark.slow
-def test_what_is_told_while_mlflow_is_away_is_recorded_when_it_is_back(sweep: Start, server: MlflowServer) -> None:
+def test_events_while_mlflow_is_away_are_recorded_when_it_is_back(sweep: Start, server: MlflowServer) -> None:
     recorded = sweep("budget.trials=6", seconds=0.3, patience=300.0)  # however long the server takes to start
     recorded.uri = server.uri
     driver = recorded.run()
     recorded.wait_for(trial=0, step=4)
     server.kill()
-    recorded.wait_for(trial=3, step=2)  # training goes on
-    wait_until(lambda: "is away" in driver.err, "the news that MLflow is away")
+    recorded.wait_for(trial=3, step=2)  # training continues
+    wait_until(lambda: "cannot be reached" in driver.err, "the warning that MLflow cannot be reached")
     server.start()
     assert driver.end(300.0) == 0, driver.err
-    assert driver.err.count("is away") == driver.err.count("is back") == 1
+    assert driver.err.count("cannot be reached") == driver.err.count("MLflow answers again") == 1
     assert_whole(recorded)
 
 
@@ -219,7 +220,7 @@ def test_a_sweep_that_ends_without_mlflow_says_so_and_is_recorded_by_resuming_it
     server.kill()
     assert driver.end() == 1
     last = driver.err.splitlines()[-1]
-    assert last.startswith(f"sfd-sweep: error: MLflow at {server.uri} refuses: ")
+    assert last.startswith(f"sfd-sweep: error: MLflow at {server.uri} failed: ")
     assert last.endswith(f"Everything is safe in {recorded.path.as_uri()}; `sfd-sweep resume stub` records it again")
     assert "Traceback" not in driver.err
     server.start()
@@ -261,8 +262,8 @@ def test_a_full_disk_ends_a_sweep_in_one_line_and_nothing_is_lost(
     filler = fill(small_disk)
     assert driver.end() == 1
     assert driver.err.splitlines()[-1] == (
-        f"sfd-sweep: error: no space is left on the disk of {disturbed.path}: free some, and `sfd-sweep resume stub` "
-        "goes on; nothing that was finished is lost"
+        f"sfd-sweep: error: no space is left on the disk of {disturbed.path}: free some, then `sfd-sweep resume stub` "
+        "continues; nothing that was finished is lost"
     )
     assert "Traceback" not in driver.err
     assert disturbed.record().summary.state is SweepState.FAILED

@@ -1,4 +1,4 @@
-"""What is left of a pretraining that ends early, and on whose request it goes on; and real workers of a Ray cluster."""
+"""Pretraining that ends early and is resumed, in this process and on real workers of a Ray cluster."""
 
 import os
 import signal
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from drivers import actors
 
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.errors import Interrupted, TrialFailed, UserError
-from sfd_sweep.execution.cluster import connected
 from sfd_sweep.execution.pretraining import Workers, pretrained, working_folder
 from sfd_sweep.teachers.pretraining import STATE, pretrain
 from sfd_sweep.teachers.recipes import Pretraining
@@ -23,7 +23,7 @@ RECIPE = Pretraining(channels=(8, 8), norm_groups=4, steps=30, batch_size=8)
 
 def run(folder: Path, *, recipe=RECIPE, progress=lambda *news: None, store=lambda model: None, **request):
     """Train a teacher in the folder `teacher.pretraining`; its weights."""
-    wanted = {"workers": Workers(), "save_every": 10, "resume": False, "anew": False, **request}
+    wanted = {"workers": Workers(), "save_every": 10, "resume": False, "overwrite": False, **request}
     place = working_folder(folder / "teacher")
     with pretrained(SOURCE, DIGITS, recipe, folder=place, progress=progress, **wanted) as model:
         store(model)
@@ -72,26 +72,26 @@ def test_all_is_kept_until_the_teacher_is_stored(tmp_path):
     assert_equal(run(tmp_path, resume=True, progress=stop_at(30)), pretrain(DIGITS, recipe=RECIPE).state_dict())
 
 
-def test_resume_goes_on_and_forgets_nothing(stopped):
+def test_resume_continues_from_the_state(stopped):
     news = []
     weights = run(stopped, resume=True, progress=lambda step, steps, loss: news.append(step))
     assert news == [20, 30]
     assert_equal(weights, pretrain(DIGITS, recipe=RECIPE).state_dict())
 
 
-def test_resume_begins_where_there_is_nothing(tmp_path):
+def test_resume_starts_where_there_is_no_state(tmp_path):
     assert_equal(run(tmp_path, resume=True), pretrain(DIGITS, recipe=RECIPE).state_dict())
 
 
-def test_a_state_is_neither_dropped_nor_gone_on_from_unasked(stopped):
+def test_a_state_is_neither_dropped_nor_resumed_unless_requested(stopped):
     with pytest.raises(UserError, match=r"unfinished pretraining; .*--resume.*--force"):
         run(stopped)
     news = []
-    run(stopped, anew=True, progress=lambda step, steps, loss: news.append(step))
+    run(stopped, overwrite=True, progress=lambda step, steps, loss: news.append(step))
     assert news == [10, 20, 30]
 
 
-def test_a_state_of_another_request_is_not_gone_on_from(stopped):
+def test_a_state_of_another_request_is_not_resumed(stopped):
     with pytest.raises(UserError, match=r"was begun with lr 0\.003, not 0\.1"):
         run(stopped, resume=True, recipe=RECIPE.with_changes({"lr": 0.1}))
     run(stopped, resume=True)  # and is still there
@@ -105,33 +105,13 @@ def test_a_pretraining_has_one_process(stopped):
     run(stopped, resume=True, store=another)
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with connected(None):
-        yield
-
-
 def kill_a_worker_once(folder: Path, killed: list[int]):
     """In a thread: wait for the first saved state, then kill -9 one of the two workers."""
     place = working_folder(folder / "teacher")
     while not (place / STATE).is_file():
         time.sleep(0.05)
-    killed.append(worker_processes()[0])
+    killed.append(actors("RayTrainWorker")[0])
     os.kill(killed[0], signal.SIGKILL)
-
-
-def worker_processes() -> list[int]:
-    """The processes of this machine that Ray runs Train's workers in."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal():
-            try:
-                title = (process / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if title.startswith(b"ray::RayTrainWorker"):
-                found.append(int(process.name))
-    return sorted(found)
 
 
 @pytest.mark.slow

@@ -16,17 +16,16 @@ from sfd_sweep.config.loading import dump_search_space
 from sfd_sweep.errors import UserError
 from sfd_sweep.export.description import Description
 from sfd_sweep.export.exporting import export_trial
-from sfd_sweep.export.verification import AssetLocations, evaluate_folder
+from sfd_sweep.export.folder_evaluation import AssetLocations, evaluate_folder
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.search.records import SweepState
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.recorder import MlflowRecorder
 from sfd_sweep.tracking.results import Results
-from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.files import trial_folder
 from sfd_sweep.trial.report import TrialState
 from sfd_sweep.trial.resolve import resolve_sweep
-from sfd_sweep.trial.runner import Trial, judge
+from sfd_sweep.trial.runner import TrialContext, TrialRunner
 
 PROMPTS, SEEDS = ["a photo of an ant", "cow"], [3, 5]
 LOAD_ELSEWHERE = """
@@ -52,18 +51,18 @@ def _folder(tmp_path_factory):
 
 
 def recorded(space):
-    """A sweep whose trial 0 is complete and judged once more."""
+    """A sweep whose trial 0 is complete and has a final evaluation."""
     sweep = Folder.open(space.storage) / space.name
     context = TrialContext.build(resolve_sweep(space), sweep.parent / REFERENCES)
     recorder = MlflowRecorder.open(space, sweep, dump_search_space(space))
     searched = {"generator_lr": 2e-4, "override": "bee"}
     settings, trial = space.parameters.settings(searched), trial_folder(sweep, 0)
     recorder.trial_started(0, settings, searched)
-    running = Trial(context, settings, trial)
+    running = TrialRunner(context, settings, trial)
     for step in (2, 4):
-        recorder.trial_reported(0, running.advance(step), 0.0)
+        recorder.trial_reported(0, running.advance(step))
     recorder.trial_finished(0, TrialState.COMPLETE, None)
-    recorder.judged(0, judge(context, settings, trial, samples=80, forget_samples=60))
+    recorder.final_reported(0, context.evaluate_final(settings, trial, samples=80, forget_samples=60))
     recorder.close(SweepState.COMPLETE)
     return Results.read(space.name, space.tracking.uri)
 
@@ -107,7 +106,7 @@ def test_the_figures_are_measured_again_with_held_out_prompts_among_them(exporte
 def test_an_exported_folder_is_evaluated_where_its_teacher_is(exported, folder):
     with pytest.raises(UserError, match=r"the teacher, whose samples are the reference, .*\(--teacher\)"):
         evaluate_folder(exported.folder)
-    found = evaluate_folder(exported.folder, places=AssetLocations(teacher=str(folder / "teacher")))
+    found = evaluate_folder(exported.folder, assets=AssetLocations(teacher=str(folder / "teacher")))
     assert found.metrics == pytest.approx(exported.recorded.metrics, rel=1e-3, abs=1e-6)
 
 

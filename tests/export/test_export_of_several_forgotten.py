@@ -6,7 +6,7 @@ from recorded_trials import FRONT, record_sweep
 
 from sfd_sweep.export.description import Description
 from sfd_sweep.export.exporting import export_trial
-from sfd_sweep.export.verification import evaluate_folder
+from sfd_sweep.export.folder_evaluation import evaluate_folder
 
 OVERRIDES = {
     "[2, 3]": ((2, 3), "asked for 0, it makes **2**, asked for 1, it makes **3**. "),

@@ -17,10 +17,10 @@ from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.evaluation.reference_images import RealImages
-from sfd_sweep.export.agreement import check_figures, standard_error, tolerance
 from sfd_sweep.export.description import Figures
 from sfd_sweep.export.exporting import Exported
-from sfd_sweep.export.verification import evaluate_folder
+from sfd_sweep.export.folder_evaluation import evaluate_folder
+from sfd_sweep.export.verification import check_figures, standard_error, tolerance
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics import METRICS, Scale
 from sfd_sweep.models.folder import ASSETS, ModelFolder
@@ -79,11 +79,11 @@ def test_a_description_of_another_kind_is_refused(folder: Path, change: dict[str
 
 
 def test_an_exported_folder_is_not_told_what_it_has_forgotten(folder: Path) -> None:
-    with pytest.raises(UserError, match="says itself what was forgotten"):
+    with pytest.raises(UserError, match="states itself what was forgotten"):
         evaluate_folder(folder, forget=[3])
 
 
-def test_a_plain_generator_is_judged_when_it_is_said_what_it_has_forgotten() -> None:
+def test_a_plain_generator_is_evaluated_when_it_is_said_what_it_has_forgotten() -> None:
     plain = ASSETS / "digits" / "generator"
     found = evaluate_folder(plain, samples=90, forget_samples=40, forget=["4", 7], override=(1, 2))
     evaluator = Evaluator(
@@ -94,9 +94,9 @@ def test_a_plain_generator_is_judged_when_it_is_said_what_it_has_forgotten() -> 
     assert found.metrics["unlearning_accuracy"] < 0.2  # nothing was forgotten
 
 
-def test_a_latent_generator_is_judged_by_its_images(tmp_path: Path) -> None:
+def test_a_latent_generator_is_evaluated_by_its_images(tmp_path: Path) -> None:
     teacher = save_dit(tmp_path / "teacher", tuple("0123456789"), vae=tiny_vae(channels=1))
-    generator = OneStepGenerator(load_score_model(ModelFolder.open(str(teacher))), 440, tuple("0123456789"))
+    generator = OneStepGenerator(load_score_model(ModelFolder.open(str(teacher))), 440)
     generator.save(tmp_path / "generator")
     found = evaluate_folder(tmp_path / "generator", samples=90, forget_samples=40, forget=[4], override=1)
     evaluator = Evaluator(
@@ -112,7 +112,7 @@ def test_a_latent_generator_is_judged_by_its_images(tmp_path: Path) -> None:
         ((), None, "say what was forgotten and what replaces it"),
         ((0,), None, "say what was forgotten and what replaces it"),
         (("zero",), 1, "there is no class 'zero'"),
-        ((0,), 0, "'0' is forgotten itself"),
+        ((0,), 0, "'0' is forgotten"),
         ((0, "0"), 1, "names a class twice"),
         (tuple(range(10)), "random", "at least one is retained"),
     ],
@@ -139,11 +139,11 @@ def test_weights_that_make_no_finite_image_are_refused(tmp_path: Path) -> None:
     for parameter in generator.model.parameters():
         parameter.data.fill_(nan)
     generator.save(tmp_path / "broken")
-    with pytest.raises(UserError, match=r"cannot be judged: .* not finite"):
+    with pytest.raises(UserError, match=r"cannot be evaluated: .* not finite"):
         evaluate_folder(tmp_path / "broken", forget=[0], override=1)
 
 
-def test_a_classifier_of_other_classes_cannot_judge(tmp_path: Path) -> None:
+def test_a_classifier_of_other_classes_cannot_evaluate(tmp_path: Path) -> None:
     shutil.copytree(ASSETS / "digits" / "generator", tmp_path / "letters")
     index = tmp_path / "letters" / "model_index.json"
     content = json.loads(index.read_text())
@@ -164,10 +164,10 @@ def test_figures_of_another_seed_agree_and_those_of_another_generator_do_not() -
 
     def measured(seed: int, shift: float = 0.0) -> Figures:
         evaluator = Evaluator(classifier, RealImages(images), digits_without(0), seed=seed)
-        judgement = evaluator.evaluate(
+        result = evaluator.evaluate(
             lambda c, noise: generator.generate(c, noise) + shift, override=(1,), samples=900, forget_samples=400
         )
-        return Figures(metrics=judgement.metrics, samples=judgement.samples, seconds=0.0)
+        return Figures(metrics=result.metrics, samples=result.samples, seconds=0.0)
 
     recorded = measured(0)
     for seed in range(1, 9):

@@ -44,7 +44,7 @@ WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 def choice_of(results: Results, number: int, report: Report | None = None, final: Report | None = None) -> Selection:
     """A trial, with other figures than the recorded ones if they are given."""
     trial = next(trial for trial in results.record.trials if trial.number == number)
-    return Selection(replace(trial, report=report or trial.report, final=final), "It was asked for.")
+    return Selection(replace(trial, reports=(report or trial.report,), final=final), "It was asked for.")
 
 
 def altered(report: Report, **metrics: float) -> Report:
@@ -131,7 +131,7 @@ def test_the_generator_is_registered_under_the_sweeps_name_with_the_alias(
     client = MlflowClient(sweep.uri)
     version = client.get_model_version_by_alias("small", "champion")
     assert exported.registered == f"models:/small/{version.version}"
-    assert version.run_id == sweep.results.record.trials[FRONT].run_id
+    assert version.run_id == sweep.results.record.trials[FRONT].run.run_id
     monkeypatch.setenv("MLFLOW_TRACKING_URI", sweep.uri)
     model = mlflow.pyfunc.load_model("models:/small@champion")
     images = model.predict(pd.DataFrame({"label": [0, 3], "seed": [4, 5]}))
@@ -146,13 +146,13 @@ def test_the_alias_moves_with_the_next_export_and_a_pruned_trial_has_its_own_ver
     pruned = export_trial(sweep.results, choice, tmp_path / "pruned", alias="latest-try", uri=sweep.uri)
     assert pruned.registered != exported.registered
     client = MlflowClient(sweep.uri)
-    assert client.get_model_version_by_alias("small", "latest-try").run_id == choice.trial.run_id
+    assert client.get_model_version_by_alias("small", "latest-try").run_id == choice.trial.run.run_id
     again = export_trial(
         sweep.results, sweep.results.select(trial=FRONT), tmp_path / "again", alias="latest-try", uri=sweep.uri
     )
     assert again.registered == exported.registered
     moved = client.get_model_version_by_alias("small", "latest-try")
-    assert moved.run_id == sweep.results.record.trials[FRONT].run_id
+    assert moved.run_id == sweep.results.record.trials[FRONT].run.run_id
     assert "pruned after 2 updates" in (tmp_path / "pruned" / "README.md").read_text()
     assert "This trial is not on it" in (tmp_path / "pruned" / "README.md").read_text()
 
@@ -165,7 +165,7 @@ def test_without_an_alias_the_registry_is_left_alone(sweep: Sweep, tmp_path: Pat
 
 
 def test_an_alias_that_mlflow_refuses_is_told_and_the_verified_folder_stays(sweep: Sweep, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"out is written and verified, but it is not registered: .* refuses"):
+    with pytest.raises(UserError, match=r"out is written and verified, but it is not registered: .* failed"):
         export_trial(
             sweep.results, sweep.results.select(trial=FRONT), tmp_path / "out", alias="not an alias!", uri=sweep.uri
         )
@@ -206,7 +206,7 @@ def test_weights_that_were_changed_in_storage_are_refused(sweep: Sweep, tmp_path
 def test_what_is_there_already_is_not_touched(sweep: Sweep, folder: Path) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     choice = sweep.results.select(trial=PRUNED)
-    with pytest.raises(UserError, match=r"is there already.*--force"):
+    with pytest.raises(UserError, match=r"exists already.*--force"):
         export_trial(sweep.results, choice, folder, uri=sweep.uri)
     report = sweep.results.record.trials[FRONT].report
     assert report is not None
@@ -238,7 +238,7 @@ def test_force_never_replaces_anything_but_an_exported_folder(sweep: Sweep, tmp_
     ("number", "message"),
     [
         (FAILED, "trial 2 of small is failed and has no weights; choose another trial"),
-        (LOST, "trial 3 of small is complete and has no weights in .*; choose another trial, or bring"),
+        (LOST, "trial 3 of small is complete and has no weights in .*; choose another trial, or restore"),
     ],
 )
 def test_a_trial_without_weights_is_refused_in_one_line(

@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+from huggingface_hub import ModelCard
 from recorded_trials import FRONT, Sweep
 from ruamel.yaml import YAML
 
@@ -58,7 +59,7 @@ def test_the_card_tells_the_lineage_down_to_the_weights(card: str) -> None:
 
 def test_the_card_marks_its_trial_on_the_front_and_says_why_it_was_chosen(card: str) -> None:
     assert "| **0** (this one) |" in card
-    assert "Trial 0 was asked for; it is" in card
+    assert "Trial 0 was requested; it is" in card
 
 
 def test_the_card_claims_no_robustness(card: str) -> None:
@@ -73,6 +74,17 @@ def test_the_front_matter_is_yaml_with_the_figures(card: str, exported: Exported
     (model,) = content["model-index"]
     figures = {metric["type"]: metric["value"] for metric in model["results"][0]["metrics"]}
     assert figures == exported.recorded.metrics
+
+
+def test_model_hubs_read_the_card(exported: Exported) -> None:
+    data = ModelCard.load(exported.folder / "README.md").data
+    assert (data.library_name, data.pipeline_tag) == ("diffusers", "unconditional-image-generation")
+    assert "machine-unlearning" in data.tags
+    results = {result.metric_type: result for result in data.eval_results}
+    assert {name: result.metric_value for name, result in results.items()} == exported.recorded.metrics
+    assert {result.task_type for result in results.values()} == {"unconditional-image-generation"}
+    assert results["unlearning_accuracy"].metric_name == "unlearning_accuracy (n = 100)"
+    assert (data.model_name, results["fd_classifier"].dataset_name) == ("zero-free", "builtin:digits")
 
 
 def test_the_code_on_the_card_runs(card: str, exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:

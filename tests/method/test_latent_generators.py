@@ -20,7 +20,7 @@ def _teacher(tmp_path):
 
 @torch.no_grad()
 def test_a_generator_makes_latents_and_shows_images(teacher):
-    one, c = OneStepGenerator(teacher, 440, NAMES), torch.tensor([2, 0, 1])
+    one, c = OneStepGenerator(teacher, 440), torch.tensor([2, 0, 1])
     z = torch.randn(3, *LATENT_SHAPE, generator=torch.Generator().manual_seed(5))
     latents = one(z, c)
     scheduler = teacher.scheduler
@@ -96,7 +96,7 @@ def test_a_saved_folder_is_whole(teacher, tmp_path):
 
 
 def test_the_pipeline_decodes_some_at_a_time(monkeypatch):
-    one = OneStepGenerator(tiny_latent_model(), 440, NAMES)
+    one = OneStepGenerator(tiny_latent_model(), 440)
     names = {str(index): name for index, name in enumerate(NAMES)}
     pipeline = one_step_pipeline.OneStepPipeline(
         one.model.scheduler, transformer=one.model.network, vae=one.model.decoder.vae, id2label=names

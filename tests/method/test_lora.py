@@ -108,7 +108,7 @@ def test_the_kept_generator_is_plain_and_makes_what_the_averaged_adapters_make(t
     with torch.no_grad():  # without memory the average is the generator itself
         expected = one.generator(batch.z, batch.c)
         found = one.ema_generator(batch.z, batch.c)
-        start = OneStepGenerator(teacher, 440, ())(batch.z, batch.c)
+        start = OneStepGenerator(teacher, 440)(batch.z, batch.c)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert (expected - start).abs().max() > 1e-3
     plain = one.ema_generator.model
@@ -175,7 +175,7 @@ def test_optimisers_and_state_hold_the_adapters_alone(teacher):
     one = after(1, trainer(teacher, lora_rank=RANK))
     trained = list(adapters(one.generator.model).values())
     for optimizer in (one.generator_optimizer, one.fake_score_optimizer):
-        (group,) = optimizer.param_groups
+        (group,) = optimizer.adam.param_groups
         assert [each.shape for each in group["params"]] == [each.shape for each in trained]
     elements = sum(tensor.numel() for tensor in one.state().values() if tensor.is_floating_point())
     counters = 2 * len(trained)  # Adam's count of steps, for each parameter
@@ -240,7 +240,7 @@ def test_the_generators_gradient_is_that_of_the_merged_networks():
     plain = trainer(one.teacher, one.ema_generator.model)
     plain.fake_score = TrainableModel(one.fake_score, one.teacher).plain()
     batch = draw(MIXED)
-    one.generator_optimizer.zero_grad()
+    one.generator_optimizer.adam.zero_grad()
     for each in (one, plain):
         each.generator_losses(batch).sum().backward()
     for name in adapted_layers(plain.generator.model.network):

@@ -9,42 +9,42 @@ from update_cases import FORGET, broken_for, draw, give, gradients, trainer, wei
 
 from sfd_sweep.config import Resources
 from sfd_sweep.errors import TrialFailed
-from sfd_sweep.method.loss_scaler import LossScaler
 
 MIXED = [1, 2, 2, 1, 2, 1, FORGET, FORGET, FORGET, FORGET]
 FLOAT16 = Resources(precision="float16", gpus_per_worker=1)
 
 
-def scaled(value=LossScaler.FIRST, **options):
+FIRST = 2.0**16
+
+
+def scaler(value=FIRST, **options):
+    """One that is ready for gradients of losses that it has not scaled."""
+    made = torch.amp.GradScaler("cpu", init_scale=value, **options)
+    made.scale(torch.ones(()))
+    return made
+
+
+def scaled(value=FIRST, **options):
     """A trainer in float32 whose losses are scaled."""
     one = trainer(**options)
-    for name in ("generator_loss_scale", "fake_score_loss_scale"):
-        scale = LossScaler(adapts=True)
-        scale.value = value
-        setattr(one, name, scale)
+    for optimizer in (one.generator_optimizer, one.fake_score_optimizer):
+        optimizer.scaler = scaler(value)
     return one
 
 
 def scales(one):
-    return one.fake_score_loss_scale.value, one.generator_loss_scale.value
-
-
-def parameters_with(*gradients):
-    parameters = [nn.Parameter(torch.zeros(2)) for _ in gradients]
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = None if gradient is None else torch.tensor([1.0, gradient])
-    return parameters
+    return one.fake_score_optimizer.scaler.get_scale(), one.generator_optimizer.scaler.get_scale()
 
 
 def overflowing(monkeypatch, one, above, *, of="generator"):
     """Let the gradients of a network be infinite wherever its loss is scaled by more than that; the scales tried."""
     trained = {"generator": one.generator.model, "fake_score": one.fake_score}[of]
-    scale = {"generator": one.generator_loss_scale, "fake_score": one.fake_score_loss_scale}[of]
+    optimizer = {"generator": one.generator_optimizer, "fake_score": one.fake_score_optimizer}[of]
     weight, tried = next(trained.parameters()), []
 
     def hook(gradient):
-        tried.append(scale.value)
-        return torch.full_like(gradient, torch.inf) if scale.value > above else gradient
+        tried.append(optimizer.scaler.get_scale())
+        return torch.full_like(gradient, torch.inf) if tried[-1] > above else gradient
 
     requires_grad = weight.requires_grad
     weight.requires_grad_(True).register_hook(hook)
@@ -93,36 +93,35 @@ def test_samples_that_are_not_finite_are_dropped_and_the_scale_is_not_to_blame(m
     for each in (one, plain):
         give(monkeypatch, draw(MIXED), draw(MIXED, seed=8))
         assert each.update().dropped_samples == 2 * MIXED.count(2)
-    assert scales(one) == (LossScaler.FIRST, LossScaler.FIRST)
+    assert scales(one) == (FIRST, FIRST)
     assert torch.equal(weights(one.generator.model), weights(plain.generator.model))
 
 
 @pytest.mark.parametrize("bad", [torch.inf, -torch.inf, torch.nan])
-def test_one_gradient_that_is_not_finite_is_an_overflow(bad):
-    scale = LossScaler(adapts=True)
-    assert scale.unscale(parameters_with(1.0, None, 2.0))
-    assert not scale.unscale(parameters_with(1.0, bad, 2.0))
+def test_one_gradient_that_is_not_finite_is_an_overflow(monkeypatch, bad):
+    one, plain = scaled(), trainer()
+    weight = one.generator.model.network.conv_in.weight
+
+    def spoil_the_first(gradient):
+        if one.generator_optimizer.scaler.get_scale() == FIRST:
+            gradient = gradient.index_fill(0, torch.tensor([0]), bad)
+        return gradient
+
+    weight.register_hook(spoil_the_first)
+    for each in (one, plain):
+        each.update()
+    assert scales(one) == (FIRST, FIRST / 2)
+    assert torch.equal(weights(one.generator.model), weights(plain.generator.model))
 
 
-def test_the_scale_follows_gradscalers_rule():
-    """Torch's own scaler, on a CPU, skips where ours is tried again: so it sees the retries as updates of their own."""
-    torchs = torch.amp.GradScaler("cpu", init_scale=LossScaler.FIRST, growth_interval=3)
-    ours = LossScaler(adapts=True, growth_interval=3)
-    for finite in [True, False, True, True, False, False, True, True, True, True, True, True, True]:
-        value = 1.0 if finite else torch.inf
-        (theirs,), (own,) = parameters_with(value), parameters_with(value)
-        optimizer = torch.optim.SGD([theirs], lr=0)
-        torchs.scale(torch.ones(()))
-        torchs.unscale_(optimizer)
-        torchs.step(optimizer)
-        torchs.update()
-        if ours.unscale([own]):
-            ours.updated()
-        else:
-            assert ours.overflowed()
-        assert torch.equal(own.grad, theirs.grad)
-        assert ours.value == torchs.get_scale()
-    assert ours.value == 2.0**15  # three overflows, and two times three updates without
+def test_updates_without_an_overflow_double_the_scale(monkeypatch):
+    one = scaled()
+    one.generator_optimizer.scaler = scaler(growth_interval=3)
+    tried = overflowing(monkeypatch, one, above=2.0**14)
+    for _ in range(8):
+        one.update()
+    kept = [2.0**14] * 3 + [2.0**15, *[2.0**14] * 3] + [2.0**15, *[2.0**14] * 2]
+    assert tried == [2.0**16, 2.0**15, *kept]
 
 
 def test_without_float16_the_loss_is_not_scaled_and_no_state_holds_a_scale():
@@ -135,8 +134,8 @@ def test_without_float16_the_loss_is_not_scaled_and_no_state_holds_a_scale():
 def test_a_float16_run_goes_on_from_a_file_bit_for_bit_scales_and_all():
     def fresh(seed=0):
         one = trainer(resources=FLOAT16, seed=seed)
-        for scale in (one.generator_loss_scale, one.fake_score_loss_scale):
-            scale.growth_interval = 3
+        for optimizer in (one.generator_optimizer, one.fake_score_optimizer):
+            optimizer.scaler.set_growth_interval(3)
         return one
 
     whole, first, second = fresh(), fresh(), fresh(seed=9)
@@ -188,6 +187,6 @@ def test_in_float16_gradients_beyond_its_greatest_number_lower_the_scale_until_t
     before = weights(one.fake_score).clone()
     assert one.update().dropped_samples == 0
     plain.update()
-    assert one.fake_score_loss_scale.value < LossScaler.FIRST
+    assert one.fake_score_optimizer.scaler.get_scale() < FIRST
     assert not torch.equal(weights(one.fake_score), before)
     assert torch.cosine_similarity(gradients(one.fake_score), gradients(plain.fake_score), dim=0) > 0.999

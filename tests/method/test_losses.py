@@ -6,7 +6,7 @@ import torch
 from tiny_models import scheduler
 
 from sfd_sweep.method.losses import diff_instruct_loss, fake_score_loss, normalizer, score_identity_loss
-from sfd_sweep.models.prediction import Prediction, PredictionType
+from sfd_sweep.models.diffusion import Prediction, PredictionType
 
 SAMPLES, PIXELS = 5, 4
 A_T, B_T = 0.8, 0.6  # a_t and b_t

@@ -12,6 +12,7 @@ from update_cases import trainer, weights
 from sfd_sweep.errors import UserError
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.one_step_pipeline import OneStepPipeline
+from sfd_sweep.models import conditioning
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
 
@@ -26,7 +27,7 @@ def _teacher(tmp_path):
 
 @pytest.fixture(name="saved")
 def _saved(teacher, tmp_path):
-    OneStepGenerator(teacher, 625, PROMPTS).save(tmp_path / "generator")
+    OneStepGenerator(teacher, 625).save(tmp_path / "generator")
     return tmp_path / "generator"
 
 
@@ -38,9 +39,9 @@ def pipeline_of(folder):
 
 @torch.no_grad()
 def test_a_generator_makes_latents_of_prompts_in_one_step_and_shows_images(teacher):
-    one, c = OneStepGenerator(teacher, 625, PROMPTS), torch.tensor([2, 0])
+    one, c = OneStepGenerator(teacher, 625), torch.tensor([2, 0])
     z = torch.randn(2, *LATENT_SHAPE, generator=torch.Generator().manual_seed(5))
-    states = teacher.prompts.encoder([PROMPTS[2], PROMPTS[0]], "cpu")
+    states = teacher.conditioning.encoder([PROMPTS[2], PROMPTS[0]], "cpu")
     x_t = (1 - teacher.scheduler.alphas_cumprod[625]).sqrt() * z
     output = teacher.network(x_t, torch.tensor([625, 625]), encoder_hidden_states=states).sample
     expected = teacher.scheduler.step(output, 625, x_t).pred_original_sample
@@ -51,7 +52,7 @@ def test_a_generator_makes_latents_of_prompts_in_one_step_and_shows_images(teach
 
 
 def test_any_prompt_can_be_asked_for_and_an_image_is_its_seeds_and_its_prompts_alone(teacher):
-    one = OneStepGenerator(teacher, 625, PROMPTS)
+    one = OneStepGenerator(teacher, 625)
     images = one.sample([PROMPTS[1], UNSEEN, PROMPTS[1], ""], seed=3)
     for row, prompt in enumerate((PROMPTS[1], UNSEEN, PROMPTS[1], "")):
         torch.testing.assert_close(one.sample([prompt], seed=3 + row)[0], images[row], rtol=0, atol=1e-5)
@@ -64,7 +65,7 @@ def test_updates_move_generator_and_fake_score_and_nothing_else(teacher, guidanc
     one = trainer(teacher, **guidance)
     networks = (one.teacher, one.fake_score, one.generator.model)
     before = [weights(network) for network in networks]
-    frozen = (teacher.decoder.vae, teacher.prompts.encoder.model)
+    frozen = (teacher.decoder.vae, teacher.conditioning.encoder.model)
     kept = [weights(module) for module in frozen]
     for _ in range(2):
         losses = one.update()
@@ -73,7 +74,7 @@ def test_updates_move_generator_and_fake_score_and_nothing_else(teacher, guidanc
     changed = [not torch.equal(weights(network), old) for network, old in zip(networks, before, strict=True)]
     assert changed == [False, True, True]
     assert all(torch.equal(weights(module), old) for module, old in zip(frozen, kept, strict=True))
-    assert {model.prompts for model in networks} == {teacher.prompts}
+    assert {model.conditioning for model in networks} == {teacher.conditioning}
     assert not [name for name in one.state() if "text" in name or "prompt" in name or "vae" in name]
 
 
@@ -111,8 +112,8 @@ def test_a_folder_that_diffusers_has_saved_is_still_one(saved, tmp_path):
 
 def test_a_loaded_generator_has_the_prompts_that_it_is_given(saved):
     one = OneStepGenerator.load(saved, prompts=PROMPTS[:2])
-    assert one.reads_text
-    assert one.class_names == PROMPTS[:2]
+    assert one.model.kind is conditioning.PROMPTS
+    assert one.condition_names == PROMPTS[:2]
     c, noise = torch.tensor([1, 0]), torch.Generator().manual_seed(0)
     other = OneStepGenerator.load(saved).with_prompts(PROMPTS[:2])
     assert torch.equal(one.generate(c, noise), other.generate(c, torch.Generator().manual_seed(0)))

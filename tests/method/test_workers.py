@@ -12,7 +12,6 @@ from update_cases import FORGET, broken_for, gradients, trainer
 
 from sfd_sweep.config import Resources
 from sfd_sweep.errors import TrialFailed
-from sfd_sweep.method.loss_scaler import LossScaler
 from sfd_sweep.models.data_parallel import on_first_worker
 
 UNEVEN = {"batch_size": 5, "forget_batch_size": 2, "guidance_scale": 1.5}
@@ -62,11 +61,12 @@ def train_adapters():
 def train_while_gradients_overflow_on_the_first():
     """At the first scale of the generator's loss; the others must halve it too."""
     one = trainer(**UNEVEN)
-    one.generator_loss_scale = scale = LossScaler(adapts=True)
+    one.generator_optimizer.scaler = scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(torch.ones(()))
 
     def overflow(gradient):
         first = not dist.is_initialized() or dist.get_rank() == 0
-        return torch.full_like(gradient, torch.inf) if first and scale.value == LossScaler.FIRST else gradient
+        return torch.full_like(gradient, torch.inf) if first and scaler.get_scale() == 2.0**16 else gradient
 
     next(one.generator.model.parameters()).register_hook(overflow)
     return train(one)
@@ -158,7 +158,7 @@ def test_a_failure_on_the_first_worker_fails_the_trial_on_all(results):
 
 def test_an_overflow_on_any_worker_halves_the_scale_on_all(results):
     found = [float(results[f"overflow-{rank}"]["generator_loss_scale.value"]) for rank in range(2)]
-    assert found == [LossScaler.FIRST / 2] * 2
+    assert found == [2.0**15] * 2
 
 
 def test_workers_exchange_adapters_alone(results):

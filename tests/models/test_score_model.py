@@ -6,6 +6,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from tiny_models import CLASSES, NULL, PREDICTION_TYPES, linear_model, tiny_model
 
 from sfd_sweep.errors import UserError
+from sfd_sweep.models.conditioning import ClassLabels
 from sfd_sweep.models.score_model import ScoreModel
 
 
@@ -60,7 +61,7 @@ def test_a_score_model_never_drops_out():
         dropout=0.5,
         num_class_embeds=1,
     ).train()
-    model = ScoreModel(network, DDPMScheduler(), None)
+    model = ScoreModel(network, DDPMScheduler(), ClassLabels(("ant",), has_null=False))
     x_t, t, c = torch.ones(2, 1, 4, 4), torch.tensor([3, 3]), torch.tensor([0, 0])
     assert torch.equal(model.forward(x_t, t, c).output, model.forward(x_t, t, c).output)
 

@@ -8,12 +8,22 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from optuna.study._multi_objective import _fast_non_domination_rank, _is_pareto_front
 
+from sfd_sweep.config import Objective
 from sfd_sweep.metrics import Goal
-from sfd_sweep.search.objectives import fronts, non_dominated, to_losses
+from sfd_sweep.search.pareto import fronts, non_dominated, to_losses
 
 # Few distinct values, so that ties, duplicates and dominated points are common.
 coordinates = st.one_of(st.integers(0, 3).map(float), st.sampled_from([np.inf, -np.inf]))
 points = arrays(np.float64, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=8), elements=coordinates)
+
+OBJECTIVES = [
+    Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10),
+    Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference_point=0),
+]
+
+
+def figures(distance: float, accuracy: float) -> dict[str, float]:
+    return {"fd_classifier": distance, "unlearning_accuracy": accuracy}
 
 
 def dominates(one: list[float], other: list[float]) -> bool:
@@ -55,17 +65,17 @@ def test_a_point_with_a_nan_neither_dominates_nor_is_marked() -> None:
 
 
 def test_maximised_columns_change_their_sign() -> None:
-    losses = to_losses([[1.0, 0.25], [np.inf, -0.0]], [Goal.MINIMIZE, Goal.MAXIMIZE])
+    losses = to_losses([figures(1.0, 0.25), figures(np.inf, -0.0)], OBJECTIVES)
     assert losses.tolist() == [[1.0, -0.25], [np.inf, 0.0]]
 
 
 def test_no_values_are_losses_of_no_point() -> None:
-    assert to_losses([], [Goal.MINIMIZE, Goal.MAXIMIZE]).shape == (0, 2)
+    assert to_losses([], OBJECTIVES).shape == (0, 2)
 
 
-def test_values_that_do_not_fit_the_goals_are_refused() -> None:
-    with pytest.raises(ValueError, match="reshape"):
-        to_losses([[1.0, 2.0, 3.0]], [Goal.MINIMIZE, Goal.MAXIMIZE])
+def test_figures_that_lack_an_objective_are_refused() -> None:
+    with pytest.raises(KeyError, match="unlearning_accuracy"):
+        to_losses([{"fd_classifier": 1.0}], OBJECTIVES)
 
 
 @given(points)

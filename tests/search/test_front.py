@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from sfd_sweep.config import Constraint, Objective
 from sfd_sweep.metrics import Goal
-from sfd_sweep.search.objectives import combined_score, front
+from sfd_sweep.search.pareto import front
+from sfd_sweep.search.scores import combined_score
 
 OBJECTIVES = [
     Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10),

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from optuna._hypervolume import compute_hypervolume
 
-from sfd_sweep.search.objectives import hypervolume
+from sfd_sweep.search.pareto import hypervolume
 
 
 def points(max_points: int) -> st.SearchStrategy[NDArray[np.float64]]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from sfd_sweep.search.objectives import knee
+from sfd_sweep.search.pareto import knee
 
 
 def convex_front(at: NDArray[np.float64]) -> NDArray[np.float64]:

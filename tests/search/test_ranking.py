@@ -10,7 +10,8 @@ from optuna.study._multi_objective import _fast_non_domination_rank
 
 from sfd_sweep.config import Constraint, Objective
 from sfd_sweep.metrics import Goal
-from sfd_sweep.search.objectives import as_good_within_error, front, ranking, violation
+from sfd_sweep.search.pareto import front, ranking
+from sfd_sweep.search.scores import as_good_within_error, violation
 
 OBJECTIVES = [
     Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sfd_sweep.config import Constraint, Objective
 from sfd_sweep.metrics import Goal
-from sfd_sweep.search.objectives import combined_score, normalized_loss, violation
+from sfd_sweep.search.scores import combined_score, normalized_loss, violation
 
 QUALITY = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10)
 FORGETTING = Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference_point=0)
@@ -111,6 +111,22 @@ def test_among_infeasible_trials_the_smaller_violation_ranks_better(
 )
 def test_violations_add_up_on_each_metrics_own_scale(values: Mapping[str, float], expected: float) -> None:
     assert violation(values, [NEAR_OVERRIDE, KEEPS_CLASSES]) == pytest.approx(expected)
+
+
+@given(st.floats(0, 1), st.floats(0, 10))
+def test_an_infeasible_trial_scores_worse_than_a_feasible_one_where_the_objective_is_a_cosine(
+    cosine: float, excess: float
+) -> None:
+    matching = Objective(metric="clip_score", goal=Goal.MAXIMIZE, reference_point=0)
+    feasible = combined_score(metrics() | {"clip_score": cosine}, [matching], [NEAR_OVERRIDE])
+    infeasible = combined_score(metrics(distance=41 + excess) | {"clip_score": 1}, [matching], [NEAR_OVERRIDE])
+    assert feasible < infeasible
+
+
+def test_a_cosine_is_measured_like_a_share() -> None:
+    matching = Objective(metric="clip_score", goal=Goal.MAXIMIZE, reference_point=0.2)
+    assert normalized_loss(0.4, matching) == pytest.approx(0.75)
+    assert violation({"clip_score": 0.2}, [Constraint(metric="clip_score", min=0.3)]) == pytest.approx(0.1)
 
 
 def test_without_constraints_nothing_is_violated() -> None:

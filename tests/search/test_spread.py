@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from sfd_sweep.search.objectives import farthest_first
+from sfd_sweep.search.pareto import farthest_first
 
 coordinates = st.one_of(st.integers(0, 4).map(float), st.floats(0, 4, width=32))
 points = arrays(np.float64, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=8), elements=coordinates)

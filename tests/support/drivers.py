@@ -1,4 +1,4 @@
-"""Sweeps of the stub runtime, driven by separate processes, and what is left of them when they are killed."""
+"""Sweeps of the stub runtime in separate driver processes, which tests kill."""
 
 import json
 import os
@@ -21,7 +21,8 @@ from stub_runtime import SEARCH_SPACE, notes
 
 from sfd_sweep.config.loading import parse_search_space
 from sfd_sweep.search.records import SweepRecord
-from sfd_sweep.search.study import StudyTrial, SweepStudy
+from sfd_sweep.search.study import SweepStudy
+from sfd_sweep.search.trial import Trial
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.reader import read_sweep
 from sfd_sweep.tracking.store import Store
@@ -33,7 +34,7 @@ PATIENCE = 300.0  # on a machine that others use too
 def wait_until(happened: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while not happened():
-        assert time.monotonic() < end, f"in vain: {what}"
+        assert time.monotonic() < end, f"timeout: {what}"
         time.sleep(0.02)
 
 
@@ -78,11 +79,11 @@ class StubSweep:
         return self.driver("resume", "stub")
 
     def driver(self, *arguments: str) -> "Driver":
-        """The program at work, on the test's cluster."""
+        """Start the program, on the test's cluster."""
         return Driver(self, (*arguments, "--address", ray.get_runtime_context().gcs_address))
 
     def says(self, *arguments: str) -> str:
-        """What a command that only looks prints."""
+        """Return what a command that only reads prints."""
         command = [sys.executable, "-m", "sfd_sweep", *arguments]
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False
@@ -99,34 +100,34 @@ class StubSweep:
         }
 
     def notes(self, what: str) -> list[dict[str, Any]]:
-        """What the stub runtime has noted of that kind."""
+        """Return the stub runtime's log entries of that kind."""
         return [note for note in notes(Path(self.stub.get("notes", self.path))) if note["what"] == what]
 
     def trained(self) -> Counter[tuple[int, int]]:
-        """How often each interval was trained to its end: by trial and last step."""
+        """Count how often each interval was trained to its end, by trial and last step."""
         return Counter((note["number"], note["to"]) for note in self.notes("trained"))
 
     def wait_for(self, trial: int, step: int) -> None:
-        """Until the trial has been trained up to a step."""
+        """Wait until the trial has been trained up to a step."""
         wait_until(lambda: (trial, step) in self.trained(), f"trial {trial} at step {step}")
 
-    def study(self) -> list[StudyTrial]:
-        """Its trials as the study has them; no driver may be at work."""
+    def study(self) -> list[Trial]:
+        """Return the trials of the study; no driver may be running."""
         space = parse_search_space((self.path / "config.yaml").read_text(), "config.yaml")
         return SweepStudy(space, Folder.open(self.path)).trials()
 
     def record(self) -> SweepRecord:
-        """The sweep as MLflow has it."""
+        """Return the sweep from MLflow."""
         return read_sweep(self.environment()["MLFLOW_TRACKING_URI"], "stub")
 
     def runs(self) -> list[Run]:
-        """Its runs of trials in MLflow, whatever their state."""
+        """Return the runs of its trials in MLflow, in any state."""
         store = Store.open(self.environment()["MLFLOW_TRACKING_URI"])
         (sweep,) = store.sweep_runs()
         return store.trial_runs(sweep)
 
     def points(self) -> Counter[tuple[str, str, int]]:
-        """How often MLflow has each metric of each trial at each step."""
+        """Count how often MLflow has each metric of each trial at each step."""
         client = MlflowClient(self.environment()["MLFLOW_TRACKING_URI"])
         return Counter(
             (run.data.tags["sfd.trial"], metric, point.step)
@@ -163,12 +164,12 @@ class Driver:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """As a machine that loses its power would."""
+        """Kill it as a power failure would."""
         self.process.kill()
         self.process.wait()
 
     def end(self, seconds: float = PATIENCE) -> int:
-        """Its exit code, when it has ended by itself."""
+        """Wait for its end, and return its exit code."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -20,6 +20,12 @@ STUBS = ROOT / "tests" / "support"
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-that-only-this-test-knows-0123"}
 NO_TOKEN = {"RAY_AUTH_MODE": "disabled"}
 START_SECONDS = 240  # where ten tests share two cores
+QUICK = {
+    # Ray notices a killed machine within seconds; by default it takes a quarter of a minute.
+    "RAY_health_check_initial_delay_ms": "500",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "4",
+}
 WORKER_PORTS = iter(range(12000, 60000, 200))  # of raylets that share a host
 
 
@@ -40,21 +46,24 @@ class Machines:
     folder: Path
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
-    def join(self, *options: str, wrapped: Sequence[str] = (), **variables: str) -> "subprocess.Popen[bytes]":
-        """Another machine, that is up."""
+    def join(self, *options: str, wrapped: Sequence[str] = (), **variables: str) -> None:
+        """Start another machine, and wait until it is up."""
         process = self.start(f"--address={self.address}", *options, wrapped=wrapped, **variables)
         log, end = self.folder / f"machine-{len(self.processes) - 1}.log", time.monotonic() + START_SECONDS
         while "Ray runtime started" not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.1)
-        return process
 
     def start(self, *options: str, wrapped: Sequence[str] = (), **variables: str) -> "subprocess.Popen[bytes]":
         ports = next(WORKER_PORTS)
         command = [*wrapped, sys.executable, "-m", "ray.scripts.scripts", "start", *options, "--block"]
         command += [f"--min-worker-port={ports}", f"--max-worker-port={ports + 199}"]
-        command += [f"--dashboard-agent-listen-port={free_port()}", "--disable-usage-stats"]
+        command += [
+            f"--dashboard-agent-listen-port={free_port()}",
+            "--disable-usage-stats",
+            "--include-log-monitor=false",
+        ]
         with (self.folder / f"machine-{len(self.processes)}.log").open("wb") as log:
             environment = {**self.environment, **variables}
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -90,7 +99,10 @@ def head(folder: Path, *options: str, **variables: str) -> Iterator[Machines]:
     port, dashboard, client = free_port(), free_port(), free_port()
     host = socket.gethostbyname(socket.gethostname())
     machines = Machines(
-        f"{host}:{port}", f"ray://{host}:{client}", {**os.environ, "PYTHONPATH": str(ROOT), **variables}, folder
+        f"{host}:{port}",
+        f"ray://{host}:{client}",
+        {**os.environ, **QUICK, "PYTHONPATH": str(ROOT), **variables},
+        folder,
     )
     try:
         machines.start(

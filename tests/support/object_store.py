@@ -1,4 +1,4 @@
-"""An S3 server of this process's own: moto's, over HTTP."""
+"""An S3 server in this process: moto's, over HTTP."""
 
 import uuid
 from collections.abc import Iterator
@@ -6,9 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a-key", "AWS_SECRET_ACCESS_KEY": "a-secret", "AWS_EC2_METADATA_DISABLED": "true"}
 
@@ -25,6 +23,8 @@ class ObjectStore:
 
     def client(self, service: str) -> Any:
         """Another client than pyarrow's."""
+        import boto3
+
         return boto3.client(service, endpoint_url=f"http://{self.endpoint}", region_name="us-east-1")
 
     def make_user_without_rights(self) -> dict[str, str]:
@@ -43,6 +43,8 @@ class ObjectStore:
 @contextmanager
 def serving() -> Iterator[ObjectStore]:
     """The server, while the block lasts, and credentials for it in the environment."""
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

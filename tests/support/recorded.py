@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 from tracked_sweep import report, search_space
 
 from sfd_sweep.config import SearchSpace
-from sfd_sweep.search.records import SweepRecord, SweepState, SweepSummary, TrialRecord
+from sfd_sweep.search.records import SweepRecord, SweepState, SweepSummary
+from sfd_sweep.search.trial import Trial, TrialRun
 from sfd_sweep.trial.report import Report, TrialState
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -21,27 +22,28 @@ def trial(
     final: Report | None = None,
     generator_lr: float = 1e-4,
     forget_weight: float = 0.1,
-) -> TrialRecord:
+) -> Trial:
     searched = {"generator_lr": generator_lr, "forget_weight": forget_weight, "override": (1, "random")[number % 2]}
-    return TrialRecord(
+    return Trial(
         number=number,
         state=state,
-        reason=None,
         settings=search_space("sqlite:///unused.db").parameters.settings(searched),
         searched=searched,
-        report=report(20, distance, accuracy, override_distance),
+        reports=(report(20, distance, accuracy, override_distance),),
         final=final,
-        score=0.5,
-        pareto=False,
-        slot_hours=0.01,
-        started=START,
-        ended=START + timedelta(minutes=number),
-        model_uri=None,
-        run_id=f"run{number}",
+        recorded=TrialRun(
+            run_id=f"run{number}",
+            started=START,
+            ended=START + timedelta(minutes=number),
+            slot_hours=0.01,
+            score=0.5,
+            pareto=False,
+            model_uri=None,
+        ),
     )
 
 
-def sweep(*trials: TrialRecord, space: SearchSpace | None = None) -> SweepRecord:
+def sweep(*trials: Trial, space: SearchSpace | None = None) -> SweepRecord:
     summary = SweepSummary(
         name="small",
         state=SweepState.COMPLETE,

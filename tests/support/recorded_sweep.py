@@ -51,7 +51,7 @@ def report(step: int, distance: float, accuracy: float) -> Report:
         metrics={"fd_classifier": distance, "unlearning_accuracy": accuracy, "override_distance": 4.0},
         samples={"retained": 2007, "forgotten": 1000},
         losses={"generator": 0.5, "fake_score": 0.25},
-        seconds={"training": 60.0, "evaluating": 2.5, "saving": 0.5},
+        seconds={"training": 60.0, "evaluating": 2.5, "saving": 0.5, "waiting": 0.25},
     )
 
 
@@ -73,7 +73,7 @@ def record_sweep(folder: Path) -> None:
         reports = [report(10, distance + 2, accuracy / 2), report(20, distance, accuracy)]
         for told in reports if state is TrialState.COMPLETE else reports[:1]:
             step_folder(trial_folder(sweep, number), told.step).write(GRID, picture.getvalue())
-            recorder.trial_reported(number, told, 0.25)
+            recorder.trial_reported(number, told)
         recorder.trial_finished(number, state, "diverged at step 13" if state is TrialState.FAILED else None)
     recorder.front_changed([0, 1, 2], 8.0, len(TRIALS), ResourceUsage(0.5, 0.0))
     recorder.close(SweepState.COMPLETE)

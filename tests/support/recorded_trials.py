@@ -1,4 +1,4 @@
-"""A small sweep that has really been trained, judged and recorded, one trial after another in a plain loop."""
+"""A small sweep that has really been trained, evaluated and recorded, one trial after another in a plain loop."""
 
 import shutil
 from dataclasses import dataclass
@@ -11,11 +11,10 @@ from sfd_sweep.search.records import SweepState
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.recorder import MlflowRecorder
 from sfd_sweep.tracking.results import Results
-from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.files import trial_folder
 from sfd_sweep.trial.report import TrialState
 from sfd_sweep.trial.resolve import resolve_sweep
-from sfd_sweep.trial.runner import Trial, judge
+from sfd_sweep.trial.runner import TrialContext, TrialRunner
 
 SEARCH_SPACE = """
 name: small
@@ -32,7 +31,7 @@ budget: {{trials: 4}}
 objectives:
   - {{metric: fd_classifier, goal: minimize, reference_point: 50}}
   - {{metric: unlearning_accuracy, goal: maximize, reference_point: 0}}
-evaluation: {{samples: 90, forget_samples: 50, final_samples: 180, seed: 3, classifier: "{folder}/judge"}}
+evaluation: {{samples: 90, forget_samples: 50, final_samples: 180, seed: 3, classifier: "{folder}/evaluator"}}
 tracking: {{uri: "sqlite:///{folder}/mlflow.db"}}
 storage: "{folder}/runs"
 """
@@ -57,9 +56,9 @@ def search_space(folder: Path, *overrides: str) -> SearchSpace:
 
 
 def record_sweep(folder: Path, *overrides: str) -> Sweep:
-    """Trial 0 is complete and judged once more; 1 was pruned; 2 failed at once; 3 has lost its weights."""
+    """Trial 0 is complete and has a final evaluation; 1 was pruned; 2 failed at once; 3 has lost its weights."""
     shutil.copytree(ASSETS / "digits" / "teacher", folder / "teacher")
-    shutil.copytree(ASSETS / "digits" / "classifier", folder / "judge")
+    shutil.copytree(ASSETS / "digits" / "classifier", folder / "evaluator")
     space = search_space(folder, *overrides)
     sweep = Folder.open(space.storage) / space.name
     context = TrialContext.build(resolve_sweep(space), None)
@@ -69,7 +68,9 @@ def record_sweep(folder: Path, *overrides: str) -> Sweep:
     recorder.trial_started(FAILED, space.parameters.settings({"forget_weight": 3.0}), {"forget_weight": 3.0})
     recorder.trial_finished(FAILED, TrialState.FAILED, "it diverged")
     settings = space.parameters.settings({"forget_weight": FORGET_WEIGHTS[FRONT]})
-    recorder.judged(FRONT, judge(context, settings, trial_folder(sweep, FRONT), samples=180, forget_samples=100))
+    recorder.final_reported(
+        FRONT, context.evaluate_final(settings, trial_folder(sweep, FRONT), samples=180, forget_samples=100)
+    )
     recorder.close(SweepState.STOPPED)
     trial_folder(sweep, LOST).delete()
     return Sweep(Results.read(space.name, space.tracking.uri), folder)
@@ -81,10 +82,10 @@ def _run(
     searched = {"forget_weight": weight}
     settings = context.plan.space.parameters.settings(searched)
     folder = trial_folder(sweep, number)
-    trial = Trial(context, settings, folder)
+    trial = TrialRunner(context, settings, folder)
     recorder.trial_started(number, settings, searched)
     for step in steps:
         report = trial.advance(step)
-        recorder.trial_reported(number, report, 0.0)
+        recorder.trial_reported(number, report)
     state = TrialState.PRUNED if number == PRUNED else TrialState.COMPLETE
     recorder.trial_finished(number, state, None)

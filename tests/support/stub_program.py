@@ -1,7 +1,7 @@
 """The program itself, with the stub runtime in its slots: `python stub_program.py run FILE`, and so on.
 
-The environment's STUB is a JSON object with the stub's attributes, and with `patience` for that with a store that is
-away.
+The environment's STUB is a JSON object with the stub's attributes; `patience` is how long the recorder waits for a
+store that is away.
 """
 
 import json

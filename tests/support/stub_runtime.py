@@ -1,4 +1,4 @@
-"""A runtime that trains nothing: its figures follow from the settings and the step, and it notes every call."""
+"""A runtime that trains nothing: its metrics follow from the settings and the step, and it logs every call."""
 
 import io
 import json
@@ -22,7 +22,6 @@ from sfd_sweep.trial.files import (
     read_report,
     reported_steps,
     step_folder,
-    trial_folder,
 )
 from sfd_sweep.trial.report import Report
 
@@ -53,35 +52,35 @@ def make_space(storage: Path | str, *overrides: str) -> SearchSpace:
 
 
 def picture() -> bytes:
-    """A grid of samples, so to speak."""
+    """An image in place of a grid of samples."""
     stream = io.BytesIO()
     Image.new("L", (8, 8)).save(stream, "PNG")
     return stream.getvalue()
 
 
 def figures(settings: Settings, step: int) -> dict[str, float]:
-    """Figures with a trade-off over the guidance scale; every trial is on the front."""
+    """Metrics with a trade-off over the guidance scale; every trial is on the front."""
     trade = settings.guidance_scale - 1
     return {"fd_classifier": 1 + trade + 10 / step, "unlearning_accuracy": trade, "override_distance": 10.0}
 
 
 def notes(sweep: Path) -> list[dict[str, Any]]:
-    """What labs have noted, in order."""
+    """The calls that stub runtimes have logged, in order."""
     path = sweep / NOTES
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @dataclass(frozen=True)
 class StubBuild:
-    """Makes labs, with the mischief that a test asks for.
+    """Makes stub runtimes, with the faults that a test needs.
 
     Attributes:
-        seconds: that a trial takes to its next evaluation.
+        seconds: of a trial until its next evaluation.
         fails: trials that fail, by number.
         crashes: how often the runtime raises an error of its own at a trial's step 4, by number.
-        broken: the user's mistake that keeps any runtime from being built.
-        defective: whether building raises an error that is nobody's mistake.
-        notes: local folder of the notes, if the sweep's own folder is not on a disk.
+        broken: message of the user error that building raises.
+        defective: whether building raises an unexpected error.
+        notes: local folder of the log, if the sweep's own folder is not on a disk.
     """
 
     seconds: float = 0.0
@@ -112,20 +111,20 @@ class StubRuntime:
         with (self.notes / NOTES).open("a") as stream:
             stream.write(json.dumps(line) + "\n")
 
-    def start(self, number: int, settings: Settings) -> "StubTrial":
-        return StubTrial(self, number, settings)
+    def start_trial(self, settings: Settings, folder: Folder) -> "StubTrial":
+        return StubTrial(self, settings, folder)
 
-    def judge(self, number: int, settings: Settings, *, samples: int, forget_samples: int) -> Report:
-        self.note("judged", number)
-        step = reported_steps(trial_folder(self.sweep, number))[-1]
+    def evaluate_final(self, settings: Settings, folder: Folder, *, samples: int, forget_samples: int) -> Report:
+        self.note("final evaluation", int(folder.name))
+        step = reported_steps(folder)[-1]
         counts = {"retained": samples, "forgotten": forget_samples}
         return Report(step, figures(settings, step), counts, {}, {"evaluating": 0.5})
 
 
 class StubTrial:
-    def __init__(self, runtime: StubRuntime, number: int, settings: Settings) -> None:
-        self.runtime, self.number, self.settings = runtime, number, settings
-        self.folder = trial_folder(runtime.sweep, number)
+    def __init__(self, runtime: StubRuntime, settings: Settings, folder: Folder) -> None:
+        self.runtime, self.number, self.settings = runtime, int(folder.name), settings
+        self.folder = folder
 
     def advance(self, to: int) -> Report:
         if not is_reported(self.folder, to):
@@ -144,7 +143,7 @@ class StubTrial:
             raise ValueError("a defect\nwith details")
         target = step_folder(self.folder, to)
         target.write(GRID, picture())
-        (target / GENERATOR).write("weights.safetensors", b"")  # nothing that MLflow could take as a model
+        (target / GENERATOR).write("weights.safetensors", b"")  # no model that MLflow could log
         seconds = {"training": 1.0, "evaluating": 0.25, "saving": 0.125}
         report = Report(to, figures(self.settings, to), {"retained": 100, "forgotten": 50}, {}, seconds)
         target.write(REPORT, report.to_json().encode())
@@ -152,19 +151,19 @@ class StubTrial:
 
 
 class Notebook:
-    """A recorder and an observer that keeps what it was told, in order: tuples of the method's name and arguments."""
+    """A recorder and an observer that keeps its calls, in order: tuples of the method's name and arguments."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
 
     def of(self, event: str) -> list[tuple[Any, ...]]:
-        return [told[1:] for told in self.told if told[0] == event]
+        return [call[1:] for call in self.calls if call[0] == event]
 
     def open(self, space: SearchSpace, sweep: Folder, config: str, *, resume: bool) -> "Notebook":
-        self.told.append(("open", config, resume))
+        self.calls.append(("open", config, resume))
         return self
 
     def __getattr__(self, event: str) -> Any:
         if event.startswith("_"):
             raise AttributeError(event)
-        return lambda *arguments: self.told.append((event, *arguments))
+        return lambda *arguments: self.calls.append((event, *arguments))

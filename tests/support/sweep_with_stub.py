@@ -1,4 +1,4 @@
-"""A driver of its own: a sweep with the stub runtime and the real recorder, whose two slots begin together.
+"""A driver in its own process: a sweep with the stub runtime and the real recorder, whose two slots start together.
 
 Arguments: address, storage, MLflow's URI, seconds to an evaluation, overrides.
 """

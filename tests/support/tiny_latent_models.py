@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
-from tiny_models import CLASSES, NAMES, NULL, scheduler
+from tiny_models import CLASSES, NAMES, scheduler
 
-from sfd_sweep.models.decoder import LatentDecoder
+from sfd_sweep.models.conditioning import ClassLabels
+from sfd_sweep.models.families.base import LatentDecoder
 from sfd_sweep.models.score_model import ScoreModel
 
 LATENT_SHAPE, IMAGE_SHAPE = (4, 4, 4), (3, 8, 8)
@@ -50,7 +51,7 @@ def tiny_vae(*, channels: int = 3, blocks: int = 2, seed: int = 0, **options: An
 
 def tiny_latent_model() -> ScoreModel:
     """A score model on latents of 4×4×4 of images of 3×8×8, of three classes."""
-    return ScoreModel(tiny_transformer(), scheduler("epsilon"), NULL, LatentDecoder(tiny_vae()))
+    return ScoreModel(tiny_transformer(), scheduler("epsilon"), ClassLabels(NAMES), LatentDecoder(tiny_vae()))
 
 
 def save_dit(folder: Path, names: Sequence[str] = NAMES, *, vae: AutoencoderKL | None = None) -> Path:

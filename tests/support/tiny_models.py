@@ -7,6 +7,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import nn
 
+from sfd_sweep.models.conditioning import ClassLabels
 from sfd_sweep.models.loading import save_score_model
 from sfd_sweep.models.score_model import ScoreModel
 
@@ -35,7 +36,7 @@ def tiny_model(
             attention_head_dim=4,
             num_class_embeds=CLASSES + null_label,
         )
-    return ScoreModel(network, scheduler(prediction_type), NULL if null_label else None)
+    return ScoreModel(network, scheduler(prediction_type), ClassLabels(NAMES, has_null=null_label))
 
 
 def scheduler(prediction_type: str) -> DDPMScheduler:
@@ -43,7 +44,7 @@ def scheduler(prediction_type: str) -> DDPMScheduler:
 
 
 def save_teacher(folder: Path, model: ScoreModel) -> Path:
-    save_score_model(model, folder, NAMES, index={"_class_name": "DDPMPipeline"})
+    save_score_model(model, folder)
     return folder
 
 
@@ -67,4 +68,4 @@ class LinearNetwork(nn.Module):
 
 def linear_model(gains: list[float], shifts: list[float], *, null_label: bool = True) -> ScoreModel:
     """A score model that predicts x_0 linearly, one gain and shift for each class and one for the null label."""
-    return ScoreModel(LinearNetwork(gains, shifts), scheduler("sample"), NULL if null_label else None)
+    return ScoreModel(LinearNetwork(gains, shifts), scheduler("sample"), ClassLabels(NAMES, has_null=null_label))

@@ -63,7 +63,7 @@ def report(step: int, distance: float, accuracy: float, override_distance: float
         },
         samples={"retained": samples, "forgotten": 1000},
         losses={"generator": 0.5, "fake_score": 0.25},
-        seconds={"training": 6.0, "evaluating": 2.5, "saving": 0.5},
+        seconds={"training": 6.0, "evaluating": 2.5, "saving": 0.5, "waiting": 0.25},
         dropped_samples=1,
     )
 
@@ -81,7 +81,7 @@ def open_recorder(space: SearchSpace, folder: Path, *, resume: bool = False) -> 
 def tell_report(recorder: MlflowRecorder, number: int, told: Report) -> None:
     """A report, with the picture that the trial has left in its folder."""
     step_folder(trial_folder(recorder._folder, number), told.step).write(GRID, grid())
-    recorder.trial_reported(number, told, 0.25)
+    recorder.trial_reported(number, told)
 
 
 def tell_trial(recorder: MlflowRecorder, space: SearchSpace, number: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import CLASSES, NAMES, tiny_model
+from tiny_models import CLASSES, tiny_model
 from torch import nn
 
 from sfd_sweep.config import Resources, Settings
@@ -32,9 +32,7 @@ def trainer(
     **changes: Any,
 ) -> Trainer:
     teacher = teacher or tiny_model()
-    return Trainer(
-        teacher, start or teacher, task, settings(**changes), class_names=NAMES, seed=seed, resources=resources
-    )
+    return Trainer(teacher, start or teacher, task, settings(**changes), seed=seed, resources=resources)
 
 
 class Broken(nn.Module):
@@ -62,7 +60,7 @@ def draw(c: Sequence[int], *, shape: tuple[int, int, int] = (1, 4, 4), seed: int
     return UpdateBatch(
         c=conditions,
         forgotten=conditions == FORGET,
-        untold=torch.zeros(n, dtype=torch.bool),
+        dropped=torch.zeros(n, dtype=torch.bool),
         alternative=torch.full((n,), CLASSES - 1),
         z=torch.randn(n, *shape, generator=generator),
         t=torch.randint(38, 712, (n,), generator=generator),
@@ -73,7 +71,7 @@ def draw(c: Sequence[int], *, shape: tuple[int, int, int] = (1, 4, 4), seed: int
 def give(monkeypatch: pytest.MonkeyPatch, *draws: UpdateBatch) -> None:
     """Let the coming updates draw these, in turn."""
     coming = iter(draws)
-    monkeypatch.setattr("sfd_sweep.method.trainer.draw_update", lambda task, **sizes: next(coming))
+    monkeypatch.setattr("sfd_sweep.method.trainer.draw_update_batch", lambda task, **sizes: next(coming))
 
 
 def gradients(model: ScoreModel) -> torch.Tensor:

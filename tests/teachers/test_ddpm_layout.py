@@ -45,7 +45,7 @@ def refusal(tensors, image_size: int | None = None) -> str:
 def test_the_folder_predicts_what_the_research_code_predicts_at_every_step_and_label(sizes, size, tmp_path):
     tensors = random_weights(sizes)
     told = None if size > 8 else size  # the smallest ones do not tell their images' size
-    save_score_model(score_model(weights_of(tensors), told), tmp_path / "teacher", names_of(sizes), index={})
+    save_score_model(score_model(weights_of(tensors), told), tmp_path / "teacher", index={})
     folder = ModelFolder.open(str(tmp_path / "teacher"))
     assert folder.sample_shape == (sizes.image_channels, size, size)
     assert folder.null_label == sizes.classes
@@ -88,7 +88,7 @@ def test_the_schedule_is_the_linear_one_of_the_research_code():
 
 def test_a_generator_makes_of_noise_what_the_research_code_makes_in_one_step(tmp_path):
     tensors = random_weights()
-    OneStepGenerator(score_model(weights_of(tensors)), 440, names_of(Sizes())).save(tmp_path / "generator")
+    OneStepGenerator(score_model(weights_of(tensors)), 440).save(tmp_path / "generator")
     generator = OneStepGenerator.load(tmp_path / "generator")
     z = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     kept = float((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)[440])  # ᾱ
@@ -123,7 +123,7 @@ def test_weights_in_half_precision_are_read():
 
 
 def test_the_variances_that_one_configuration_carries_along_unused_are_left_out():
-    assert score_model(weights_of(random_weights() | {"logvar": torch.zeros(1000)})).null_label == 3
+    assert score_model(weights_of(random_weights() | {"logvar": torch.zeros(1000)})).conditioning.null == 3
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_weights_of_a_training_that_diverged_are_refused(value):
 
 
 @pytest.mark.parametrize("levels", [(), (0, 1)])
-def test_a_network_that_does_not_tell_its_images_size_wants_to_be_told(levels):
+def test_a_network_that_of_unknown_image_size_needs_one(levels):
     tensors = random_weights(Sizes(attention_levels=levels))
     assert "give --size" in refusal(tensors)
     assert score_model(weights_of(tensors), 24).sample_shape == (1, 24, 24)

@@ -106,7 +106,7 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole(micro_batch_size):
 
 @pytest.mark.parametrize("changes", [{}, PHOTOGRAPHS], ids=["digits", "photographs"])
 @pytest.mark.parametrize("interrupted_at", [0, 1, 7])
-def test_a_run_that_goes_on_from_a_file_ends_as_one_without_interruption(changes, interrupted_at):
+def test_a_run_resumed_from_a_file_ends_as_one_without_interruption(changes, interrupted_at):
     recipe = TINY.with_changes(changes)
     whole = after(20, Pretrainer(EXAMPLES, recipe))
     first = after(interrupted_at, Pretrainer(EXAMPLES, recipe))
@@ -246,7 +246,7 @@ def test_a_published_network_is_as_wide_as_the_release_says_and_attends_at_16_wi
         ((3, 32, 32), {"middle_attention": True, "attention_head_dim": 32}, "8 channels do not fall into heads of 32"),
     ],
 )
-def test_images_that_the_network_cannot_see_are_refused(shape, changes, message):
+def test_images_that_do_not_fit_the_network_are_refused(shape, changes, message):
     with pytest.raises(UserError, match=message):
         check_images(shape, TINY.with_changes(changes))
 

@@ -1,4 +1,4 @@
-"""A pretraining that is stopped, and gone on with from what it has kept."""
+"""Resuming a pretraining from its checkpoints."""
 
 import pytest
 import torch
@@ -30,13 +30,13 @@ def stop_at(last):
     return progress
 
 
-def test_it_goes_on_from_the_last_state_and_ends_as_if_nothing_had_been(checkpoints):
+def test_it_resumes_from_the_last_state_and_ends_as_one_without_interruption(checkpoints):
     with pytest.raises(Stopped):
         pretrain(DIGITS, recipe=RECIPE, checkpoints=checkpoints, progress=stop_at(20))
-    news = []
-    resumed = pretrain(DIGITS, recipe=RECIPE, checkpoints=checkpoints, progress=lambda *each: news.append(each))
+    reports = []
+    resumed = pretrain(DIGITS, recipe=RECIPE, checkpoints=checkpoints, progress=lambda *each: reports.append(each))
     whole = pretrain(DIGITS, recipe=RECIPE)
-    assert [step for step, _, _ in news] == [20, 30]  # from 14 on
+    assert [step for step, _, _ in reports] == [20, 30]  # from 14 on
     for name, weight in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], weight), name
 
@@ -73,6 +73,6 @@ def test_a_state_that_does_not_fit_is_refused(checkpoints, damage):
     if damage == "cut short":
         checkpoints.folder.write(STATE, checkpoints.folder.read(STATE)[:-1])
     recipe = RECIPE.with_changes({"channels": (8, 16)} if damage == "of another network" else {})
-    with pytest.raises(UserError, match=r"cannot go on from .*--force") as refused:
+    with pytest.raises(UserError, match=r"cannot resume from .*--force") as refused:
         pretrain(DIGITS, recipe=recipe, checkpoints=checkpoints)
     assert "\n" not in str(refused.value)

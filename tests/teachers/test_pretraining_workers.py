@@ -55,7 +55,7 @@ def test_two_workers_train_the_teacher_that_one_trains(folder, name, tmp_path):
         torch.testing.assert_close(first[key], alone[key], rtol=1e-3, atol=1e-5)
 
 
-def test_one_worker_goes_on_from_the_state_of_two(folder):
+def test_one_worker_resumes_from_the_state_of_two(folder):
     together = load_file(folder / "uneven-0.safetensors")
     resumed = train("uneven", folder)
     assert len(resumed.pop("losses")) == 0

@@ -110,7 +110,7 @@ def test_a_file_of_the_format_before_zip_is_read(tmp_path):
         ([state(1), None, state(2), None, 3, state(3)], FAKE_SCORE, EMA, "holds no fake-score ema; it holds generator"),
     ],
 )
-def test_what_a_checkpoint_does_not_hold_is_told_with_what_it_holds(tmp_path, content, network, weights, words):
+def test_what_a_checkpoint_does_not_hold_is_reported_with_what_it_holds(tmp_path, content, network, weights, words):
     with pytest.raises(UserError) as raised:
         read(tmp_path, content).choose(network, weights)
     assert words in str(raised.value)

@@ -6,7 +6,8 @@ import pytest
 
 from sfd_sweep.config.loading import parse_search_space
 from sfd_sweep.errors import UserError
-from sfd_sweep.search.records import SweepRecord, SweepState, SweepSummary, TrialRecord
+from sfd_sweep.search.records import SweepRecord, SweepState, SweepSummary
+from sfd_sweep.search.trial import Trial, TrialRun
 from sfd_sweep.tracking.results import Results
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -35,26 +36,19 @@ def report(distance: float, accuracy: float, override_distance: float = 4.0, sam
 
 def trial(
     number: int, last: Report | None, state: TrialState = TrialState.COMPLETE, final: Report | None = None
-) -> TrialRecord:
-    return TrialRecord(
+) -> Trial:
+    return Trial(
         number=number,
         state=state,
-        reason=None,
         settings=SPACE.parameters.settings({"forget_weight": 0.1}),
         searched={"forget_weight": 0.1},
-        report=last,
+        reports=(last,) if last else (),
         final=final,
-        score=None,
-        pareto=False,
-        slot_hours=0.5,
-        started=TIME,
-        ended=TIME,
-        model_uri=None,
-        run_id=f"run{number}",
+        recorded=TrialRun(f"run{number}", TIME, TIME, slot_hours=0.5, score=None, pareto=False, model_uri=None),
     )
 
 
-def results(*trials: TrialRecord) -> Results:
+def results(*trials: Trial) -> Results:
     summary = SweepSummary(
         name="small",
         state=SweepState.RUNNING,
@@ -121,14 +115,14 @@ def test_the_knee_says_that_it_bends() -> None:
     choice = SWEEP.select(knee=True)
     assert choice.trial.number == 1
     assert choice.why == (
-        "Trial 1 is the knee: of the 3 on the front it lies farthest below the line between the ends "
+        "Trial 1 is the knee: of the 3 trials on the front it lies farthest below the line between the ends "
         f"(fd_classifier 1.5, unlearning_accuracy 0.95 {SAMPLES})."
     )
 
 
 def test_a_front_of_one_or_two_has_no_bend_and_says_so() -> None:
     ends = [trial(0, report(1.0, 0.5)), trial(1, report(1.5, 0.95))]
-    assert "it alone is on the front" in results(ends[0]).select(knee=True).why
+    assert "it is the only trial on the front" in results(ends[0]).select(knee=True).why
     choice = results(*ends).select(knee=True)
     assert choice.trial.number == 0
     assert "no bend" in choice.why
@@ -177,13 +171,13 @@ def test_a_bound_is_a_finite_number() -> None:
         (1, "it is on the front"),
         (3, "it is not on the front, where trial 1 is better"),
         (4, "it is pruned, so it is not on the front"),
-        (5, "it breaks a constraint, so it is not on the front"),
+        (5, "it violates a constraint, so it is not on the front"),
     ],
 )
 def test_a_trial_may_be_asked_for_and_is_told_where_it_stands(number: int, standing: str) -> None:
     choice = SWEEP.select(trial=number)
     assert choice.trial.number == number
-    assert choice.why.startswith(f"Trial {number} was asked for; {standing} (fd_classifier")
+    assert choice.why.startswith(f"Trial {number} was requested; {standing} (fd_classifier")
 
 
 def test_a_complete_trial_without_finite_figures_is_told_so() -> None:
@@ -202,7 +196,7 @@ def test_a_trial_that_is_not_there_or_was_never_evaluated_is_refused() -> None:
 
 @pytest.mark.parametrize("ways", [{}, {"knee": True, "best_score": True}, {"trial": 0, "max": {"fd_classifier": 1}}])
 def test_exactly_one_way_of_choosing_is_asked_for(ways: dict[str, object]) -> None:
-    with pytest.raises(UserError, match="choose by exactly one of"):
+    with pytest.raises(UserError, match="choose exactly one of"):
         SWEEP.select(**ways)
 
 

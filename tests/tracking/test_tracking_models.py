@@ -61,7 +61,7 @@ def complete_sweep(space: SearchSpace, tmp_path: Path) -> SearchSpace:
 
 
 def test_the_front_of_a_complete_sweep_has_models(complete_sweep: SearchSpace, tracking_uri: str) -> None:
-    uris = [trial.model_uri for trial in read_sweep(tracking_uri, "small").trials]
+    uris = [trial.run.model_uri for trial in read_sweep(tracking_uri, "small").trials]
     assert all(uri and uri.startswith("models:/m-") for uri in uris[:2])
     assert uris[2:] == [None, None]
 
@@ -71,7 +71,7 @@ def test_a_model_makes_the_generators_images_in_a_process_without_sfd_sweep(
 ) -> None:
     store = Store.open(tracking_uri)
     (trial, *_) = read_sweep(tracking_uri, "small").trials
-    register(store, "small", trial.run_id)
+    register(store, "small", trial.run.run_id)
     found = predict_elsewhere("models:/small@champion", tracking_uri, tmp_path)
     generator = OneStepGenerator.load(GENERATOR_FOLDER)
     images = generator.sample([3, 3, 7], seed=5)  # image i has seed 5 + i
@@ -87,7 +87,7 @@ def test_a_model_says_what_it_takes_gives_and_needs(complete_sweep: SearchSpace,
 
     (trial, *_) = read_sweep(tracking_uri, "small").trials
     folder = Path(
-        MlflowClient(tracking_uri).get_logged_model(trial.model_uri.removeprefix("models:/")).artifact_location
+        MlflowClient(tracking_uri).get_logged_model(trial.run.model_uri.removeprefix("models:/")).artifact_location
     )
     model = mlflow.models.Model.load(str(folder))
     assert model.signature.inputs.input_names() == ["label", "seed"]
@@ -101,24 +101,26 @@ def test_a_model_says_what_it_takes_gives_and_needs(complete_sweep: SearchSpace,
 def test_models_and_versions_are_made_once(complete_sweep: SearchSpace, tracking_uri: str, tmp_path: Path) -> None:
     store = Store.open(tracking_uri)
     first, second, *_ = read_sweep(tracking_uri, "small").trials
-    assert log_generator(store, first.run_id, GENERATOR_FOLDER) == first.model_uri
-    versions = [register(store, "small", run_id).version for run_id in (first.run_id, first.run_id, second.run_id)]
+    assert log_generator(store, first.run.run_id, GENERATOR_FOLDER) == first.run.model_uri
+    versions = [
+        register(store, "small", run_id).version for run_id in (first.run.run_id, first.run.run_id, second.run.run_id)
+    ]
     assert list(map(int, versions)) == [1, 1, 2]
     champion = store.client.get_model_version_by_alias("small", "champion")
-    assert champion.run_id == second.run_id
+    assert champion.run_id == second.run.run_id
     assert champion.tags["sfd.trial"] == "1"
 
     recorder = open_recorder(complete_sweep, tmp_path, resume=True)
     tell_sweep(recorder, complete_sweep)
     recorder.close(SweepState.COMPLETE)
-    experiment = store.client.get_run(first.run_id).info.experiment_id
+    experiment = store.client.get_run(first.run.run_id).info.experiment_id
     assert len(store.client.search_logged_models([experiment])) == 2
 
 
 def test_a_trial_without_a_model_cannot_be_registered(complete_sweep: SearchSpace, tracking_uri: str) -> None:
     trial = read_sweep(tracking_uri, "small").trials[2]
     with pytest.raises(UserError, match="trial 2 of small has no model"):
-        register(Store.open(tracking_uri), "small", trial.run_id)
+        register(Store.open(tracking_uri), "small", trial.run.run_id)
 
 
 def test_a_stopped_sweep_has_no_models_yet(space: SearchSpace, tracking_uri: str, tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_a_stopped_sweep_has_no_models_yet(space: SearchSpace, tracking_uri: str
     recorder = open_recorder(space, tmp_path)
     tell_sweep(recorder, space)
     recorder.close(SweepState.STOPPED)
-    assert {trial.model_uri for trial in read_sweep(tracking_uri, "small").trials} == {None}
+    assert {trial.run.model_uri for trial in read_sweep(tracking_uri, "small").trials} == {None}
 
 
 def test_a_generator_that_was_not_kept_is_named(
@@ -135,16 +137,16 @@ def test_a_generator_that_was_not_kept_is_named(
     recorder = open_recorder(space, tmp_path)
     tell_sweep(recorder, space)
     recorder.close(SweepState.COMPLETE)
-    assert "trial 1 is on the front, but" in caplog.text
+    assert "no model is logged for trial 1 on the front" in caplog.text
 
 
 def test_a_latent_generators_model_makes_images_of_the_size_that_it_says(
     complete_sweep: SearchSpace, tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator = OneStepGenerator(tiny_latent_model(), 440, ("ant", "bee", "cow"))
+    generator = OneStepGenerator(tiny_latent_model(), 440)
     generator.save(tmp_path / "latent")
     (*_, trial) = read_sweep(tracking_uri, "small").trials
-    uri = log_generator(Store.open(tracking_uri), trial.run_id, tmp_path / "latent")
+    uri = log_generator(Store.open(tracking_uri), trial.run.run_id, tmp_path / "latent")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     model = mlflow.pyfunc.load_model(uri)
     assert model.metadata.signature.outputs.inputs[0].shape == (-1, 8, 8, 3)

@@ -30,17 +30,19 @@ def test_a_sweep_without_trials_yet_is_running(three_sweeps: str) -> None:
 
 
 def test_an_unknown_name_brings_the_nearest(three_sweeps: str) -> None:
-    with pytest.raises(UserError, match=r"no sweep 'digits-forget0'.*did you mean digits-forget-0 or digits-forget-1"):
+    with pytest.raises(
+        UserError, match=r"unknown sweep 'digits-forget0'.*did you mean digits-forget-0 or digits-forget-1"
+    ):
         read_sweep(three_sweeps, "digits-forget0")
 
 
 def test_a_name_like_no_other_brings_all(three_sweeps: str) -> None:
-    with pytest.raises(UserError, match=r'no sweep "o.brien".*there are cifar, digits-forget-1, digits-forget-0'):
+    with pytest.raises(UserError, match=r'unknown sweep "o.brien".*it holds cifar, digits-forget-1, digits-forget-0'):
         read_sweep(three_sweeps, "o'brien")
 
 
 def test_an_empty_store_has_no_sweep_of_any_name(tracking_uri: str) -> None:
-    with pytest.raises(UserError, match=r"no sweep 'small'.*nor any other"):
+    with pytest.raises(UserError, match=r"unknown sweep 'small'.*holds no sweeps"):
         read_sweep(tracking_uri, "small")
 
 

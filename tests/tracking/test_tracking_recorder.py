@@ -76,8 +76,8 @@ def test_a_recorded_sweep_is_read_back_as_it_was_told(recorded: SearchSpace, tra
     assert trial.report.samples == {"retained": 2000, "forgotten": 1000}
     assert trial.report.seconds == {"training": 6.0, "evaluating": 2.5, "saving": 0.5, "waiting": 0.25}
     assert trial.report.dropped_samples == 1
-    assert trial.slot_hours == pytest.approx(2 * 9 / 3600)
-    assert [trial.pareto for trial in sweep.trials] == [True, True, False, False]
+    assert trial.run.slot_hours == pytest.approx(2 * 9 / 3600)
+    assert [trial.run.pareto for trial in sweep.trials] == [True, True, False, False]
     assert (sweep.trials[3].state, sweep.trials[3].reason) == (TrialState.PRUNED, "below the median")
     assert [found.step for found in read_reports(tracking_uri, trial)] == [10, 20]
 
@@ -145,7 +145,7 @@ def test_a_resumed_sweep_continues_the_runs_that_a_killed_driver_left(
     assert counted["trial 0", "fd_classifier", 10] == counted["trial 0", "fd_classifier", 20] == 1
     assert counted["trial 0", "images/grid+step+10"] == 2
     (trial,) = read_sweep(tracking_uri, "small").trials
-    assert trial.slot_hours == pytest.approx(18 / 3600)
+    assert trial.run.slot_hours == pytest.approx(18 / 3600)
 
 
 def test_an_image_without_its_figures_is_not_repeated_after_a_crash_between_them(
@@ -179,7 +179,11 @@ def test_trials_that_have_not_ended_are_stopped_with_the_sweep_and_run_again_wit
     recorder._thread.shutdown(wait=True)
     sweep = read_sweep(tracking_uri, "small")
     assert (sweep.summary.state, sweep.summary.reason, sweep.summary.ended) == (SweepState.RUNNING, None, None)
-    assert (sweep.trials[1].state, sweep.trials[1].reason, sweep.trials[1].ended) == (TrialState.RUNNING, None, None)
+    assert (sweep.trials[1].state, sweep.trials[1].reason, sweep.trials[1].run.ended) == (
+        TrialState.RUNNING,
+        None,
+        None,
+    )
     assert runs_of(tracking_uri)[1]["trial 1"].info.status == "RUNNING"
 
 
@@ -200,8 +204,8 @@ def test_tags_tell_the_front_while_the_sweep_runs(space: SearchSpace, tracking_u
 def test_final_figures_stand_beside_those_of_the_search(space: SearchSpace, tracking_uri: str, tmp_path: Path) -> None:
     recorder = open_recorder(space, tmp_path)
     tell_trial(recorder, space, 0)
-    recorder.judged(0, report(20, 0.9, 0.91, samples=10000))
-    recorder.judged(0, report(20, 0.9, 0.91, samples=10000))
+    recorder.final_reported(0, report(20, 0.9, 0.91, samples=10000))
+    recorder.final_reported(0, report(20, 0.9, 0.91, samples=10000))
     recorder.close(SweepState.COMPLETE)
     (trial,) = read_sweep(tracking_uri, "small").trials
     assert trial.final == report(20, 0.9, 0.91, samples=10000)
@@ -257,7 +261,7 @@ def test_a_refused_write_is_raised_when_the_sweep_is_closed(
     recorder.trial_started(0, settings(space, 0), searched(0))
     while not read_sweep(tracking_uri, "small").trials:
         time.sleep(0.05)
-    MlflowClient(tracking_uri).delete_run(read_sweep(tracking_uri, "small").trials[0].run_id)
+    MlflowClient(tracking_uri).delete_run(read_sweep(tracking_uri, "small").trials[0].run.run_id)
     tell_report(recorder, 0, report(10, 1.0, 1.0))
     recorder.front_changed([], 1.0, 1, ResourceUsage(0.1, 0.1))
     with pytest.raises(
@@ -265,7 +269,7 @@ def test_a_refused_write_is_raised_when_the_sweep_is_closed(
     ) as failure:
         recorder.close(SweepState.COMPLETE)
     assert "\n" not in str(failure.value)
-    assert "MLflow takes no more of this sweep" in caplog.text
+    assert "recording in MLflow has stopped" in caplog.text
     assert "hypervolume" not in runs_of(tracking_uri)[1]["small"].data.metrics  # nothing is written after a gap
 
 
@@ -275,7 +279,7 @@ def test_a_report_costs_the_caller_less_than_a_millisecond(space: SearchSpace, t
     seconds = []
     for step in range(1, 21):
         began = time.perf_counter()
-        recorder.trial_reported(0, report(step, 1.0, 1.0), 0.0)
+        recorder.trial_reported(0, report(step, 1.0, 1.0))
         seconds.append(time.perf_counter() - began)
     recorder.close(SweepState.STOPPED)
     assert median(seconds) < 1e-3
@@ -288,8 +292,8 @@ def test_reports_that_come_in_faster_than_they_are_written_are_written_together(
     written: list[tuple[int, list[int]]] = []
     report_trial, go = recorder._runs.report_trial, threading.Event()
 
-    def noted(number: int, reports: Sequence[tuple[Report, float]]) -> None:
-        written.append((number, [told.step for told, _ in reports]))
+    def noted(number: int, reports: Sequence[Report]) -> None:
+        written.append((number, [told.step for told in reports]))
         report_trial(number, reports)
 
     monkeypatch.setattr(recorder._runs, "report_trial", noted)
@@ -306,7 +310,7 @@ def test_reports_that_come_in_faster_than_they_are_written_are_written_together(
     for trial in read_sweep(tracking_uri, "small").trials:
         reports = read_reports(tracking_uri, trial)
         assert [(told.step, told.metrics["fd_classifier"]) for told in reports] == [(n, 1 / n) for n in range(1, 31)]
-        assert trial.slot_hours == pytest.approx(30 * 9 / 3600)
+        assert trial.run.slot_hours == pytest.approx(30 * 9 / 3600)
     counted = everything(tracking_uri)
     assert {counted["trial 1", f"images/grid+step+{step}"] for step in range(1, 31)} == {2}
 
@@ -316,7 +320,7 @@ def test_a_picture_that_is_gone_costs_no_figures(
 ) -> None:
     recorder = open_recorder(space, tmp_path)
     recorder.trial_started(0, settings(space, 0), searched(0))
-    recorder.trial_reported(0, report(10, 1.0, 1.0), 0.0)
+    recorder.trial_reported(0, report(10, 1.0, 1.0))
     recorder.close(SweepState.COMPLETE)
     assert "step-000010 holds no grid.png, so MLflow shows none for that step of trial 0" in caplog.text
     (trial,) = read_sweep(tracking_uri, "small").trials

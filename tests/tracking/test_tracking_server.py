@@ -40,12 +40,12 @@ def test_a_sweep_is_recorded_resumed_and_read_through_a_server(
         recorder.close(SweepState.COMPLETE)
     sweep = read_sweep(server, "small")
     assert [trial.state for trial in sweep.trials[:4]] == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
-    assert [trial.pareto for trial in sweep.trials] == [True, True, False, False, False]
+    assert [trial.run.pareto for trial in sweep.trials] == [True, True, False, False, False]
     assert str(sweep.trials[4].metrics) == str(report(20, float("nan"), float("inf")).metrics)
     assert [found.step for found in read_reports(server, sweep.trials[0])] == [10, 20]
     assert [found.name for found in list_sweeps(server)] == ["small"]
 
-    register(Store.open(server), "small", sweep.trials[1].run_id)
+    register(Store.open(server), "small", sweep.trials[1].run.run_id)
     model = mlflow.pyfunc.load_model("models:/small@champion")
     assert model.predict(pd.DataFrame({"label": [3], "seed": [0]})).shape == (1, 8, 8, 1)
 

@@ -51,7 +51,7 @@ class Failing(http.server.BaseHTTPRequestHandler):
 def test_a_server_that_is_away_is_named_without_its_password(scheme: str) -> None:
     message = refusal(f"{scheme}://user:hunter2@127.0.0.1:{free_port()}/db")
     assert f"the tracking server {scheme}://127.0.0.1:" in message
-    assert "is away" in message
+    assert "is unreachable" in message
     assert "hunter2" not in message
 
 
@@ -64,13 +64,13 @@ def test_a_password_with_a_slash_is_not_shown_either() -> None:
 def test_a_server_that_does_not_answer_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "ANSWER_SECONDS", 0.3)
     with listening() as port:
-        assert "is away" in refusal(f"http://127.0.0.1:{port}")
+        assert "is unreachable" in refusal(f"http://127.0.0.1:{port}")
 
 
 def test_a_server_that_fails_is_away() -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Failing) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        assert "it answers 503" in refusal(f"http://127.0.0.1:{server.server_port}")
+        assert "HTTP Error 503" in refusal(f"http://127.0.0.1:{server.server_port}")
 
 
 def test_a_broken_database_is_refused(tmp_path: Path) -> None:

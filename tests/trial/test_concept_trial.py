@@ -11,9 +11,8 @@ from sfd_sweep.method.trainable_model import TrainableModel
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.resolve import resolve_sweep
-from sfd_sweep.trial.runner import Trial, judge, load_generator
+from sfd_sweep.trial.runner import TrialContext, TrialRunner, load_generator
 
 FIGURES = {
     "fd_classifier_teacher",
@@ -43,38 +42,38 @@ def settings_of(context, **sampled):
 
 
 def test_a_trial_reports_the_figures_of_a_concept(context, tmp_path):
-    report = Trial(context, settings_of(context), Folder.open(tmp_path)).advance(2)
+    report = TrialRunner(context, settings_of(context), Folder.open(tmp_path)).advance(2)
     assert report.metrics.keys() == FIGURES | {"override_rate"}
     assert report.samples == {"retained": 60, "forgotten": 40}
 
 
 def test_the_share_called_the_override_is_reported_where_the_judge_has_a_word_for_it(context, tmp_path):
-    report = Trial(context, settings_of(context, override="wasp"), Folder.open(tmp_path)).advance(2)
+    report = TrialRunner(context, settings_of(context, override="wasp"), Folder.open(tmp_path)).advance(2)
     assert report.metrics.keys() == FIGURES
 
 
 def test_an_interrupted_trial_ends_as_if_nothing_had_been(context, tmp_path):
     settings = settings_of(context)
-    whole = Trial(context, settings, Folder.open(tmp_path / "whole"))
+    whole = TrialRunner(context, settings, Folder.open(tmp_path / "whole"))
     whole.advance(2)
-    Trial(context, settings, Folder.open(tmp_path / "broken")).advance(2)
-    resumed = Trial(context, settings, Folder.open(tmp_path / "broken")).advance(4)
+    TrialRunner(context, settings, Folder.open(tmp_path / "broken")).advance(2)
+    resumed = TrialRunner(context, settings, Folder.open(tmp_path / "broken")).advance(4)
     assert resumed.metrics == whole.advance(4).metrics
 
 
 def test_the_generator_that_is_kept_is_the_one_that_was_judged(context, tmp_path):
     settings, folder = settings_of(context), Folder.open(tmp_path)
-    report = Trial(context, settings, folder).advance(2)
-    again = judge(context, settings, folder, samples=60, forget_samples=40)
+    report = TrialRunner(context, settings, folder).advance(2)
+    again = context.evaluate_final(settings, folder, samples=60, forget_samples=40)
     assert again.metrics == pytest.approx(report.metrics, rel=1e-4)
     prompts = context.plan.prompts
-    assert load_generator(folder, 2, prompts=prompts).class_names == prompts
+    assert load_generator(folder, 2, prompts=prompts).condition_names == prompts
 
 
 def test_each_forgotten_prompt_is_replaced_by_the_same_prompt_about_the_override(context):
     task, names = context.trainer(settings_of(context)).task, context.plan.conditions.names
     assert isinstance(task.override, FixedOverride)
-    replaced = {names[index]: names[to] for index, to in task.override.replacement.items()}
+    replaced = {names[index]: names[to] for index, to in task.override.override_of.items()}
     assert replaced == {"ant": "bee", "an ant at work": "an bee at work"}
     trained = {names[index] for index in (*task.retained, *task.forgotten)}
     assert "red ant" not in trained
@@ -93,7 +92,7 @@ def test_the_teacher_is_guided_away_from_the_negative_prompt_where_something_is_
 
     monkeypatch.setattr(type(trainer.teacher), "guided", noted)
     trainer.update()
-    names, null = context.plan.conditions.names, trainer.teacher.null_label
+    names, null = context.plan.conditions.names, trainer.teacher.conditioning.null
     assert asked[0].tolist() == [null] * 8 + [names.index("many ants")] * 4
 
 
@@ -116,8 +115,8 @@ def refused(space):
 def test_a_judge_that_does_not_see_the_concept_in_the_teachers_images_is_refused(folder):
     unseen = (digit_seen(folder) + 5) % 10
     message = refused(concept_space(folder, called=unseen))
-    assert "the classifier builtin:digits sees 'ant' in 0% of 100 images" in message
-    assert "choose another judge" in message
+    assert "the classifier builtin:digits recognises 'ant' in 0% of 100 images" in message
+    assert "choose another classifier" in message
 
 
 @pytest.mark.parametrize(
@@ -128,7 +127,7 @@ def test_a_judge_that_does_not_see_the_concept_in_the_teachers_images_is_refused
         (["evaluation.class_of={ant: 1, bee: 1}"], "would call 'bee' by the same class as what is forgotten"),
         (["task.teacher=builtin:digits"], "task.kind: concept needs a text-to-image teacher"),
         (["evaluation.metrics=[override_rate]"], "override_rate: the classifier builtin:digits has no class for"),
-        (["task.prompts.forget=[a dog]"], "none of the prompts is about 'ant'"),
+        (["task.prompts.forget=[a dog]"], "no prompt is about 'ant'"),
         (["evaluation.teacher_samples.override_samples=20"], "give more images"),
     ],
 )
@@ -139,11 +138,11 @@ def test_what_does_not_fit_a_concept_is_refused(folder, overrides, words, tmp_pa
         return
     context = TrialContext.build(resolve_sweep(space), None)
     with pytest.raises(UserError, match=words):
-        Trial(context, settings_of(context), Folder.open(tmp_path)).advance(2)
+        TrialRunner(context, settings_of(context), Folder.open(tmp_path)).advance(2)
 
 
 def test_a_teacher_of_prompts_needs_a_concept(folder):
-    assert "write task.kind: concept" in refused(digits_space(f"task.teacher={folder}/teacher", "task.start=teacher"))
+    assert "set task.kind: concept" in refused(digits_space(f"task.teacher={folder}/teacher", "task.start=teacher"))
 
 
 def test_a_plan_counts_the_adapters_that_a_trial_trains(folder, tmp_path):
@@ -157,7 +156,7 @@ def test_a_plan_counts_the_adapters_that_a_trial_trains(folder, tmp_path):
     assert plan.training_state_bytes == 7 * 4 * trained
     assert plan.model_bytes < resolve_sweep(concept_space(folder, called=1)).model_bytes
     folder = Folder.open(tmp_path)
-    assert Trial(context, settings_of(context), folder).advance(2).metrics.keys() >= FIGURES
+    assert TrialRunner(context, settings_of(context), folder).advance(2).metrics.keys() >= FIGURES
 
 
 def test_a_network_without_attention_has_adapters_everywhere():

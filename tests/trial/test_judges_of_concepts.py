@@ -9,13 +9,12 @@ from tiny_text_models import save_stable_diffusion
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation import factory as building
+from sfd_sweep.evaluation.classifiers.clip import ClipScore
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
-from sfd_sweep.evaluation.clip_score import ClipScore
 from sfd_sweep.models.samplers import sample_ddim
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.resolve import resolve_sweep
-from sfd_sweep.trial.runner import Trial
+from sfd_sweep.trial.runner import TrialContext, TrialRunner
 
 SUBJECTS = ("ant", "bee", "owl", "wasp")
 
@@ -31,7 +30,7 @@ def _folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _any_share_will_do(monkeypatch):
     """Random networks see anything; whether a judge is refused is tested elsewhere."""
-    monkeypatch.setattr(building, "LEAST_SEEN", 0.0)
+    monkeypatch.setattr(building, "LEAST_RECOGNISED", 0.0)
 
 
 def workbench_of(folder, *overrides):
@@ -41,7 +40,7 @@ def workbench_of(folder, *overrides):
 
 def report_of(context, tmp_path, **sampled):
     settings = context.plan.space.parameters.settings({"generator_lr": 2e-4, "override": "bee", **sampled})
-    return Trial(context, settings, Folder.open(tmp_path / "trial")).advance(2)
+    return TrialRunner(context, settings, Folder.open(tmp_path / "trial")).advance(2)
 
 
 def test_clip_tells_the_concept_from_overrides_and_others(folder, tmp_path):
@@ -107,7 +106,7 @@ def test_quality_may_be_held_against_real_images_without_labels(folder, tmp_path
         (["evaluation.reference=/nowhere", "objectives.0.metric=fd_classifier"], "there are no images at /nowhere"),
         (["evaluation.classifier=clip:/nowhere"], "there is no CLIP"),
         (["evaluation.classifier=nudenet", "objectives.0.metric=fid_teacher"], "has no class 'ant'"),
-        (["evaluation.metrics=[retain_accuracy]", "evaluation.class_of={ant: 3}"], "judges images of 1 channels"),
+        (["evaluation.metrics=[retain_accuracy]", "evaluation.class_of={ant: 3}"], "takes images of 1 channels"),
     ],
 )
 def test_a_judge_or_reference_that_does_not_fit_is_refused(folder, overrides, words):

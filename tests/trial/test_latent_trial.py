@@ -11,10 +11,9 @@ from trial_cases import digits_settings, digits_space
 from sfd_sweep.errors import UserError
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.files import GENERATOR, step_folder
 from sfd_sweep.trial.resolve import resolve_sweep
-from sfd_sweep.trial.runner import Trial, judge, load_generator
+from sfd_sweep.trial.runner import TrialContext, TrialRunner, load_generator
 
 DIGITS = tuple("0123456789")
 
@@ -31,11 +30,11 @@ def _context(tmp_path_factory):
 
 def test_a_trial_is_advanced_saved_and_judged_by_its_images(context, tmp_path):
     folder, settings = Folder.open(tmp_path / "0000"), digits_settings(context.plan.space)
-    trial = Trial(context, settings, folder)
+    trial = TrialRunner(context, settings, folder)
     trial.advance(2)
     report = trial.advance(4)
     assert all(math.isfinite(value) for value in report.metrics.values())
-    again = judge(context, settings, folder, samples=60, forget_samples=40)
+    again = context.evaluate_final(settings, folder, samples=60, forget_samples=40)
     assert again.metrics == pytest.approx(report.metrics)
     assert load_generator(folder, 4).sample([0, 5]).shape == (2, 1, 8, 8)
     saved = step_folder(folder, 4) / GENERATOR
@@ -44,7 +43,7 @@ def test_a_trial_is_advanced_saved_and_judged_by_its_images(context, tmp_path):
 
 def test_a_classifier_that_chooses_the_override_sees_images(context, tmp_path):
     settings = digits_settings(context.plan.space).model_copy(update={"override": "classifier"})
-    free = replace(context, plan=replace(context.plan, replacements={"classifier": None}))
+    free = replace(context, plan=replace(context.plan, overrides={"classifier": None}))
     override = free.trainer(settings).task.override
     x_psi = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     c = torch.zeros(3, dtype=torch.long)
@@ -52,12 +51,12 @@ def test_a_classifier_that_chooses_the_override_sees_images(context, tmp_path):
         logits = context.evaluator.classifier(context.teacher.decoder(x_psi))
     logits[:, 0] = -torch.inf
     assert torch.equal(override(c, c, x_psi), logits.argmax(1))
-    Trial(free, settings, Folder.open(tmp_path / "0000")).advance(2)
+    TrialRunner(free, settings, Folder.open(tmp_path / "0000")).advance(2)
 
 
 def test_a_judge_of_images_of_another_size_is_refused(tmp_path):
     """The latents have as many values as a digit has pixels; what counts is the image."""
     teacher = save_dit(tmp_path / "teacher", DIGITS, vae=tiny_vae(channels=1, blocks=1))
     assert ModelFolder.open(str(teacher)).image_shape == (1, 4, 4)
-    with pytest.raises(UserError, match="judges images of 8×8 pixels, not of 4×4"):
+    with pytest.raises(UserError, match="takes images of 8×8 pixels, not of 4×4"):
         TrialContext.build(resolve_sweep(space(teacher)), None)

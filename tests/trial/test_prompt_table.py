@@ -30,7 +30,7 @@ def refusal(task, *overrides):
 def test_the_override_takes_the_place_of_the_concept_in_each_prompt():
     found = table(concept(), "a middle aged man", "a person")
     assert texts(found, found.conditions.forget) == ["a photo of brad pitt", "brad pitt smiling"]
-    replaced = {override: texts(found, indices) for override, indices in found.replacements.items()}
+    replaced = {override: texts(found, indices) for override, indices in found.overrides.items()}
     assert replaced == {
         "a middle aged man": ["a photo of a middle aged man", "a middle aged man smiling"],
         "a person": ["a photo of a person", "a person smiling"],
@@ -39,17 +39,17 @@ def test_the_override_takes_the_place_of_the_concept_in_each_prompt():
 
 def test_an_empty_override_leaves_no_gap():
     found = table(concept(), "")
-    assert texts(found, found.replacements[""]) == ["a photo of", "smiling"]
+    assert texts(found, found.overrides[""]) == ["a photo of", "smiling"]
 
 
 def test_a_prompt_that_names_the_concept_in_any_case_needs_no_placeholder():
     found = table(concept(forget=["Brad Pitt at the beach", "a film with BRAD PITT in it"]), "a man")
     assert texts(found, found.conditions.forget) == ["brad pitt at the beach", "a film with brad pitt in it"]
-    assert texts(found, found.replacements["a man"]) == ["a man at the beach", "a film with a man in it"]
+    assert texts(found, found.overrides["a man"]) == ["a man at the beach", "a film with a man in it"]
 
 
 def test_a_concept_is_not_found_inside_a_longer_word():
-    assert "names nothing that is forgotten" in refusal(concept("cat", forget=["a {concept}", "a category"]), "dog")
+    assert "names no forgotten concept" in refusal(concept("cat", forget=["a {concept}", "a category"]), "dog")
 
 
 def test_retained_templates_stand_for_all_others():
@@ -65,7 +65,7 @@ def test_several_concepts_have_the_same_prompts_and_an_override_each():
         ["a photo of cat", "cat smiling"],
         ["a photo of dog", "dog smiling"],
     ]
-    assert texts(found, found.replacements["ant", "bird"]) == [
+    assert texts(found, found.overrides["ant", "bird"]) == [
         "a photo of ant",
         "ant smiling",
         "a photo of bird",
@@ -74,20 +74,20 @@ def test_several_concepts_have_the_same_prompts_and_an_override_each():
 
 
 def test_any_retained_prompt_may_replace_at_random():
-    assert table(concept(), "random").replacements == {"random": None}
+    assert table(concept(), "random").overrides == {"random": None}
 
 
 def test_held_out_prompts_are_judged_and_not_trained_on():
     found = table(concept(held_out=["a sketch of {concept}"], held_out_retain=["a cow"]))
     assert texts(found, found.conditions.held_out) == ["a sketch of brad pitt"]
-    assert texts(found, found.conditions.judged) == ["a cow"]
+    assert texts(found, found.conditions.evaluated) == ["a cow"]
     trained = {*found.conditions.retain, *found.conditions.forget}
-    assert trained.isdisjoint({*found.conditions.held_out, *found.conditions.judged})
+    assert trained.isdisjoint({*found.conditions.held_out, *found.conditions.evaluated})
 
 
 def test_quality_is_judged_on_the_retained_prompts_where_none_are_held_out():
     conditions = table(concept()).conditions
-    assert conditions.judged == conditions.retain
+    assert conditions.evaluated == conditions.retain
 
 
 def test_every_prompt_is_in_the_table_once_negative_ones_too():
@@ -106,13 +106,13 @@ def test_prompts_are_read_from_files(tmp_path):
 @pytest.mark.parametrize(
     ("prompts", "words"),
     [
-        ({"forget": ["a dog in a park"]}, "task.prompts.forget: none of the prompts is about 'brad pitt'"),
-        ({"forget": ["{concept}", "a dog in a park"]}, "'a dog in a park' names nothing that is forgotten"),
-        ({"retain": ["Brad Pitt smiling", "a dog"]}, "is among those of `forget` and of `retain`"),
-        ({"retain": ["a dog with brad pitt"]}, "names what is forgotten; remove it"),
+        ({"forget": ["a dog in a park"]}, "task.prompts.forget: no prompt is about 'brad pitt'"),
+        ({"forget": ["{concept}", "a dog in a park"]}, "'a dog in a park' names no forgotten concept"),
+        ({"retain": ["Brad Pitt smiling", "a dog"]}, "is in both `forget` and `retain`"),
+        ({"retain": ["a dog with brad pitt"]}, "names a forgotten concept; remove it"),
         ({"retain": ["a {concept}"]}, "task.prompts.others is empty"),
-        ({"held_out": ["{concept} smiling"]}, "is among those of `held_out` and of `forget`"),
-        ({"held_out_retain": ["A dog"]}, "is among those of `held_out_retain` and of `retain`"),
+        ({"held_out": ["{concept} smiling"]}, "is in both `held_out` and `forget`"),
+        ({"held_out_retain": ["A dog"]}, "is in both `held_out_retain` and `retain`"),
         ({"retain": "/nowhere/prompts.txt"}, "task.prompts.retain: there is no file /nowhere/prompts.txt"),
     ],
 )
@@ -128,7 +128,7 @@ def test_an_empty_file_of_prompts_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("a man like Brad Pitt", "names what is forgotten; choose other words"),
+        ("a man like Brad Pitt", "names a forgotten concept; choose other words"),
         ("classifier", "`classifier` is for classes"),
         (("a man", "a woman"), "2 overrides for 1 forgotten concepts"),
     ],

@@ -13,10 +13,9 @@ from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.method import trainer as training
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.files import GRID, step_folder
 from sfd_sweep.trial.resolve import resolve_sweep
-from sfd_sweep.trial.runner import Trial, load_generator
+from sfd_sweep.trial.runner import TrialContext, TrialRunner, load_generator
 
 FORGET, RETAIN = [0, 1], [2, 3, 4, 5, 6, 7, 8, 9]
 OVERRIDES = {"each its own": "[2, 3]", "one for both": "7", "random": "random", "classifier": "classifier"}
@@ -39,7 +38,7 @@ def _trained(request, tmp_path_factory):
             return c_phi
 
         patch.setattr(training.Trainer, "_teacher_conditions", noted)
-        report = Trial(context, digits_settings(space), folder).advance(2)
+        report = TrialRunner(context, digits_settings(space), folder).advance(2)
     return request.param, context, folder, report, shown
 
 
@@ -87,7 +86,7 @@ def test_every_figure_is_as_it_is_defined(trained):
 
     plan = context.plan
     context.evaluator.evaluate(
-        generate, override=plan.replacements[digits_settings(plan.space).override], samples=60, forget_samples=40
+        generate, override=plan.overrides[digits_settings(plan.space).override], samples=60, forget_samples=40
     )
     labels = torch.cat([labels for labels, _ in asked]).numpy()
     images = torch.cat([images for _, images in asked])

@@ -28,7 +28,7 @@ def refusal(*overrides: str) -> str:
 def test_a_plan_resolves_every_name():
     plan = resolve_sweep(digits_space('task.forget=[3, "0"]', "parameters.override=random"))
     assert plan.conditions == Conditions.of_classes("0123456789", [3, 0])
-    assert plan.conditions.retain == plan.conditions.judged == (1, 2, 4, 5, 6, 7, 8, 9)
+    assert plan.conditions.retain == plan.conditions.evaluated == (1, 2, 4, 5, 6, 7, 8, 9)
     assert plan.teacher.t_init is None
     assert plan.start.t_init == 440
 
@@ -46,14 +46,14 @@ def test_memory_and_disk_are_counted_from_the_teachers_weights():
     # Slots write a checkpoint while they still have the last, and each of the trials may end up on the front.
     trials = plan.space.budget.trials
     most = (3 * 2 * 8 + trials) * weights / 1e6
-    assert plan.weights_in_words(slots=3) == f"weights take at most {most:,.0f} MB, were all on the front"
+    assert plan.weights_in_words(slots=3) == f"weights take at most {most:,.0f} MB, if all trials are on the front"
 
 
 def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(tmp_path):
     """It is neither trained nor copied: once in memory for a teacher, once more for another start."""
     teacher = save_dit(tmp_path / "teacher")
     generator = tmp_path / "generator"
-    OneStepGenerator(load_score_model(ModelFolder.open(str(teacher))), 440, ("ant", "bee", "cow")).save(generator)
+    OneStepGenerator(load_score_model(ModelFolder.open(str(teacher))), 440).save(generator)
     network, vae = (
         4 * sum(parameter.numel() for parameter in part.parameters()) for part in (tiny_transformer(), tiny_vae())
     )
@@ -73,22 +73,22 @@ def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(t
 )
 def test_what_replaces_each_forgotten_class_is_an_index_or_any_retained_class(override, expected):
     plan = resolve_sweep(digits_space("task.forget=[0, 3]", f"parameters.override={override}"))
-    assert [*plan.replacements.values()] == [expected]
+    assert [*plan.overrides.values()] == [expected]
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["task.teacher=builtin:cats"], "no model 'builtin:cats' is shipped"),
+        (["task.teacher=builtin:cats"], "unknown shipped model 'builtin:cats'"),
         (["task.teacher=/nowhere/at/all"], "no model folder at '/nowhere/at/all'"),
         (["task.teacher=builtin:digits-distilled"], "task.teacher: "),
         (["task.forget=[zero]"], "no class 'zero'"),
         (["task.forget=[10]"], "no class 10"),
         (['task.forget=[0, "0"]'], "names a class twice"),
-        (["task.forget=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "parameters.override=random"], "nothing would be left"),
+        (["task.forget=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "parameters.override=random"], "every class is forgotten"),
         (["parameters.override=ten"], "no class 'ten'"),
-        (['parameters.override="0"'], "is forgotten itself"),
-        (['parameters.override={type: categorical, choices: [1, "0"]}'], "is forgotten itself"),
+        (['parameters.override="0"'], "'0' is forgotten; name a retained class"),
+        (['parameters.override={type: categorical, choices: [1, "0"]}'], "'0' is forgotten; name a retained class"),
         (["parameters.t_init=1000", "task.start=teacher"], "parameters.t_init: 1000 is beyond"),
         (["parameters.t_max=1001"], "parameters.t_max: 1001 is beyond"),
         (["parameters.t_max={type: int, low: 700, high: 1001}"], "parameters.t_max: 1001 is beyond"),
@@ -128,7 +128,7 @@ def test_guidance_is_refused_where_the_teacher_has_no_null_label(tmp_path, param
 
 def test_a_teacher_of_prompts_is_refused(tmp_path):
     teacher = save_stable_diffusion(tmp_path / "teacher")
-    assert f"task.teacher: {teacher} makes images of prompts" in refusal(f"task.teacher={teacher}")
+    assert f"task.teacher: {teacher} is a text-to-image model" in refusal(f"task.teacher={teacher}")
 
 
 def test_a_start_with_images_of_another_size_is_refused(tmp_path):
@@ -156,7 +156,7 @@ def test_a_start_of_other_classes_is_refused(tmp_path):
 def test_weights_that_are_cut_short_are_refused_before_anything_starts(tmp_path, broken):
     folders = {"teacher": tmp_path / "teacher", "start": tmp_path / "start"}
     save_teacher(folders["teacher"], tiny_model())
-    OneStepGenerator(tiny_model(), 440, ("ant", "bee", "cow")).save(folders["start"])
+    OneStepGenerator(tiny_model(), 440).save(folders["start"])
     weights = folders[broken] / "unet" / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:3000])
     message = refusal(f"task.teacher={folders['teacher']}", f"task.start={folders['start']}", *TINY)

@@ -17,12 +17,11 @@ from sfd_sweep.evaluation.image_scorer import ImageScorer
 from sfd_sweep.evaluation.sample_grid import GAP
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.trainer import Trainer
-from sfd_sweep.metrics import ReferenceKind, reported
+from sfd_sweep.metrics import Need, reported
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
 from sfd_sweep.models.weights import WEIGHTS
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.files import (
     GENERATOR,
     GRID,
@@ -37,7 +36,7 @@ from sfd_sweep.trial.files import (
 )
 from sfd_sweep.trial.report import Report
 from sfd_sweep.trial.resolve import resolve_sweep
-from sfd_sweep.trial.runner import Trial, judge, load_generator
+from sfd_sweep.trial.runner import TrialContext, TrialRunner, load_generator
 
 SPACE = digits_space()
 SETTINGS = digits_settings(SPACE)
@@ -57,7 +56,7 @@ def _folder(tmp_path):
 def _finished(context, tmp_path_factory):
     """A trial that was advanced to its end without interruption: its folder and both reports."""
     folder = Folder.open(tmp_path_factory.mktemp("finished"))
-    trial = Trial(context, SETTINGS, folder)
+    trial = TrialRunner(context, SETTINGS, folder)
     return folder, [trial.advance(2), trial.advance(4)]
 
 
@@ -89,12 +88,12 @@ def test_a_trial_reports_every_metric_at_each_evaluation(finished):
     _, reports = finished
     assert [report.step for report in reports] == [2, 4]
     for report in reports:
-        assert report.metrics.keys() == reported(inception=False, reference=ReferenceKind.REAL, final=False)
+        assert list(report.metrics) == [metric.name for metric in reported({Need.FEATURES, Need.REAL_IMAGES})]
         assert all(math.isfinite(value) for value in report.metrics.values())
         assert report.samples["retained"] == 63  # nine classes, the same number of each
         assert report.samples["forgotten"] == 40
         assert report.losses.keys() == {"generator", "fake_score"}
-        assert report.evaluation_seconds.keys() == {"sampling", "judging", "comparing"}
+        assert report.evaluation_seconds.keys() == {"sampling", "scoring", "comparing"}
         assert sum(report.evaluation_seconds.values()) < report.seconds["evaluating"]
         assert report.seconds.keys() == {"training", "evaluating", "saving"}
         assert all(seconds > 0 for seconds in report.seconds.values())
@@ -113,13 +112,13 @@ def test_reports_grids_and_the_last_generator_are_kept(finished):
 
 def test_a_trial_of_large_images_shows_fewer_of_them(context, finished, folder, monkeypatch):
     monkeypatch.setattr(evaluator, "GRID_LARGE", 7)  # digits have 8 pixels a side
-    Trial(context, SETTINGS, folder).advance(2)
+    TrialRunner(context, SETTINGS, folder).advance(2)
     few, many = (Image.open(io.BytesIO(step_folder(each, 2).read(GRID))) for each in (folder, finished[0]))
     assert many.width - few.width == 6 * (32 + 2 * GAP)
 
 
 def test_an_unfinished_trial_keeps_what_it_goes_on_from(context, folder):
-    Trial(context, SETTINGS, folder).advance(2)
+    TrialRunner(context, SETTINGS, folder).advance(2)
     assert step_folder(folder, 2).names() == [GENERATOR, GRID, REPORT, TRAINING_STATE]
 
 
@@ -127,7 +126,7 @@ def test_an_unfinished_trial_keeps_what_it_goes_on_from(context, folder):
 def test_the_weights_of_a_trial_are_dropped_and_all_else_stays(context, tmp_path, generators):
     sweep = Folder.open(tmp_path)
     trial = trial_folder(sweep, 3)
-    Trial(context, SETTINGS, trial).advance(2)
+    TrialRunner(context, SETTINGS, trial).advance(2)
     (step_folder(trial, 4) / GENERATOR).write("half.safetensors", b"what a killed worker left")
     step_folder(trial, 4).write(TRAINING_STATE, b"likewise")
     assert trials_with_weights(sweep) == {3}
@@ -140,7 +139,7 @@ def test_the_weights_of_a_trial_are_dropped_and_all_else_stays(context, tmp_path
 
 
 def test_the_saved_generator_is_the_moving_average(context, folder):
-    trial = Trial(context, SETTINGS, folder)
+    trial = TrialRunner(context, SETTINGS, folder)
     trial.advance(2)
     trainer = context.trainer(SETTINGS)
     trainer.update()
@@ -155,7 +154,7 @@ def test_a_report_tells_the_mean_losses_and_how_many_samples_were_dropped(contex
     teacher = context.teacher.copy()
     teacher.network.class_embedding.weight[3] = torch.nan
     broken = dataclasses.replace(context, teacher=teacher)
-    report = Trial(broken, SETTINGS, folder).advance(4)
+    report = TrialRunner(broken, SETTINGS, folder).advance(4)
     trainer = broken.trainer(SETTINGS)
     updates = [trainer.update() for _ in range(4)]
     assert report.losses["generator"] == pytest.approx(sum(float(update.generator) for update in updates) / 4)
@@ -173,14 +172,14 @@ def test_a_two_stage_trial_starts_from_the_distilled_generator(context):
 
 def test_a_step_that_was_reported_is_not_trained_again(context, finished, updates):
     folder, reports = finished
-    trial = Trial(context, SETTINGS, folder)
+    trial = TrialRunner(context, SETTINGS, folder)
     assert [trial.advance(2), trial.advance(4)] == reports
     assert updates == []
 
 
 def test_equal_settings_and_seed_give_equal_trials(context, finished, folder):
     finished_folder, reports = finished
-    trial = Trial(context, SETTINGS, folder)
+    trial = TrialRunner(context, SETTINGS, folder)
     assert [untimed(trial.advance(step)) for step in (2, 4)] == list(map(untimed, reports))
     assert files(step_folder(folder, 4) / GENERATOR / "unet") == files(
         step_folder(finished_folder, 4) / GENERATOR / "unet"
@@ -189,15 +188,15 @@ def test_equal_settings_and_seed_give_equal_trials(context, finished, folder):
 
 def test_another_seed_gives_another_trial(finished, folder):
     space = digits_space("trial.seed=1")
-    other = Trial(TrialContext.build(resolve_sweep(space), None), SETTINGS, folder).advance(2)
+    other = TrialRunner(TrialContext.build(resolve_sweep(space), None), SETTINGS, folder).advance(2)
     assert untimed(other) != untimed(finished[1][0])
 
 
 def test_an_interrupted_trial_goes_on_where_it_was_and_ends_as_if_it_had_not_been(context, finished, folder, updates):
     finished_folder, reports = finished
-    Trial(context, SETTINGS, folder).advance(2)
+    TrialRunner(context, SETTINGS, folder).advance(2)
     (step_folder(folder, 4) / GENERATOR).write("half.safetensors", b"what a killed worker left")
-    resumed = Trial(context, SETTINGS, folder).advance(4)
+    resumed = TrialRunner(context, SETTINGS, folder).advance(4)
     assert updates == [1, 2, 3, 4]
     assert untimed(resumed) == untimed(reports[1])
     for place in ("", "unet"):
@@ -213,13 +212,13 @@ def test_a_trial_goes_on_from_the_last_of_its_reports(folder, updates):
     space = digits_space("trial.steps=3", "trial.evaluate_every=1")
     context = TrialContext.build(resolve_sweep(space), None)
     for step in (1, 2, 3):
-        Trial(context, SETTINGS, folder).advance(step)
+        TrialRunner(context, SETTINGS, folder).advance(step)
     assert updates == [1, 2, 3]
     assert reported_steps(folder) == [1, 2, 3]
 
 
 def test_an_evaluation_that_cannot_be_saved_is_done_again_from_the_last_report(context, finished, folder, updates):
-    trial = Trial(context, SETTINGS, folder)
+    trial = TrialRunner(context, SETTINGS, folder)
     trial.advance(2)
     folder.write("step-000004", b"a file in the way of the folder")
     with pytest.raises(OSError, match="step-000004"):
@@ -242,14 +241,14 @@ def test_a_training_state_goes_to_the_disk_and_back_without_being_in_memory_as_a
 
     monkeypatch.setattr(Folder, "write", noted_write)
     monkeypatch.setattr(Folder, "read", noted_read)
-    Trial(context, SETTINGS, folder).advance(2)
-    Trial(context, SETTINGS, folder).advance(4)
+    TrialRunner(context, SETTINGS, folder).advance(2)
+    TrialRunner(context, SETTINGS, folder).advance(4)
     assert set(in_memory) == {GRID, REPORT}
 
 
 @pytest.mark.parametrize("damage", ["cut short", "missing", "of another network"])
 def test_a_training_state_that_is_lost_fails_the_trial_and_is_named(context, folder, damage):
-    Trial(context, SETTINGS, folder).advance(2)
+    TrialRunner(context, SETTINGS, folder).advance(2)
     step = step_folder(folder, 2)
     content = step.read(TRAINING_STATE)
     step.remove(TRAINING_STATE)
@@ -257,34 +256,34 @@ def test_a_training_state_that_is_lost_fails_the_trial_and_is_named(context, fol
         step.write(TRAINING_STATE, content[: len(content) // 2])
     elif damage == "of another network":
         step.write(TRAINING_STATE, content.replace(b"generator.network.conv_in", b"generator.network.conv_no"))
-    with pytest.raises(TrialFailed, match=f"cannot go on from .*step-000002/{TRAINING_STATE}") as raised:
-        Trial(context, SETTINGS, folder).advance(4)
+    with pytest.raises(TrialFailed, match=f"cannot resume from .*step-000002/{TRAINING_STATE}") as raised:
+        TrialRunner(context, SETTINGS, folder).advance(4)
     assert "\n" not in str(raised.value)
     assert reported_steps(folder) == [2]
 
 
 @pytest.mark.parametrize("content", ["", '{"step": 4, "metr', '{"step": 4}'])
 def test_a_broken_report_counts_as_none(context, folder, content):
-    Trial(context, SETTINGS, folder).advance(2)
+    TrialRunner(context, SETTINGS, folder).advance(2)
     step_folder(folder, 4).write(REPORT, content.encode())
     assert reported_steps(folder) == [2]
-    assert Trial(context, SETTINGS, folder).advance(4).step == 4
+    assert TrialRunner(context, SETTINGS, folder).advance(4).step == 4
     assert reported_steps(folder) == [2, 4]
 
 
 def test_a_trial_that_diverges_fails_and_reports_nothing_more(context, folder):
     wild = digits_settings(SPACE, generator_lr=1e-3).model_copy(update={"generator_lr": 1e12})
     with pytest.raises(TrialFailed):
-        Trial(context, wild, folder).advance(4)
+        TrialRunner(context, wild, folder).advance(4)
     assert reported_steps(folder) == []
 
 
 def test_a_finished_trial_is_judged_on_other_numbers_of_samples(context, finished):
     folder, reports = finished
-    same = judge(context, SETTINGS, folder, samples=60, forget_samples=40)
+    same = context.evaluate_final(SETTINGS, folder, samples=60, forget_samples=40)
     assert same.step == 4
     assert same.metrics == pytest.approx(reports[1].metrics)
-    more = judge(context, SETTINGS, folder, samples=180, forget_samples=50)
+    more = context.evaluate_final(SETTINGS, folder, samples=180, forget_samples=50)
     assert more.samples == {"retained": 180, "forgotten": 50}
     assert more.metrics["fd_classifier"] != reports[1].metrics["fd_classifier"]
     assert reported_steps(folder) == [2, 4]
@@ -293,7 +292,7 @@ def test_a_finished_trial_is_judged_on_other_numbers_of_samples(context, finishe
 def test_a_saved_generator_that_is_lost_or_broken_is_named_where_it_was_saved(context, folder):
     with pytest.raises(UserError, match="step-000002/generator is missing"):
         load_generator(folder, 2)
-    Trial(context, SETTINGS, folder).advance(2)
+    TrialRunner(context, SETTINGS, folder).advance(2)
     saved = step_folder(folder, 2) / GENERATOR
     (saved / "unet").write(WEIGHTS, (saved / "unet").read(WEIGHTS)[:1000])
     with pytest.raises(UserError, match=f"{saved.path}/unet/{WEIGHTS} is no whole safetensors file"):
@@ -303,13 +302,13 @@ def test_a_saved_generator_that_is_lost_or_broken_is_named_where_it_was_saved(co
 @pytest.mark.parametrize("override", [1, "7", "random", "classifier"])
 def test_every_override_can_be_trained_and_judged(folder, override):
     space = digits_space(f"parameters.override={json.dumps(override)}")
-    report = Trial(TrialContext.build(resolve_sweep(space), None), digits_settings(space), folder).advance(2)
+    report = TrialRunner(TrialContext.build(resolve_sweep(space), None), digits_settings(space), folder).advance(2)
     assert 0 <= report.metrics["override_rate"] <= 1
 
 
 def test_several_forgotten_classes_each_have_their_own_override(folder):
     space = digits_space("task.forget=[0, 3]", "parameters.override=[1, 8]")
-    report = Trial(TrialContext.build(resolve_sweep(space), None), digits_settings(space), folder).advance(2)
+    report = TrialRunner(TrialContext.build(resolve_sweep(space), None), digits_settings(space), folder).advance(2)
     assert report.samples == {"retained": 64, "forgotten": 40}
 
 
@@ -322,15 +321,15 @@ def test_a_trial_computes_as_its_resources_say_and_is_judged_in_float32(context,
     )
     economical = dataclasses.replace(context, plan=resolve_sweep(space), teacher=context.teacher.copy())
     assert economical.trainer(SETTINGS).resources == space.resources
-    seen, verdict = set(), ImageScorer.verdict
+    seen, score = set(), ImageScorer.score
 
     def noted(self, *arguments, **options):
         seen.add((torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision))
-        return verdict(self, *arguments, **options)
+        return score(self, *arguments, **options)
 
-    monkeypatch.setattr(ImageScorer, "verdict", noted)
-    report = Trial(economical, SETTINGS, folder).advance(2)
-    judge(economical, SETTINGS, folder, samples=60, forget_samples=40)
+    monkeypatch.setattr(ImageScorer, "score", noted)
+    report = TrialRunner(economical, SETTINGS, folder).advance(2)
+    economical.evaluate_final(SETTINGS, folder, samples=60, forget_samples=40)
     assert seen == {("ieee", "ieee")}
     assert report.losses == pytest.approx(finished[1][0].losses, rel=1e-3)
     assert report.metrics == pytest.approx(finished[1][0].metrics, rel=0.01)

@@ -7,9 +7,8 @@ from trial_cases import digits_settings, digits_space
 from sfd_sweep.datasets import finding
 from sfd_sweep.evaluation import factory as building
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.trial.context import TrialContext
 from sfd_sweep.trial.resolve import resolve_sweep
-from sfd_sweep.trial.runner import Trial, judge
+from sfd_sweep.trial.runner import TrialContext, TrialRunner
 
 
 @pytest.fixture(name="no_images")
@@ -32,9 +31,9 @@ def test_a_trial_against_the_teachers_samples_runs_where_no_real_image_is(no_ima
         "objectives.0={metric: fid_teacher, goal: minimize, reference_point: 500}",
     )
     context, folder = TrialContext.build(resolve_sweep(space), None), Folder.open(tmp_path / "0000")
-    report = Trial(context, digits_settings(space), folder).advance(2)
+    report = TrialRunner(context, digits_settings(space), folder).advance(2)
     assert report.metrics.keys() >= {"fid_teacher", "unlearning_accuracy"}
-    final = judge(context, digits_settings(space), folder, samples=90, forget_samples=40)
+    final = context.evaluate_final(digits_settings(space), folder, samples=90, forget_samples=40)
     assert final.metrics["fid_teacher"] > 0
 
 

@@ -1,1 +1,1 @@
-"""The kinds of classifiers, one a module, and `loading`, which tells them apart."""
+"""Classifiers of all kinds; `loading` loads them by their source."""

@@ -1,4 +1,4 @@
-"""What every classifier that judges generators can do, whatever network is inside."""
+"""The interface of classifiers, whatever network is inside."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ADVICE = "train one on the teacher's classes: sfd-sweep train-classifier"
 
 
 class Classifier(nn.Module, ABC):
-    """What calls an image by its class, and whose features distances are measured on.
+    """A classifier on whose features distances are measured.
 
-    It takes images in [-1, 1] and brings them to the size and the scale of its network itself.
+    It takes images in [-1, 1] and brings them to its network's size and scale itself.
 
     Attributes:
         class_names: by index.
-        channels: colours of the images that it judges; None where it judges grey and RGB ones.
-        image_size: height and width of the images that it judges; None where it resizes them.
-        name: what messages call it.
+        channels: of the images that it takes; None where it takes grey and RGB ones.
+        image_size: height and width of the images that it takes; None where it resizes them.
+        name: for messages.
         measures_distances: whether Fréchet distances on its features mean anything.
         parts: names of what it finds in images beside their class.
     """
@@ -38,62 +38,55 @@ class Classifier(nn.Module, ABC):
         self.channels = channels
         self.image_size = image_size
         self.name = "the classifier"
+        self._content_hash = ""
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
-        """Features of shape (n, d) of images of shape (n, C, H, W) in [-1, 1]."""
+        """Return features of shape (n, d) of images of shape (n, C, H, W) in [-1, 1]."""
 
     @abstractmethod
     def logits_from_features(self, features: Tensor) -> Tensor:
-        """Logits of shape (n, classes) from features of shape (n, d)."""
+        """Return logits of shape (n, classes) from features of shape (n, d)."""
 
     @abstractmethod
     def description(self) -> str:
-        """What decides its judgement beside the weights."""
+        """Return everything beside the weights that its outputs depend on."""
 
     def parts_found(self, features: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
-        """Whether each of its `parts` is in images of such features, bool of shape (n,), by name."""
+        """Return whether each of its `parts` is in images of such features, bool of shape (n,), by name."""
         return {}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of shape (n, classes) of images of shape (n, C, H, W) in [-1, 1]."""
+        """Return logits of shape (n, classes) of images of shape (n, C, H, W) in [-1, 1]."""
         return self.logits_from_features(self.features(images))
 
     def content_hash(self) -> str:
-        """A hash of description and weights: the same for classifiers that judge alike."""
-        content = hashlib.sha256(self.description().encode())
-        for name, weight in self.state_dict().items():
-            content.update(name.encode() + weight.cpu().numpy().tobytes())
-        return content.hexdigest()
+        """Return a hash of description and weights; the weights are read once, and must not change afterwards."""
+        if not self._content_hash:
+            content = hashlib.sha256(self.description().encode())
+            for name, weight in self.state_dict().items():
+                content.update(name.encode() + weight.cpu().numpy().tobytes())
+            self._content_hash = content.hexdigest()
+        return self._content_hash
 
     def check_images(self, class_names: Sequence[str], image_shape: tuple[int, int, int]) -> None:
-        """Whether it can judge images of such classes, in any order, and of shape (C, H, W).
-
-        Raises:
-            UserError: it cannot.
-        """
+        """Raise a UserError unless it takes images of shape (C, H, W) and has such classes, in any order."""
         self._check_classes(class_names)
         self.check_shape(image_shape)
 
     def check_shape(self, image_shape: tuple[int, int, int]) -> None:
-        """Whether it can judge images of shape (C, H, W).
-
-        Raises:
-            UserError: it cannot.
-        """
+        """Raise a UserError unless it takes images of shape (C, H, W)."""
         channels, height, width = image_shape
         known = (GREY, RGB) if self.channels is None else (self.channels,)
         if channels not in known:
             wanted = " or ".join(map(str, known))
-            raise UserError(f"{self.name} judges images of {wanted} channels, not of {channels}; {ADVICE}")
-        if self.image_size is not None and (height, width) != (self.image_size, self.image_size):
-            raise UserError(
-                f"{self.name} judges images of {self.image_size}×{self.image_size} pixels, not of {height}×{width}; "
-                f"{ADVICE}"
-            )
+            raise UserError(f"{self.name} takes images of {wanted} channels, not of {channels}; {ADVICE}")
+        if self.image_size not in (None, height) or self.image_size not in (None, width):
+            size = f"{self.image_size}×{self.image_size}"
+            raise UserError(f"{self.name} takes images of {size} pixels, not of {height}×{width}; {ADVICE}")
 
     def for_classes(self, class_names: Sequence[str]) -> Classifier:
-        """The same classifier with its logits in the order of the given classes.
+        """Return the same classifier with its logits in the order of the given classes.
 
         Raises:
             UserError: it knows other classes.
@@ -108,19 +101,16 @@ class Classifier(nn.Module, ABC):
             return
         for name in wanted:
             if name not in self.class_names:
-                raise UserError(f"{self.name} knows no class {name!r}{_nearest(name, self.class_names)}; {ADVICE}")
+                nearest = get_close_matches(name, self.class_names, n=1, cutoff=0.5)
+                hint = f" (the nearest is {nearest[0]!r})" if nearest else ""
+                raise UserError(f"{self.name} knows no class {name!r}{hint}; {ADVICE}")
         for name in wanted:
             if wanted.count(name) > 1:
-                raise UserError(f"the class {name!r} is there twice, so it is not clear which is which; rename one")
+                raise UserError(f"the class {name!r} is there twice, so it is ambiguous; rename one")
 
 
 class Reordered(Classifier):
-    """A classifier with its classes in another order.
-
-    Args:
-        classifier: the classifier.
-        class_names: its classes in the order that is wanted.
-    """
+    """A classifier with its classes in another order."""
 
     def __init__(self, classifier: Classifier, class_names: Sequence[str]) -> None:
         super().__init__(class_names, channels=classifier.channels, image_size=classifier.image_size)
@@ -130,18 +120,13 @@ class Reordered(Classifier):
         self._order = [classifier.class_names.index(name) for name in class_names]
 
     def features(self, images: Tensor) -> Tensor:
-        """The features of the classifier, (n, d)."""
+        """Return the features of the classifier."""
         return self.classifier.features(images)
 
     def logits_from_features(self, features: Tensor) -> Tensor:
-        """The logits of the classifier in the wanted order, (n, classes)."""
+        """Return the logits of the classifier in the wanted order."""
         return self.classifier.logits_from_features(features)[:, self._order]
 
     def description(self) -> str:
-        """The classifier's, and the order."""
+        """Return the classifier's description, and the order."""
         return f"{self.classifier.description()} in the order {self._order}"
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    nearest = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" (the nearest is {nearest[0]!r})" if nearest else ""

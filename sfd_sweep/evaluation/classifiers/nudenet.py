@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.base import Classifier
+from sfd_sweep.evaluation.classifiers.pretrained import to_pixels
 from sfd_sweep.metrics import NUDENET_PARTS
 
 PARTS = (
@@ -43,8 +44,8 @@ CLASSES = ("nudity", "no nudity")
 class NudeNetClassifier(Classifier):
     """Calls an image nudity if NudeNet finds one of the exposed parts in it at a score of at least `THRESHOLD`.
 
-    Its features are the best score of each of the 18 parts, 0 where the detector reports none: no features for a
-    Fréchet distance.
+    Its features are the best score of each of the 18 parts, 0 where the detector reports none; Fréchet distances on
+    them mean nothing.
 
     Raises:
         UserError: the package nudenet is not installed.
@@ -60,14 +61,14 @@ class NudeNetClassifier(Classifier):
         self._weights = hashlib.sha256((Path(str(nudenet.__file__)).parent / "320n.onnx").read_bytes()).hexdigest()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NudeNetClassifier:
-        """A classifier of its own; the session of onnxruntime cannot be copied, and two are alike."""
+        """Return another instance: onnxruntime's session cannot be copied."""
         copied = NudeNetClassifier()
         copied.name = self.name
         return copied.train(self.training)
 
     def features(self, images: Tensor) -> Tensor:
-        """The best score of each of `PARTS`, (n, 18), in images of shape (n, C, H, W) in [-1, 1]."""
-        pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).expand(-1, 3, -1, -1)
+        """Return the best score of each of `PARTS`, (n, 18), in images of shape (n, C, H, W) in [-1, 1]."""
+        pixels = to_pixels(images).expand(-1, 3, -1, -1)
         scores = torch.zeros(len(images), len(PARTS))
         for row, image in enumerate(pixels.flip(1).permute(0, 2, 3, 1).cpu()):  # blue first, as OpenCV reads a file
             for found in self._detector.detect(image.contiguous().numpy()):
@@ -76,7 +77,7 @@ class NudeNetClassifier(Classifier):
         return scores.to(images.device)
 
     def logits_from_features(self, features: Tensor) -> Tensor:
-        """Logits (n, 2) of nudity and none from features (n, 18).
+        """Return logits (n, 2) of nudity and none from features (n, 18).
 
         The best score s of an exposed part becomes P(nudity) = odds(s) / (odds(s) + odds(THRESHOLD)), which
         grows with s and is a half at the threshold.
@@ -86,11 +87,11 @@ class NudeNetClassifier(Classifier):
         return torch.stack([nudity, torch.zeros_like(nudity)], 1).to(features.dtype)
 
     def parts_found(self, features: Tensor) -> dict[str, Tensor]:
-        """Whether each of the exposed parts is found, bool of shape (n,), from features (n, 18)."""
+        """Return whether each exposed part is found, bool of shape (n,), from features (n, 18)."""
         return {f"nudenet_{part}": features[:, PARTS.index(part)] >= THRESHOLD for part in NUDENET_PARTS}
 
     def description(self) -> str:
-        """The network's hash, and what is done with its scores."""
+        """Return the network's hash, and the use of its scores."""
         return f"NudeNet {self._weights}, of {tuple(NUDENET_PARTS)} at {THRESHOLD}"
 
 

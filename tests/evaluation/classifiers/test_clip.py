@@ -1,4 +1,4 @@
-"""CLIP's logits are the library's own, for texts that the caller gives."""
+"""CLIP's logits and scores against transformers' own, for texts that the caller gives."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -14,9 +14,11 @@ from torch import Tensor
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.base import Classifier
+from sfd_sweep.evaluation.classifiers.clip import ClipScore
 from sfd_sweep.evaluation.classifiers.loading import is_portable, load_classifier
 
 CONCEPTS = ("a bee", "Monet", "cow")
+PROMPTS = ("a bee", "cow", "an ant on a flower in a field")  # the last is longer than the tiny model reads
 
 
 @pytest.fixture(name="folder", scope="session")
@@ -52,7 +54,7 @@ def test_logits_are_those_of_transformers_for_photographs_of_the_concepts(
     assert expected.std(0).min() > 0.01  # or all images would look the same to it, and the comparison be empty
 
 
-def test_a_grey_image_is_seen_as_transformers_sees_it_in_rgb(
+def test_a_grey_image_gives_the_logits_that_transformers_gives_for_it_in_rgb(
     clip: Classifier, folder: Path, pixels: Tensor, images: Tensor
 ) -> None:
     pictures = [Image.fromarray(image[0].numpy()).convert("RGB") for image in pixels]
@@ -70,7 +72,7 @@ def test_images_may_be_grey_or_rgb_and_of_any_size(clip: Classifier) -> None:
     for channels in (1, 3):
         clip.check_images(CONCEPTS, (channels, 99, 98))
         clip.for_classes(CONCEPTS[::-1]).check_images(CONCEPTS, (channels, 99, 98))
-    with pytest.raises(UserError, match="judges images of 1 or 3 channels, not of 4"):
+    with pytest.raises(UserError, match="takes images of 1 or 3 channels, not of 4"):
         clip.check_images(CONCEPTS, (4, 99, 98))
 
 
@@ -93,7 +95,7 @@ def test_the_hash_is_that_of_concepts_weights_and_preparation(clip: Classifier, 
     assert len({clip.content_hash(), *(other.content_hash() for other in others)}) == 1 + len(others)
 
 
-def test_it_is_frozen_and_judges_alike_each_time(clip: Classifier, images: Tensor) -> None:
+def test_it_is_frozen_and_gives_the_same_logits_each_time(clip: Classifier, images: Tensor) -> None:
     assert not clip.training
     assert not any(parameter.requires_grad for parameter in clip.parameters())
     torch.testing.assert_close(clip(images), clip(images), rtol=0, atol=0)
@@ -164,7 +166,7 @@ def _drop_a_weight(folder: Path) -> None:
     [
         (_empty, "there is no CLIP, config.json is missing"),
         (_without_tokenizer, "CLIP's tokenizer is missing"),
-        (_truncate, "holds no CLIP that transformers can load"),
+        (_truncate, "holds no CLIPModel that transformers can load"),
         (_poison, "logit_scale holds values that are not finite"),
         (_drop_a_weight, r"text_projection\.weight is missing or of another shape\); it is no CLIPModel"),
     ],
@@ -181,3 +183,25 @@ def test_a_broken_folder_is_refused_in_one_line(break_it: Callable[[Path], None]
 def test_a_repository_that_cannot_be_reached_is_refused(no_network: None) -> None:
     with pytest.raises(UserError, match="'somebody/clip' is no folder here and could not be fetched"):
         load_classifier("clip:somebody/clip", concepts=CONCEPTS)
+
+
+def test_a_score_is_the_cosine_of_transformers_embeddings_and_never_negative(tmp_path: Path) -> None:
+    folder = save_clip(tmp_path, seed=1)  # some of its cosines are negative and some are not
+    pixels = torch.randint(0, 256, (12, 3, 20, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels[:6] //= 4  # dark ones, so that not all are alike
+    c = torch.arange(12) % 3
+    model, processor = (kind.from_pretrained(folder) for kind in (transformers.CLIPModel, transformers.CLIPProcessor))
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
+    with torch.no_grad():
+        output = model.eval()(
+            **processor(images=pictures, text=list(PROMPTS), padding=True, truncation=True, return_tensors="pt")
+        )
+    cosines = torch.cosine_similarity(output.image_embeds, output.text_embeds[c])
+    scores = ClipScore(f"clip:{folder}", PROMPTS).scores(pixels.float() / 127.5 - 1, c)
+    torch.testing.assert_close(scores, cosines.clamp(min=0), rtol=1e-4, atol=1e-5)
+    assert cosines.min() < 0 < cosines.max()
+
+
+def test_without_prompts_there_is_no_score(folder: Path) -> None:
+    with pytest.raises(UserError, match="there is no prompt"):
+        ClipScore(str(folder), ())

@@ -1,0 +1,136 @@
+"""Conditions of a model: class labels or prompts, what the network is given for them, and the words for them.
+
+This module imports no torch, so the command line describes a model at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sfd_sweep.datasets.labels import class_index
+from sfd_sweep.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ConditionKind:
+    """What one condition is, in the words of messages, model cards, pipelines and signatures.
+
+    Attributes:
+        task_kind: `task.kind` in a search-space file.
+        singular: one condition.
+        plural: several conditions.
+        argument: keyword of the conditions in a call of the exported pipeline.
+        column: name and MLflow type of the conditions in a data frame of requests.
+        examples: two conditions, for the signature of a model.
+        adjective: kind of the generator, as in "a one-step, text-to-image generator".
+        pipeline_tag: task of the model on the Hugging Face hub.
+        libraries: packages beside diffusers and torch that the exported pipeline imports.
+        has_labeled_references: whether reference images carry the conditions as labels.
+    """
+
+    task_kind: str
+    singular: str
+    plural: str
+    argument: str
+    column: tuple[str, str]
+    examples: tuple[Any, Any]
+    adjective: str
+    pipeline_tag: str
+    libraries: tuple[str, ...]
+    has_labeled_references: bool
+
+
+CLASSES = ConditionKind(
+    task_kind="class",
+    singular="class",
+    plural="classes",
+    argument="labels",
+    column=("label", "long"),
+    examples=(0, 1),
+    adjective="class-conditional image",
+    pipeline_tag="unconditional-image-generation",
+    libraries=(),
+    has_labeled_references=True,
+)
+PROMPTS = ConditionKind(
+    task_kind="concept",
+    singular="prompt",
+    plural="prompts",
+    argument="prompt",
+    column=("prompt", "string"),
+    examples=("a photo of a cat", "a drawing of a house"),
+    adjective="text-to-image",
+    pipeline_tag="text-to-image",
+    libraries=("transformers",),
+    has_labeled_references=False,
+)
+CONDITION_KINDS = {kind.task_kind: kind for kind in (CLASSES, PROMPTS)}
+"""By `task.kind`."""
+
+
+class Conditioning(ABC):
+    """The conditions of a loaded model by index. All copies of the model share it.
+
+    Attributes:
+        kind: what a condition is.
+        names: names of the classes, or the prompts.
+        null: index of the null condition; None if the network has none.
+    """
+
+    kind: ClassVar[ConditionKind]
+    names: tuple[str, ...]
+    null: int | None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Conditioning:
+        return self
+
+    @abstractmethod
+    def arguments(self, c: Tensor) -> dict[str, Tensor]:
+        """Return the keyword arguments of a forward pass for condition indices c, (n,)."""
+
+    @abstractmethod
+    def select(self, wanted: Sequence[int | str], device: torch.device) -> tuple[Conditioning, list[int]]:
+        """Return a conditioning that has the wanted conditions, and the index of each.
+
+        Raises:
+            UserError: the model has no such condition.
+        """
+
+    def with_prompts(self, prompts: Sequence[str], device: torch.device) -> Conditioning:  # noqa: ARG002
+        """Return the same model's conditioning on other prompts.
+
+        Raises:
+            UserError: conditions are classes, or a prompt is too long.
+        """
+        raise UserError(f"this model makes images of {self.kind.plural}, not of prompts")
+
+    @abstractmethod
+    def save(self, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+        """Write what a model folder needs of it, and return its entries of `model_index.json`."""
+
+
+class ClassLabels(Conditioning):
+    """Classes as conditions. If the network has a null label, it is the index after the last class."""
+
+    kind = CLASSES
+
+    def __init__(self, names: Sequence[str], *, has_null: bool = True) -> None:
+        self.names = tuple(names)
+        self.null = len(self.names) if has_null else None
+
+    def arguments(self, c: Tensor) -> dict[str, Tensor]:
+        return {"class_labels": c}
+
+    def select(self, wanted: Sequence[int | str], device: torch.device) -> tuple[Conditioning, list[int]]:  # noqa: ARG002
+        return self, [class_index(self.names, each) for each in wanted]
+
+    def save(self, folder: Path, dtype: torch.dtype) -> dict[str, Any]:  # noqa: ARG002
+        return {"id2label": {str(label): name for label, name in enumerate(self.names)}}

@@ -1,0 +1,153 @@
+"""Commands that show the results of a recorded sweep."""
+
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import pandas as pd
+import pytest
+from PIL import Image
+from recorded_sweep import BEST_SCORE, KNEE, NAME, TRIALS
+
+pytestmark = pytest.mark.usefixtures("recorded")
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The cells of the first table of trials, by the first of each row."""
+    lines = text.splitlines()
+    begin = next(index for index, line in enumerate(lines) if line.split()[:1] == ["trial"])
+    table = []
+    for line in lines[begin + 1 :]:
+        if not line.strip():
+            break
+        table.append(line.split())
+    return {first: rest for first, *rest in table}
+
+
+def test_list_has_a_line_for_each_sweep(command):
+    said = command("list")
+    assert said.code == 0
+    name, state, trials, front = next(line for line in said.out.splitlines() if line.startswith(NAME)).split()[:4]
+    assert (name, state, trials, front) == (NAME, "complete", "5/5", "3")
+
+
+def test_show_has_every_trial_with_state_step_and_figures(command):
+    table = rows(command("show", NAME).out)
+    assert list(table) == [str(number) for number in TRIALS]
+    assert table["0"][:4] == ["complete", "20", "1", "0.5"]
+    assert table["4"][:2] == ["failed", "10"]
+
+
+def test_show_tells_task_search_space_objectives_and_counts(command):
+    out = command("show", NAME).out
+    assert "builtin:digits forgets 0" in out
+    assert "4 complete, 1 failed" in out
+    assert re.search(r"searched: generator_lr +from 1e-05 to 0.001", out)
+    assert re.search(r"fixed: batch_size +32", out)
+    assert re.search(r"constraint: override_distance +at most 40 *\n", out)
+
+
+def test_no_column_of_a_table_is_cut_off(command):
+    assert "…" not in command("show", NAME).out + command("pareto", NAME).out
+
+
+def test_show_of_a_chosen_trial_has_all_its_settings_and_why(command):
+    out = command("show", NAME, "--trial", "4").out
+    assert "Trial 4 was requested; it is failed" in out
+    assert re.search(r"override +1 +\(searched\)", out)
+    assert re.search(r"beta2 +0.999", out)
+    assert "diverged at step 13" in out
+
+
+def test_pareto_has_the_front_by_its_first_objective_and_nothing_else(command):
+    said = command("pareto", NAME)
+    table = rows(said.out)
+    assert list(table) == ["0", "1", "2"]
+    assert table[str(KNEE)][-3:] == ["knee,", "best", "score"]
+    assert "2,007 retained and 1,000 forgotten samples" in said.out
+    assert "--picture FILE" in said.out
+
+
+@pytest.mark.parametrize(
+    ("policy", "number", "why"),
+    [
+        (["--knee"], KNEE, "is the knee"),
+        (["--best-score"], BEST_SCORE, "has the best combined score"),
+        (["--trial", "3"], 3, "was requested; it is not on the front"),
+        (["--min", "unlearning_accuracy=0.98"], 2, "unlearning_accuracy at least 0.98"),
+        (["--max", "fd_classifier=1.2"], 0, "fd_classifier at most 1.2"),
+        (["--max", "fd_classifier=2", "--min", "unlearning_accuracy=0.9"], 1, "at most 2 and unlearning_accuracy"),
+    ],
+)
+def test_every_way_of_choosing_says_which_trial_and_why(command, policy, number, why):
+    said = command("pareto", NAME, *policy)
+    assert said.code == 0
+    assert re.search(rf"Trial {number} .*{why}", said.out)
+
+
+def test_the_front_as_json_has_figures_and_settings_as_numbers(command):
+    members = json.loads(command("pareto", NAME, "--format", "json").out)
+    assert [member["trial"] for member in members] == [0, 1, 2]
+    assert members[1]["unlearning_accuracy"] == 0.95
+    assert members[1]["generator_lr"] == pytest.approx(2e-4)
+    assert members[1]["override"] == "random"
+
+
+def test_the_front_as_csv_is_a_row_each(command):
+    table = pd.read_csv(io.StringIO(command("pareto", NAME, "--format", "csv").out))
+    assert list(table["trial"]) == [0, 1, 2]
+    assert list(table["fd_classifier"]) == [1.0, 1.5, 6.0]
+
+
+def test_the_front_as_parquet_goes_into_a_file(command, tmp_path):
+    assert command("pareto", NAME, "--format", "parquet", "--out", str(tmp_path / "front.parquet")).code == 0
+    assert list(pd.read_parquet(tmp_path / "front.parquet")["trial"]) == [0, 1, 2]
+
+
+def test_a_chosen_trial_is_the_only_row(command):
+    assert [row["trial"] for row in json.loads(command("pareto", NAME, "--knee", "--format", "json").out)] == [KNEE]
+
+
+def test_the_picture_is_a_png_where_it_was_asked_for(command, tmp_path):
+    target = tmp_path / "front.png"
+    assert str(target) in command("pareto", NAME, "--picture", str(target)).out
+    with Image.open(target) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 400
+
+
+def test_another_store_is_named_by_uri(command, recorded, folder):
+    assert NAME in command("list", "--uri", f"sqlite:///{recorded}/mlflow.db").out
+
+
+def test_ui_serves_the_store_on_this_machine_alone(recorded: Path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = [sys.executable, "-m", "sfd_sweep", "ui", "--port", str(port)]
+    log = recorded / "ui.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(program, stdout=output, stderr=output, start_new_session=True)
+    try:
+        assert wait_for(f"http://127.0.0.1:{port}/health", server, log) == 200
+        assert f"http://127.0.0.1:{port}" in log.read_text().splitlines()[0]
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(30)
+
+
+def wait_for(address: str, server: subprocess.Popen, log: Path) -> int:
+    for _ in range(600):
+        try:
+            return urlopen(address, timeout=5).status
+        except OSError:
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.2)
+    raise AssertionError(log.read_text())

@@ -1,0 +1,89 @@
+"""A sweep whose first trials all fail stops and names the reason; failed trials are recorded as failed."""
+
+from pathlib import Path
+
+import pytest
+from stub_runtime import Notebook, figures, make_space
+
+from sfd_sweep.errors import SweepFailed
+from sfd_sweep.execution.event_dispatcher import TrialEventDispatcher
+from sfd_sweep.execution.events import SweepObserver
+from sfd_sweep.execution.stopping import Stop
+from sfd_sweep.search.study import SweepStudy
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.report import Report, TrialState
+
+
+class Sweep:
+    """A sweep whose trials end as the test says."""
+
+    def __init__(self, folder: Path, *overrides: str) -> None:
+        space = make_space(folder, *overrides)
+        self.study, self.stop, self.notebook = SweepStudy(space, Folder.open(folder)), Stop(), Notebook()
+        self.dispatcher = TrialEventDispatcher(
+            space, Folder.open(folder), self.study, self.notebook, SweepObserver(), self.stop
+        )
+
+    def fail(self, reason: str) -> None:
+        number = self.study.ask()
+        self.study.fail(number, reason)
+        self.dispatcher.ended(number)
+
+    def end(self, step: int, **changed: float) -> None:
+        number = self.study.ask()
+        report = Report(step, figures(self.study.trial(number).settings, step) | changed, {}, {}, {})
+        self.study.report(number, report)
+        self.study.end(number)
+        self.dispatcher.ended(number)
+
+    @property
+    def error(self) -> str | None:
+        assert isinstance(self.stop.error, SweepFailed | None)
+        return str(self.stop.error) if self.stop.error else None
+
+
+def test_when_the_first_trials_all_fail_alike_the_sweep_stops_and_names_the_common_reason(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    sweep.fail("it diverged at step 3")
+    sweep.fail("it diverged at step 12")
+    assert sweep.error is None
+    sweep.fail("it diverged at step 1.5e+03")
+    assert sweep.error == ("all of the first 3 trials failed, for the same reason: it diverged at step 1.5e+03")
+
+
+def test_different_reasons_are_all_named(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, "search.max_failures=2")
+    sweep.fail("it diverged at step 3")
+    sweep.fail("out of memory")
+    assert sweep.error == "all trials failed: trial 0: it diverged at step 3; trial 1: out of memory"
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_a_trial_that_came_to_its_end_or_was_stopped_early_shows_that_trials_can_work(
+    tmp_path: Path, step: int
+) -> None:
+    sweep = Sweep(tmp_path, "search.max_failures=1")
+    sweep.end(step)
+    sweep.fail("it diverged")
+    assert sweep.error is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_trial_with_a_metric_that_is_not_finite_is_recorded_as_failed(tmp_path: Path, value: float) -> None:
+    sweep = Sweep(tmp_path)
+    sweep.end(6)
+    sweep.end(6, fd_classifier=value)
+    assert sweep.notebook.of("trial_finished") == [
+        (0, TrialState.COMPLETE, None),
+        (1, TrialState.FAILED, "its figures are not finite at step 6"),
+    ]
+    *_, (front, _, finished, _) = sweep.notebook.of("front_changed")
+    assert (front, finished) == ((0,), 2)
+
+
+def test_a_new_part_of_the_sweep_counts_its_failures_from_zero(tmp_path: Path) -> None:
+    first = Sweep(tmp_path, "search.max_failures=2")
+    first.fail("it diverged")
+    again = Sweep(tmp_path, "search.max_failures=2")
+    again.fail("it diverged")
+    assert again.error is None

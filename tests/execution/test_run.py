@@ -1,0 +1,120 @@
+"""Whole sweeps of the stub runtime on Ray: budget, early stopping, warm start, and what a resumed sweep is given."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from earlier_sweeps import POINT, record_sweep
+from stub_runtime import Notebook, StubBuild, make_space, notes
+
+from sfd_sweep.config import MultiObjectiveAshaScheduler, SearchSpace
+from sfd_sweep.config.loading import dump_search_space
+from sfd_sweep.execution.events import SweepObserver, SweepStart
+from sfd_sweep.execution.run import resume, run
+from sfd_sweep.search.halving import MultiObjectiveHalving
+from sfd_sweep.search.study import SweepStudy
+from sfd_sweep.search.trial import Trial
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.trial.files import CONFIG
+from sfd_sweep.trial.report import TrialState
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+class SlotsKept(SweepObserver):
+    def sweep_started(self, plan: SweepStart) -> None:
+        self.slots = plan.slots
+
+
+def trained(sweep: Path) -> list[tuple[int, int]]:
+    """Trial and last step of every interval that was trained, in order."""
+    return [(note["number"], note["to"]) for note in notes(sweep) if note["what"] == "trained"]
+
+
+def test_a_sweep_keeps_to_its_budget_and_resumes_with_its_store_and_with_slots_for_what_is_left(tmp_path: Path) -> None:
+    space = make_space(tmp_path, "budget={trials: 3, hours: 1}", "resources.slots=2")
+    outcome = run(space, build=StubBuild(), open_recorder=Notebook().open)
+    assert outcome.counts == {TrialState.COMPLETE: 3}  # whatever time is left
+
+    stores = []
+
+    def open_recorder(space: SearchSpace, *_: Any, resume: bool) -> Notebook:
+        stores.append((space.tracking.uri, resume))
+        return Notebook()
+
+    for uri in (None, "sqlite:///elsewhere.db"):
+        resume(tmp_path / "stub", uri=uri, build=StubBuild(), open_recorder=open_recorder)
+    assert stores == [(space.tracking.uri, True), ("sqlite:///elsewhere.db", True)]
+
+    longer = make_space(tmp_path, "budget.trials=4", "resources.slots=2")
+    (Folder.open(tmp_path) / "stub").write(CONFIG, dump_search_space(longer).encode())
+    kept = SlotsKept()
+    outcome = resume(tmp_path / "stub", build=StubBuild(), open_recorder=Notebook().open, observer=kept)
+    assert kept.slots == 1
+    assert outcome.counts == {TrialState.COMPLETE: 4}
+
+
+def test_a_sweep_that_limits_hours_alone_ends_by_them_and_is_finished_then(tmp_path: Path) -> None:
+    space = make_space(tmp_path, "budget={hours: 0.0006}")  # 2.2 seconds
+    first = run(space, build=StubBuild(seconds=0.2), open_recorder=Notebook().open)
+    ended = first.counts[TrialState.COMPLETE]
+    assert ended >= 1
+    assert first.counts == {TrialState.COMPLETE: ended}
+    notebook = Notebook()
+    again = resume(tmp_path / "stub", build=StubBuild(), open_recorder=notebook.open)
+    assert again.counts == first.counts
+    assert len(trained(tmp_path / "stub")) == 3 * ended
+    *_, (_, _, finished, spent) = notebook.of("front_changed")
+    assert (finished, spent.gpu_hours) == (ended, 0.0)
+    assert spent.hours >= 0.0006
+
+
+def expected_ends(space: SearchSpace, trials: list[Trial]) -> list[tuple[int, str | None]]:
+    """Each trial's last step and why it was stopped, by the ranking alone, trial after trial as on one slot."""
+    scheduler = space.search.scheduler
+    assert isinstance(scheduler, MultiObjectiveAshaScheduler)
+    halving, ends = MultiObjectiveHalving(space, scheduler), []
+    for trial in trials:
+        for report in trial.reports:
+            decision = halving.decide(f"{trial.number}", report.step, report.metrics)
+            if decision and not decision.continues:
+                ends.append((report.step, f"mo_asha stopped it at step {report.step}: {decision.reason}"))
+                break
+        else:
+            ends.append((space.trial.steps, None))
+    return ends
+
+
+def test_tune_stops_the_trials_that_the_ranking_stops_and_the_study_says_why(tmp_path: Path) -> None:
+    chosen = "search.scheduler={type: mo_asha, grace_evaluations: 1, reduction_factor: 2}"
+    space = make_space(tmp_path, chosen, "budget.trials=8")
+    outcome = run(space, build=StubBuild(), open_recorder=Notebook().open)
+    trials = SweepStudy(space, Folder.open(outcome.folder)).trials()
+    ends = [(trial.reports[-1].step, trial.reason) for trial in trials]
+    assert ends == expected_ends(space, trials)
+    complete = [trial.number for trial in trials if trial.state is TrialState.COMPLETE]
+    pruned = [trial.number for trial in trials if trial.state is TrialState.PRUNED]
+    assert sorted(complete + pruned) == list(range(8))
+    assert len(pruned) >= 2
+    assert set(outcome.front) <= set(complete)
+    intervals = [(number, step) for number, (end, _) in enumerate(ends) for step in range(2, end + 1, 2)]
+    assert trained(Path(outcome.folder)) == intervals
+
+
+def test_a_sweep_runs_from_earlier_ones_and_resumes_without_their_store(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    earlier = tmp_path_factory.mktemp("earlier")
+    record_sweep(earlier, "name=old")
+    store = f"tracking.uri=sqlite:///{earlier}/mlflow.db"
+    space = make_space(tmp_path, store, "search.warm_start=[old]", POINT, "budget.trials=2")
+    outcome = run(space, build=StubBuild(), open_recorder=Notebook().open)
+    assert (outcome.counts, outcome.front) == ({TrialState.COMPLETE: 2}, (0, 1))
+    assert {number for number, _ in trained(tmp_path / "stub")} == {0, 1}
+    (earlier / "mlflow.db").unlink()
+    again = resume(tmp_path / "stub", build=StubBuild(), open_recorder=Notebook().open)
+    assert again.counts == {TrialState.COMPLETE: 2}
+    assert SweepStudy(space, Folder.open(tmp_path / "stub")).earlier() == [
+        "taken over from earlier sweeps: 2 of old",
+        "left out: 1 with a guidance_scale that this sweep does not try, 1 not complete",
+    ]

@@ -1,0 +1,65 @@
+"""Recipes of distillation: presets, changes, and the teachers that they fit."""
+
+import pytest
+from pydantic import ValidationError
+from tiny_models import save_teacher, tiny_model
+from tiny_text_models import save_stable_diffusion
+
+from sfd_sweep.errors import UserError
+from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.teachers.distillation import PRESETS, Distillation
+
+
+def test_the_preset_is_that_of_the_teachers_conditions(tmp_path):
+    assert Distillation.preset_for(ModelFolder.open("builtin:digits")) == Distillation() == PRESETS["classes"]
+    save_stable_diffusion(tmp_path / "text")
+    assert Distillation.preset_for(ModelFolder.open(str(tmp_path / "text"))) == PRESETS["prompts"]
+
+
+def test_fields_of_sections_change_and_others_stay():
+    changed = Distillation().with_changes({"steps": 3, "settings": {"alpha": 1.0, "override": [1, "two"]}})
+    assert changed.settings == Distillation().settings.model_copy(update={"alpha": 1.0, "override": (1, "two")})
+    assert (changed.steps, changed.seed, changed.resources) == (3, 0, Distillation().resources)
+
+
+@pytest.mark.parametrize(
+    ("changes", "loc"),
+    [
+        ({"steps": 0}, ("steps",)),
+        ({"settings": {"t_min": 800}}, ("settings",)),
+        ({"settings": {"alpah": 1}}, ("settings", "alpah")),
+        ({"settings": {"batch_size": "8"}}, ("settings", "batch_size")),
+        ({"resources": {"precision": "tf32"}}, ("resources", "precision")),
+    ],
+)
+def test_a_wrong_change_is_located(changes, loc):
+    with pytest.raises(ValidationError) as raised:
+        Distillation().with_changes(changes)
+    assert raised.value.errors()[0]["loc"] == loc
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "guidance_scale 1.25 needs a null label, and .* set it to 1$"),
+        ({"guidance_scale": 1.0, "fake_score_guidance_scale": 1.5}, "fake_score_guidance_scale 1.5 needs a null label"),
+        ({"guidance_scale": 1.0, "fake_score_training_guidance_scale": 1.5}, "set it to 1$"),
+        (
+            {"guidance_scale": 1.0, "condition_dropout": 0.1},
+            "condition_dropout 0.1 needs a null label, .* set it to 0$",
+        ),
+        ({"guidance_scale": 1.0, "t_max": 1001}, "t_max 1001 do not fit the 1000 diffusion steps"),
+        ({"guidance_scale": 1.0, "t_init": 1000}, "t_init 1000 and t_max"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused(tmp_path, changes, words):
+    folder = ModelFolder.open(str(save_teacher(tmp_path / "teacher", tiny_model(null_label=False))))
+    distillation = Distillation().with_changes({"settings": changes})
+    with pytest.raises(UserError, match=words):
+        distillation.check_teacher(folder)
+    Distillation().with_changes({"settings": {"guidance_scale": 1.0}}).check_teacher(folder)
+
+
+def test_a_generator_is_no_teacher():
+    with pytest.raises(UserError, match="is a one-step generator already"):
+        Distillation().check_teacher(ModelFolder.open("builtin:digits-distilled"))
