@@ -10,7 +10,7 @@ sweep: $(INSTALLED)  ## install, and sweep over real digits
 	$(BIN)/sfd-sweep run search_spaces/digits.yaml
 
 test: $(INSTALLED)  ## install, and run the test suite
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-slow: $(INSTALLED)  ## the checks that take minutes of training
 	$(BIN)/python -m pytest -m slow --timeout 1800

@@ -1,11 +1,14 @@
 """Settings and test distribution that every test shares."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than cores make small networks many times slower
@@ -15,21 +18,31 @@ settings.register_profile("machine-may-be-busy", deadline=None)
 settings.load_profile("machine-may-be-busy")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+RAY = re.compile(r"tests/(cluster|execution)/|tests/(test_examples|cli/test_sweeps|cli/test_bad_input)\.py")
+"""Files with tests that start Ray."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file on one pytest-xdist worker, and all tests that start Ray on another.
+    """Put the tests that start Ray first: they take the longest."""
+    items.sort(key=lambda item: RAY.match(item.nodeid) is None)
 
-    Module fixtures (models, recorded sweeps) are then built once, a session starts one shared Ray cluster, and clusters
-    do not start while others do, which two cores do not bear. The group of Ray is the longest, so it comes first.
+
+class FileScheduling(LoadScopeScheduling):
+    """Runs the tests of a file on one pytest-xdist worker, and all tests that start Ray on the same one.
+
+    Module fixtures are then built once, a session starts one shared Ray cluster, and clusters do not start while others
+    do, which two cores do not bear.
     """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if _starts_ray(item) else item.path.stem))
-    items.sort(key=lambda item: (not _starts_ray(item), item.path.parent.name != "cli"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ray" if RAY.match(nodeid) else nodeid.partition("::")[0]
 
 
-def _starts_ray(item: pytest.Item) -> bool:
-    uses_shared_cluster = "cluster" in getattr(item, "fixturenames", ())
-    return uses_shared_cluster or item.path.parent.name == "cluster" or item.path.stem == "test_examples"
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
+    """Replace pytest-xdist's scheduler; its own groups have no effect with pytest 9.2."""
+    config.option.loadscopereorder = False
+    return FileScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,7 @@ class Machines:
         command = [*wrapped, sys.executable, "-m", "ray.scripts.scripts", "start", *options, "--block"]
         command += [f"--min-worker-port={ports}", f"--max-worker-port={ports + 199}"]
         command += [
+            f"--node-ip-address={self.address.partition(':')[0]}",  # Ray may find another of this host's
             f"--dashboard-agent-listen-port={free_port()}",
             "--disable-usage-stats",
             "--include-log-monitor=false",
