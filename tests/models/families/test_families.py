@@ -108,6 +108,9 @@ class Tiny(LabelConditional):
     teacher_index: ClassVar = {"_class_name": "DDPMPipeline"}
     classes_key = "labels"
 
+    def label_embeddings(self, network):
+        return [network.embedding.weight]
+
 
 def test_a_new_family_trains_and_is_exported_without_another_change(tmp_path, monkeypatch):
     monkeypatch.setattr(families, "FAMILIES", (*FAMILIES, Tiny()))
