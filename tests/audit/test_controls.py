@@ -1,13 +1,19 @@
 """Controls: which generators an audited one is compared with."""
 
+from pathlib import Path
+
 import pytest
 from tiny_latent_models import tiny_latent_model
 from tiny_models import NAMES, tiny_model
 from tiny_text_models import save_stable_diffusion
 
+from sfd_sweep.audit.building import AuditContext
 from sfd_sweep.audit.controls import check_control, check_never_knew
+from sfd_sweep.audit.report import NEVER_KNEW, START, SWAP
+from sfd_sweep.config import Audit
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
+from sfd_sweep.export.folder_evaluation import AssetLocations, folder_evaluation
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.models.conditioning import ClassLabels
 from sfd_sweep.models.folder import ModelFolder
@@ -87,3 +93,21 @@ def test_a_control_of_prompts_lacks_those_that_name_what_it_never_knew(tmp_path)
     check_never_knew(control, forgetting(0, 1), "the-control")
     assert "'a bee'" in refusal(check_never_knew, control, forgetting(0, 1, 3))
     assert "'ant at work' too, which is retained" in refusal(check_never_knew, control, forgetting(0))
+
+
+def subjects(control: str, forget: int) -> set[str]:
+    """Return who is attacked in an audit of the shipped generator, by the name of their part."""
+    distilled = "builtin:digits-distilled"
+    evaluation = folder_evaluation(Path(distilled), forget=[forget], override=1, assets=AssetLocations())
+    context = AuditContext.build(evaluation.evaluator, Audit(control=control), start=distilled, override=(1,))
+    return {*context.auditor(evaluation.generator).subjects}
+
+
+def test_the_shipped_control_stands_beside_the_shipped_generator_for_the_digit_that_it_lacks():
+    assert {START, SWAP, NEVER_KNEW} < subjects("builtin:digits-without-0", 0)
+    with pytest.raises(UserError, match="builtin:digits-without-0 is not known to have been trained without '3'"):
+        subjects("builtin:digits-without-0", 3)
+    with pytest.raises(UserError, match="builtin:digits-distilled is not known to have been trained without '0'"):
+        subjects("builtin:digits-distilled", 0)
+    with pytest.raises(UserError, match="audit.control: .* is no one-step generator"):
+        subjects("builtin:digits", 0)
