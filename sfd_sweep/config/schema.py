@@ -352,6 +352,17 @@ class Evaluation(Section):
         return ReferenceKind.TEACHER if self.reference == "teacher" else ReferenceKind.REAL
 
 
+class Audit(Section):
+    """How forgetting is audited: by attacks that try to bring back what is forgotten."""
+
+    judge: str = "svm"
+    """Classifier that decides and that no attack optimizes against: `svm`, a support vector machine on the reference
+    images, or a source as in `evaluation.classifier`."""
+    control: str | None = None
+    """One-step generator that never knew what is forgotten: `builtin:digits-without-0` or a folder; attacks are
+    measured by their excess over it. null: none, so excess is unknown."""
+
+
 class Resources(Section):
     """What the sweep uses of the cluster."""
 

@@ -93,14 +93,15 @@ class Evaluator:
     ) -> None:
         self.device = torch.device(device)
         self.classifier = classifier
+        self.reference = reference
         self.conditions = conditions
+        self.batch_size = batch_size
         self._scorer = ImageScorer(classifier, reference.levels, self.device, inception, clip_score)
         self._references, self._override_references = (
             References(self._scorer, images, conditions.names, cache, batch_size)
             for images in (reference, overrides or reference)
         )
         self._seed = seed
-        self._batch_size = batch_size
         possible = {
             reference.kind.need: True,
             Need.FEATURES: classifier.measures_distances,
@@ -187,7 +188,7 @@ class Evaluator:
     @float32_products(in_tf32=False)
     def forgotten_share(self, images: ReferenceImages) -> float:
         """Return the share of some images of forgotten conditions that the classifier calls forgotten."""
-        scores = self._scorer.score(images.batches(self.conditions.forget, self._batch_size))
+        scores = self._scorer.score(images.batches(self.conditions.forget, self.batch_size))
         return share_called(scores.called, self.conditions.forgotten_classes)
 
     def _retained_scores(self, generate: Generate, asked: Sequence[int], clock: _Clock, *, final: bool) -> ImageScores:
@@ -239,7 +240,7 @@ class Evaluator:
     def _samples(
         self, generate: Generate, asked: Sequence[int], stream: torch.Generator, clock: _Clock
     ) -> Iterator[Tensor]:
-        for batch in torch.tensor(asked).split(self._batch_size):
+        for batch in torch.tensor(asked).split(self.batch_size):
             with clock.measured("sampling"):
                 images = generate(batch.to(self.device), stream)
             broken = len(images) - int(images.isfinite().flatten(1).all(1).sum())

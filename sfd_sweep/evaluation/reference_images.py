@@ -118,10 +118,7 @@ class TeacherImages:
 
     @cached_property
     def _weights_hash(self) -> str:
-        content = hashlib.sha256()
-        for tensor in (*self._teacher.state_dict().values(), self._teacher.schedule.alphas):
-            content.update(_bytes(tensor))
-        return content.hexdigest()
+        return self._teacher.weights_hash()
 
     def batches(self, conditions: Sequence[int], size: int) -> Iterator[Tensor]:
         """Yield the samples, the conditions in turn; the same, whatever the size."""

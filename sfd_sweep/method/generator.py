@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,15 @@ class OneStepGenerator:
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
         return self.model.image_shape
+
+    def content_hash(self) -> str:
+        """Return the same for generators that make the same images of the same conditions."""
+        model = self.model
+        content = hashlib.sha256(f"{self.t_init} {model.prediction_type} {model.weights_hash()}".encode())
+        c = torch.arange(len(self.condition_names), device=model.device)
+        for argument in model.conditioning.arguments(c).values():
+            content.update(argument.cpu().contiguous().numpy().tobytes())
+        return content.hexdigest()
 
     def with_prompts(self, prompts: Sequence[str]) -> OneStepGenerator:
         """Return the same generator with other prompts; raises as `ScoreModel.with_prompts`."""

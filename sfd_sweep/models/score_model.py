@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 
 import torch
 from diffusers import DDPMScheduler, ModelMixin
@@ -13,7 +14,7 @@ from sfd_sweep.errors import UserError
 from sfd_sweep.models.conditioning import Conditioning, ConditionKind
 from sfd_sweep.models.diffusion import NoiseSchedule, Prediction, PredictionType
 from sfd_sweep.models.families import family_of
-from sfd_sweep.models.families.base import Family, LatentDecoder
+from sfd_sweep.models.families.base import Family, FreeCondition, LatentDecoder
 
 
 class ScoreModel(nn.Module):
@@ -79,6 +80,17 @@ class ScoreModel(nn.Module):
         """Return images of shape (n, *image_shape), about [-1, 1], for samples of shape (n, *sample_shape)."""
         return x_0 if self.decoder is None else self.decoder(x_0)
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Return samples of shape (n, *sample_shape) of images of shape (n, *image_shape) in [-1, 1]."""
+        return images if self.decoder is None else self.decoder.encode(images)
+
+    def weights_hash(self) -> str:
+        """Return a hash of the network's weights and the schedule."""
+        content = hashlib.sha256()
+        for tensor in (*self.state_dict().values(), self.schedule.alphas):
+            content.update(tensor.cpu().contiguous().numpy().tobytes())
+        return content.hexdigest()
+
     def copy(self) -> ScoreModel:
         """Return an independent copy with equal weights, and the same decoder and conditions."""
         return copy.deepcopy(self)
@@ -94,6 +106,18 @@ class ScoreModel(nn.Module):
             UserError: its conditions are classes, or a prompt is too long.
         """
         return self.with_conditioning(self.conditioning.with_prompts(prompts, self.device))
+
+    def with_free_condition(self, index: int, random: torch.Generator) -> tuple[ScoreModel, FreeCondition]:
+        """Return a frozen copy in which the embedding of one condition is free (see `Family.free_condition`)."""
+        network = copy.deepcopy(self.network).requires_grad_(False)
+        conditioning, free = self.family.free_condition(network, self.conditioning, index, random)
+        return ScoreModel(network, self.scheduler, conditioning, self.decoder).to(self.device), free
+
+    def with_swapped_conditions(self, sources: Mapping[int, int]) -> ScoreModel:
+        """Return a copy in which some conditions have the embeddings of others (see `Family.swap_conditions`)."""
+        network = copy.deepcopy(self.network)
+        conditioning = self.family.swap_conditions(network, self.conditioning, sources)
+        return ScoreModel(network, self.scheduler, conditioning, self.decoder).to(self.device)
 
     def forward(self, x_t: Tensor, t: Tensor, c: Tensor) -> Prediction:
         """Return the prediction at x_t, (n, C, H, W), for steps t, (n,), and condition indices c, (n,)."""

@@ -56,6 +56,19 @@ class FolderFiles:
     configs: dict[str, dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class FreeCondition:
+    """A condition whose embedding is free to be optimized.
+
+    Attributes:
+        index: of the condition.
+        parameters: its embedding; the only ones of the model that have gradients.
+    """
+
+    index: int
+    parameters: list[Tensor]
+
+
 class Family(ABC):
     """A family of conditional diffusion models.
 
@@ -166,6 +179,31 @@ class Family(ABC):
             UserError: weights are broken, a prompt is too long, or a library is not installed.
         """
 
+    @abstractmethod
+    def free_condition(
+        self, network: ModelMixin, conditioning: Conditioning, index: int, random: torch.Generator
+    ) -> tuple[Conditioning, FreeCondition]:
+        """Return conditions of which one has a free embedding, drawn as the others are spread.
+
+        Args:
+            network: a copy that only the new conditions use; all of its parameters are frozen.
+            conditioning: the present conditions.
+            index: of the condition.
+            random: of the embedding's first value.
+        """
+
+    @abstractmethod
+    def swap_conditions(
+        self, network: ModelMixin, conditioning: Conditioning, sources: Mapping[int, int]
+    ) -> Conditioning:
+        """Return conditions of which some have the embeddings of others.
+
+        Args:
+            network: a copy that only the new conditions use.
+            conditioning: the present conditions.
+            sources: by index of a condition, the index of the one whose embedding it gets.
+        """
+
 
 class LabelConditional(Family):
     """Networks that embed a class label, and name the classes in `id2label`.
@@ -205,6 +243,38 @@ class LabelConditional(Family):
     def load_conditioning(self, files: FolderFiles, prompts: Sequence[str], device: torch.device | str) -> Conditioning:  # noqa: ARG002
         return ClassLabels(self.class_names(files), has_null=self.has_null(files))
 
+    @abstractmethod
+    def label_embeddings(self, network: ModelMixin) -> list[Tensor]:
+        """Return the tables, (labels, width), whose rows are all that the network knows of a label."""
+
+    def free_condition(
+        self, network: ModelMixin, conditioning: Conditioning, index: int, random: torch.Generator
+    ) -> tuple[Conditioning, FreeCondition]:
+        import torch
+
+        tables = self.label_embeddings(network)
+        for table in tables:
+            others = [row for row in range(len(conditioning.names)) if row != index]
+            spread, mean = torch.std_mean(table.detach()[others], 0)
+            drawn = torch.randn(table.shape[1], generator=random, device=random.device)
+            only = torch.zeros(len(table), 1, device=table.device)
+            only[index] = 1
+            with torch.no_grad():
+                table[index] = mean + spread * drawn.to(table.device)
+            table.requires_grad_(True)
+            table.register_hook(only.mul)
+        return conditioning, FreeCondition(index, tables)
+
+    def swap_conditions(
+        self, network: ModelMixin, conditioning: Conditioning, sources: Mapping[int, int]
+    ) -> Conditioning:
+        import torch
+
+        with torch.no_grad():
+            for table in self.label_embeddings(network):
+                table[list(sources)] = table[list(sources.values())].clone()
+        return conditioning
+
     def _embeddings(self, files: FolderFiles) -> int:
         return int(files.configs[self.component][self.classes_key]) + self.spare_embeddings
 
@@ -234,6 +304,16 @@ class LatentDecoder:
         unscaled = latents / config.scaling_factor + (config.shift_factor or 0)
         parts = unscaled.split(max(1, PIXELS_AT_ONCE // (height * width)))
         return torch.cat([self.vae.decode(part).sample for part in parts])
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the likeliest latents, (n, c, h, w), of images of shape (n, C, H, W) in [-1, 1]."""
+        import torch
+
+        config = self.vae.config
+        parts = images.split(max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3])))
+        with torch.no_grad():
+            latents = torch.cat([self.vae.encode(part).latent_dist.mode() for part in parts])
+        return (latents - (config.shift_factor or 0)) * config.scaling_factor
 
 
 def decoded_shape(latent_shape: tuple[int, int, int], vae: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.models.families.base import VAE, FolderFiles, LabelConditional, Part
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
+    from torch import Tensor
 
 FORMER_CLASS = "Transformer2DModel"
 """The class of a DiT before diffusers 0.28; it has other cases too."""
@@ -33,3 +37,6 @@ class DiT(LabelConditional):
                 f"{config.get('norm_type')})"
             )
         super().check(files)
+
+    def label_embeddings(self, network: ModelMixin) -> list[Tensor]:
+        return [block.norm1.emb.class_embedder.embedding_table.weight for block in network.transformer_blocks]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sfd_sweep.models.families.base import VAE, LabelConditional, Part
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
+    from torch import Tensor
 
 
 class UNet(LabelConditional):
@@ -16,3 +20,6 @@ class UNet(LabelConditional):
     description = "label-conditional UNet2DModel folders"
     teacher_index: ClassVar = {"_class_name": "DDPMPipeline"}
     classes_key = "num_class_embeds"
+
+    def label_embeddings(self, network: ModelMixin) -> list[Tensor]:
+        return [network.class_embedding.weight]

@@ -1,0 +1,1 @@
+"""Attacks on generators that should have forgotten something, one kind a module."""
