@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sfd_sweep.audit.attacks.base import AttackContext
-from sfd_sweep.audit.auditor import Auditor
+from sfd_sweep.audit.attacks.base import Attack, AttackContext
+from sfd_sweep.audit.auditor import Auditor, Unit, attack_reports, run_here
 from sfd_sweep.audit.controls import check_control, swapped
 from sfd_sweep.audit.images import ConditionImages
 from sfd_sweep.audit.judges import SVM, ClassifierJudge, Discernment, Judge, SupportVectorJudge, check_discernment
-from sfd_sweep.audit.report import GENERATOR, NEVER_KNEW, START, SWAP
+from sfd_sweep.audit.levels import LEVELS, SEEDS, Level
+from sfd_sweep.audit.report import GENERATOR, NEVER_KNEW, START, SWAP, AuditReport, JudgeReport
 from sfd_sweep.config import Audit
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.metrics import ReferenceKind
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.storage.folder import Folder
 
@@ -23,6 +25,10 @@ ATTACKER_IMAGES, JUDGE_IMAGES = 100, 400
 """Images of each condition that an attacker has, and that a judge is fitted to, at most."""
 SAMPLES = 300
 """Samples that the judge sees at a point of a curve."""
+RETAINED_SAMPLES = 200
+"""Samples of each retained condition."""
+
+Progress = Callable[[int, int, Unit], None]
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class AuditContext:
         controls: generators by the name of their part.
         sources: where the controls come from.
         missing: controls that there are not, with the reason.
+        images: where the attacker's images come from.
     """
 
     attacks: AttackContext
@@ -42,6 +49,7 @@ class AuditContext:
     controls: Mapping[str, OneStepGenerator]
     sources: Mapping[str, str]
     missing: tuple[str, ...]
+    images: str
 
     @classmethod
     def build(
@@ -74,7 +82,59 @@ class AuditContext:
             batch_size=evaluator.batch_size,
         )
         controls, sources, missing = _controls(context, settings, start, override)
-        return cls(context, discernment, controls, sources, missing)
+        images = "real images" if reference.kind is ReferenceKind.REAL else "the teacher's samples"
+        return cls(context, discernment, controls, sources, missing, images)
+
+    def audit(
+        self,
+        generator: OneStepGenerator,
+        level: Level,
+        *,
+        source: str,
+        cache: Folder | None = None,
+        progress: Progress = lambda _done, _total, _unit: None,
+    ) -> AuditReport:
+        """Attack a generator and its controls in this process.
+
+        Args:
+            generator: on the device of the controls.
+            level: of the audit.
+            source: of the generator, for the report.
+            cache: of results that other audits, or an interrupted one, have left.
+            progress: called after each unit with the number of units done, their total, and the unit.
+
+        Raises:
+            UserError: a control does not fit the generator.
+        """
+        auditor = self.auditor(generator, cache)
+        attacks, missing = self._possible(LEVELS[level])
+        units = auditor.units(attacks, SEEDS[level])
+        runs = run_here(auditor, units)
+        reports = attack_reports(units, runs, lambda done, unit: progress(done, len(units), unit))
+        conditions = self.attacks.conditions
+        subjects = dict.fromkeys(conditions.subjects[index] for index in conditions.forget)
+        return AuditReport(
+            level=level,
+            forgotten=tuple(subjects),
+            judge=JudgeReport(
+                name=self.attacks.judge.name,
+                recognized=self.discernment.recognized,
+                false_alarms=self.discernment.false_alarms,
+            ),
+            classifier=self.attacks.classifier.name,
+            images=self.images,
+            sources={GENERATOR: source, **self.sources},
+            attacks=tuple(reports),
+            retained={subject: auditor.retained_shares(subject, RETAINED_SAMPLES) for subject in auditor.subjects},
+            missing=(*self.missing, *missing),
+            device="cuda" if self.attacks.device.type == "cuda" else "cpu",
+        )
+
+    def _possible(self, attacks: Sequence[Attack]) -> tuple[list[Attack], list[str]]:
+        """Return the attacks that can be made, and why the others cannot."""
+        reasons = {attack: attack.needs(self.attacks) for attack in attacks}
+        possible = [attack for attack, reason in reasons.items() if reason is None]
+        return possible, [reason for reason in reasons.values() if reason is not None]
 
     def auditor(self, generator: OneStepGenerator, cache: Folder | None = None) -> Auditor:
         """Return an auditor of one generator.

@@ -16,6 +16,7 @@ from sfd_sweep.config.parameters import (
 )
 from sfd_sweep.config.schema import (
     AshaScheduler,
+    Audit,
     Bound,
     Budget,
     Constraint,
@@ -38,6 +39,7 @@ from sfd_sweep.config.settings import Override, Settings
 __all__ = [
     "REFERENCES",
     "AshaScheduler",
+    "Audit",
     "Bound",
     "Budget",
     "CategoricalDistribution",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from sfd_sweep.config.config_errors import ConfigError, KeyPath, advice, raise_config_error, raise_config_errors
 from sfd_sweep.config.parameters import Distribution, Parameters, drawing_order
 from sfd_sweep.config.schema import (
+    Audit,
     Budget,
     Constraint,
     Evaluation,
@@ -41,6 +42,7 @@ class SearchSpace(Section):
     constraints: tuple[Constraint, ...] = ()
     """Bounds that trials on the front satisfy."""
     evaluation: Evaluation = Evaluation()
+    audit: Audit = Audit()
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
     storage: str = "runs"

@@ -53,6 +53,7 @@ class FolderEvaluation:
         override: index of what replaces each forgotten condition; None where any retained one may.
         samples: numbers of `retained` and `forgotten` samples.
         final: whether the metrics of a final evaluation are measured too.
+        start: source of the generator's initial weights; None if it is unknown.
     """
 
     generator: OneStepGenerator
@@ -60,6 +61,7 @@ class FolderEvaluation:
     override: tuple[int, ...] | None
     samples: dict[str, int]
     final: bool = False
+    start: str | None = None
 
     @classmethod
     def of_exported(cls, folder: Path, description: Description, assets: AssetLocations) -> FolderEvaluation:
@@ -84,7 +86,9 @@ class FolderEvaluation:
             cache=assets.references,
         )
         final = any(metric.final for metric in metrics)
-        return cls(generator, evaluator, description.override, description.figures.samples, final)
+        start = description.task.start
+        start = source if start == "teacher" else start
+        return cls(generator, evaluator, description.override, description.figures.samples, final, start)
 
     @classmethod
     def of_plain(
@@ -161,21 +165,27 @@ def evaluate_folder(
         UserError: there is no generator, it was changed since it was exported, the forgotten classes are unknown (or
             known already), or the classifier does not fit it.
     """
+    evaluation = folder_evaluation(folder, forget=forget, override=override, assets=assets)
+    return evaluation.figures(samples, forget_samples)
+
+
+def folder_evaluation(
+    folder: Path, *, forget: Sequence[int | str], override: Override | None, assets: AssetLocations
+) -> FolderEvaluation:
+    """Return the generator in a folder with its evaluator; arguments and errors are those of `evaluate_folder`."""
     if is_exported(folder):
         if forget or override is not None:
             raise UserError(f"{folder} states itself what was forgotten and what replaces it; leave both out")
         check_checksums(folder)
-        evaluation = FolderEvaluation.of_exported(folder, Description.read(folder), assets)
-    elif forget and override is not None:
-        evaluation = FolderEvaluation.of_plain(folder, forget, override, assets)
-    elif not folder.is_dir():
+        return FolderEvaluation.of_exported(folder, Description.read(folder), assets)
+    if forget and override is not None:
+        return FolderEvaluation.of_plain(folder, forget, override, assets)
+    if not (folder.is_dir() or str(folder).startswith("builtin:")):
         raise UserError(f"there is no folder {folder}; give one that `sfd-sweep export` wrote")
-    else:
-        raise UserError(
-            f"{folder} was not exported from a sweep (no sfd_sweep.json), so say what was forgotten and what replaces "
-            "it: --forget and --override"
-        )
-    return evaluation.figures(samples, forget_samples)
+    raise UserError(
+        f"{folder} was not exported from a sweep (no sfd_sweep.json), so say what was forgotten and what replaces "
+        "it: --forget and --override"
+    )
 
 
 def _localized(evaluation: Evaluation, folder: Path, assets: AssetLocations) -> Evaluation:

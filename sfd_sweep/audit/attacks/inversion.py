@@ -43,9 +43,7 @@ class ConditionInversion(Attack):
         for points in zip(*runs, strict=True):
             yield max(points, key=lambda point: point.shown)
 
-    def _restart(
-        self, generator: OneStepGenerator, context: AttackContext, random: torch.Generator
-    ) -> Iterator[Point]:
+    def _restart(self, generator: OneStepGenerator, context: AttackContext, random: torch.Generator) -> Iterator[Point]:
         model, free = generator.model.with_free_condition(context.conditions.forget[0], random)
         attacked = OneStepGenerator(model, generator.t_init)
         asked = torch.full((context.samples,), free.index, device=context.device)

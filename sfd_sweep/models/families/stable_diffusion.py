@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,14 +12,17 @@ from safetensors import SafetensorError
 from sfd_sweep.errors import UserError
 from sfd_sweep.extras import quiet_transformers, transformers_for
 from sfd_sweep.models.conditioning import PROMPTS, Conditioning
-from sfd_sweep.models.families.base import VAE, Family, FolderFiles, Part
+from sfd_sweep.models.families.base import VAE, Family, FolderFiles, FreeCondition, Part
 from sfd_sweep.models.weights import TRANSFORMERS, find_weights
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import ModelMixin
     from torch import Tensor
     from transformers import CLIPTextModel, CLIPTokenizer
 
+FREE_TOKENS = 5
+"""Tokens of a free prompt, as in UnlearnDiffAtk (Zhang et al., ECCV 2024)."""
 TEXT_ENCODER, TOKENIZER = "text_encoder", "tokenizer"
 BEYOND_PROMPTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "num_class_embeds")
 """Entries of a network's config with which it needs more than a prompt."""
@@ -70,6 +73,22 @@ class StableDiffusion(Family):
 
     def load_conditioning(self, files: FolderFiles, prompts: Sequence[str], device: torch.device | str) -> Conditioning:
         return Prompts.of(TextEncoder.load(files.path), prompts, device)
+
+    def free_condition(
+        self, network: ModelMixin, conditioning: Conditioning, index: int, random: torch.Generator
+    ) -> tuple[Conditioning, FreeCondition]:
+        """Return a prompt of a few free tokens, as textual inversion has them (Gal et al., ICLR 2023)."""
+        assert isinstance(conditioning, Prompts)
+        free = FreePrompt(conditioning, random)
+        return free, FreeCondition(0, [free.tokens])
+
+    def swap_conditions(
+        self, network: ModelMixin, conditioning: Conditioning, sources: Mapping[int, int]
+    ) -> Conditioning:
+        assert isinstance(conditioning, Prompts)
+        embeddings = conditioning.embeddings.clone()
+        embeddings[list(sources)] = conditioning.embeddings[list(sources.values())]
+        return Prompts(conditioning.encoder, conditioning.names, embeddings)
 
 
 class TextEncoder:
@@ -131,6 +150,25 @@ class TextEncoder:
             rows = [self.model(input_ids=row).last_hidden_state for row in ids.split(1)]
         self.model.to("cpu")
         return torch.cat(rows)
+
+    def embed_with(self, tokens: Tensor) -> Tensor:
+        """Return the embedding, (1, tokens, width), of a prompt of given token embeddings, (k, width); differentiable."""
+        import torch
+
+        ids = self.tokenize([""]).to(tokens.device)
+        ids[0, 1 + len(tokens)] = ids[0, 1]  # the end of the prompt moves behind the given tokens
+
+        def replace(_layer: Any, _arguments: Any, embedded: Tensor) -> Tensor:
+            rest = embedded[:, 1 + len(tokens) :]
+            return torch.cat([embedded[:, :1], tokens[None].to(embedded.dtype), rest], 1)
+
+        self.model.to(tokens.device)
+        hook = self.model.get_input_embeddings().register_forward_hook(replace)
+        try:
+            embedding: Tensor = self.model(input_ids=ids).last_hidden_state
+        finally:
+            hook.remove()
+        return embedding
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return the tokens of prompts, int64 of shape (n, tokens).
@@ -201,3 +239,37 @@ class Prompts(Conditioning):
     def save(self, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         self.encoder.save(folder, dtype)
         return {TEXT_ENCODER: ["transformers", "CLIPTextModel"], TOKENIZER: ["transformers", "CLIPTokenizer"]}
+
+
+class FreePrompt(Conditioning):
+    """One prompt of free tokens; all of its gradients flow through the frozen text encoder.
+
+    Args:
+        prompts: of the model.
+        random: of the tokens' first values, which are spread as those of the vocabulary.
+    """
+
+    kind = PROMPTS
+
+    def __init__(self, prompts: Prompts, random: torch.Generator) -> None:
+        import torch
+
+        self._prompts = prompts
+        self.names = ("a prompt of free tokens",)
+        self.null = None
+        vocabulary = prompts.encoder.model.get_input_embeddings().weight
+        spread, mean = torch.std_mean(vocabulary, 0)
+        count = min(FREE_TOKENS, prompts.encoder.tokenizer.model_max_length - 2)
+        drawn = torch.randn(count, len(mean), generator=random, device=random.device)
+        device = prompts.embeddings.device
+        self.tokens = (mean.to(device) + spread.to(device) * drawn.to(device)).requires_grad_(True)
+
+    def arguments(self, c: Tensor) -> dict[str, Tensor]:
+        embedding = self._prompts.encoder.embed_with(self.tokens)
+        return {"encoder_hidden_states": embedding.expand(len(c), -1, -1)}
+
+    def select(self, wanted: Sequence[int | str], device: torch.device) -> tuple[Conditioning, list[int]]:
+        return self._prompts.select(wanted, device)
+
+    def save(self, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+        return self._prompts.save(folder, dtype)
