@@ -38,7 +38,11 @@ class Judge(Protocol):
     name: str
 
     def shows_forgotten(self, images: Tensor) -> Tensor:
-        """Return one truth value for each image of shape (n, C, H, W) in about [-1, 1], bool of shape (n,), on the CPU."""
+        """Return whether each image shows it, bool of shape (n,) on the CPU.
+
+        Args:
+            images: (n, C, H, W), about [-1, 1].
+        """
 
     def content_hash(self) -> str:
         """Return the same for judges with the same decisions."""

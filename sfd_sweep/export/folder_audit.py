@@ -21,7 +21,7 @@ def audit_folder(
     start: str | None = None,
     forget: Sequence[int | str] = (),
     override: Override | None = None,
-    assets: AssetLocations = AssetLocations(),
+    assets: AssetLocations,
     cache: Folder | None = None,
     progress: Progress = lambda _done, _total, _unit: None,
 ) -> AuditReport:

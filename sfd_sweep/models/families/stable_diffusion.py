@@ -75,7 +75,11 @@ class StableDiffusion(Family):
         return Prompts.of(TextEncoder.load(files.path), prompts, device)
 
     def free_condition(
-        self, network: ModelMixin, conditioning: Conditioning, index: int, random: torch.Generator
+        self,
+        network: ModelMixin,  # noqa: ARG002
+        conditioning: Conditioning,
+        index: int,  # noqa: ARG002
+        random: torch.Generator,
     ) -> tuple[Conditioning, FreeCondition]:
         """Return a prompt of a few free tokens, as textual inversion has them (Gal et al., ICLR 2023)."""
         assert isinstance(conditioning, Prompts)
@@ -83,7 +87,10 @@ class StableDiffusion(Family):
         return free, FreeCondition(0, [free.tokens])
 
     def swap_conditions(
-        self, network: ModelMixin, conditioning: Conditioning, sources: Mapping[int, int]
+        self,
+        network: ModelMixin,  # noqa: ARG002
+        conditioning: Conditioning,
+        sources: Mapping[int, int],
     ) -> Conditioning:
         assert isinstance(conditioning, Prompts)
         embeddings = conditioning.embeddings.clone()
@@ -152,7 +159,7 @@ class TextEncoder:
         return torch.cat(rows)
 
     def embed_with(self, tokens: Tensor) -> Tensor:
-        """Return the embedding, (1, tokens, width), of a prompt of given token embeddings, (k, width); differentiable."""
+        """Return the embedding, (1, tokens, width), of a prompt of k token embeddings, (k, width); it has gradients."""
         import torch
 
         ids = self.tokenize([""]).to(tokens.device)
