@@ -137,6 +137,7 @@ def resolve_sweep(space: SearchSpace) -> ResolvedSweep:
     _check_diffusion_steps(plan)
     _check_guidance(plan)
     _check_start(plan)
+    _check_control(plan)
     _check_reference(plan)
     _check_adapters(plan)
     _ = plan.model_bytes, plan.generator_bytes  # raises if weights are missing or truncated
@@ -258,6 +259,34 @@ def _check_adapters(plan: ResolvedSweep) -> None:
         raise UserError(
             "parameters.lora_rank: adapters need peft, which is not installed: pip install 'sfd-sweep[lora]'"
         )
+
+
+def _check_control(plan: ResolvedSweep) -> None:
+    """Check that the control can be compared with every generator of the sweep."""
+    source, teacher = plan.space.audit.control, plan.teacher
+    if source is None:
+        return
+    try:
+        control = ModelFolder.open(source)
+    except UserError as error:
+        raise UserError(f"audit.control: {error}") from error
+    if control.t_init is None:
+        raise UserError(f"audit.control: {source} is a diffusion model; distill it into a one-step generator")
+    if control.kind is not teacher.kind or control.class_names != teacher.class_names:
+        raise UserError(
+            f"audit.control: {source} has other {teacher.kind.plural} than the teacher; give another control"
+        )
+    if control.image_shape != teacher.image_shape:
+        raise UserError(
+            f"audit.control: {source} makes images of shape {control.image_shape}, and the teacher of "
+            f"{teacher.image_shape}; give another control"
+        )
+    for t_init in _possible(plan.space, "t_init"):
+        if t_init != control.t_init:
+            raise UserError(
+                f"audit.control: {source} was distilled at t_init {control.t_init}, and parameters.t_init is {t_init}; "
+                "give another control, or set t_init to it"
+            )
 
 
 def _check_start(plan: ResolvedSweep) -> None:

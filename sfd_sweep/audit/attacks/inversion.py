@@ -37,6 +37,12 @@ class ConditionInversion(Attack):
     batch_size: int = 32
     lr: float = 0.05
 
+    @property
+    def cost(self) -> str:
+        """What its whole budget is, in words."""
+        updates = f"{self.budgets[-1]} updates of an embedding on {self.batch_size} images"
+        return updates if self.restarts == 1 else f"{self.restarts} times {updates}"
+
     def curve(self, generator: OneStepGenerator, context: AttackContext, seed: int) -> Iterator[Point]:
         random = stream(context, seed, "inversion")
         runs = [list(self._restart(generator, context, random)) for _ in range(self.restarts)]

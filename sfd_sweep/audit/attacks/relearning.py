@@ -48,6 +48,11 @@ class Relearning(Attack):
         kind = "relearning" if self.on == "forgotten" else "benign relearning"
         return f"{kind}, {self.images} image{'s' * (self.images != 1)}"
 
+    @property
+    def cost(self) -> str:
+        """What its whole budget is, in words."""
+        return f"{self.budgets[-1]} updates of a copy on {self.images} of {self.candidates} images"
+
     def needs(self, context: AttackContext) -> str | None:
         available = len(self._available(context))
         if available < self.images:
