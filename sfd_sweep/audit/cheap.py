@@ -14,7 +14,7 @@ from sfd_sweep.audit.attacks.base import Attack, AttackContext
 from sfd_sweep.audit.attacks.inversion import ConditionInversion
 from sfd_sweep.audit.attacks.relearning import Relearning
 from sfd_sweep.audit.building import AuditContext
-from sfd_sweep.audit.controls import check_control
+from sfd_sweep.audit.controls import check_control, check_never_knew
 from sfd_sweep.config import Audit
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.evaluator import Evaluator
@@ -77,8 +77,10 @@ class CheapAttacks:
                 if reason := attack.needs(context):
                     raise UserError(f"{name}: {reason}; give more reference images, or leave the metric out")
         if Need.CONTROL in needs and settings.control is not None:
-            prompts = evaluator.conditions.names
-            control = OneStepGenerator.load(settings.control, evaluator.device, prompts=prompts), settings.control
+            conditions = evaluator.conditions
+            never_knew = OneStepGenerator.load(settings.control, evaluator.device, prompts=conditions.names)
+            check_never_knew(never_knew, conditions, settings.control)
+            control = never_knew, settings.control
         return cls(evaluator, attacks, context, control, cache)
 
     @property

@@ -9,7 +9,7 @@ from sfd_sweep.config import Constraint, Objective, SearchSpace
 from sfd_sweep.datasets.finding import find_images, find_unlabelled_images
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.metrics import Need, ReferenceKind
-from sfd_sweep.metrics.definition import AUDITED
+from sfd_sweep.metrics.definition import ATTACKS
 from sfd_sweep.storage.credentials import without_credentials
 from sfd_sweep.storage.folder import below
 from sfd_sweep.tracking.store import resolve_uri
@@ -95,7 +95,7 @@ def _references(plan: ResolvedSweep) -> Rows:
 
 def _audit(space: SearchSpace) -> Rows:
     """Yield what durability is measured with; nothing if no metric needs it."""
-    if space.asked_needs & {Need.INVERSION, Need.RELEARNING}:
+    if space.asked_needs & ATTACKS:
         yield "judge", space.audit.judge
     if Need.CONTROL in space.asked_needs:
         yield "never knew", f"{space.audit.control}; attacked once"
@@ -121,13 +121,13 @@ def _work(plan: ResolvedSweep) -> Rows:
 
 def _attacks(space: SearchSpace) -> Rows:
     """Yield the cost of the attacks that each evaluation makes."""
-    if not space.asked_needs & (AUDITED - {Need.CONTROL}):
+    if not space.asked_needs & ATTACKS:
         return
     from sfd_sweep.audit.cheap import CHEAP, SAMPLES
 
     for need, (name, attack) in CHEAP.items():
         if need in space.asked_needs:
-            yield name, f"{attack.cost}, and {SAMPLES} images for the judge, in each evaluation"
+            yield name, f"{attack.cost}; {SAMPLES} images are judged"
 
 
 def _scheduler(space: SearchSpace) -> str:

@@ -87,7 +87,8 @@ class Need(Enum):
     CONTROL = auto()  # a generator that never knew what is forgotten
 
 
-AUDITED = frozenset({Need.INVERSION, Need.RELEARNING, Need.CONTROL})
+ATTACKS = frozenset({Need.INVERSION, Need.RELEARNING})
+AUDITED = ATTACKS | {Need.CONTROL}
 """What the `audit` section of a search-space file provides."""
 
 
@@ -149,6 +150,5 @@ class Metric:
 
     def count(self, samples: Mapping[str, int]) -> int:
         """Return how many of an evaluation's `retained`, `forgotten` and `attacked` samples it is computed from."""
-        is_attack = bool(self.needs & {Need.INVERSION, Need.RELEARNING})
-        made = samples["attacked" if is_attack else "forgotten" if self.forgotten else "retained"]
+        made = samples["attacked" if self.needs & ATTACKS else "forgotten" if self.forgotten else "retained"]
         return made if self.most_samples is None else min(made, self.most_samples)

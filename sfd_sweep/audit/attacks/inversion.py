@@ -39,9 +39,9 @@ class ConditionInversion(Attack):
 
     @property
     def cost(self) -> str:
-        """What its whole budget is, in words."""
-        updates = f"{self.budgets[-1]} updates of an embedding on {self.batch_size} images"
-        return updates if self.restarts == 1 else f"{self.restarts} times {updates}"
+        """What the whole budget takes, in words."""
+        steps = self.restarts * self.budgets[-1]
+        return f"{steps} updates of an embedding: {steps * self.batch_size:,} images through the generator, and back"
 
     def curve(self, generator: OneStepGenerator, context: AttackContext, seed: int) -> Iterator[Point]:
         random = stream(context, seed, "inversion")

@@ -50,8 +50,10 @@ class Relearning(Attack):
 
     @property
     def cost(self) -> str:
-        """What its whole budget is, in words."""
-        return f"{self.budgets[-1]} updates of a copy on {self.images} of {self.candidates} images"
+        """What the whole budget takes, in words."""
+        steps = self.budgets[-1]
+        made, trained = steps * (self.candidates + self.images), steps * self.images
+        return f"{steps} updates of a copy of the weights: {made:,} images through it, {trained:,} of them back"
 
     def needs(self, context: AttackContext) -> str | None:
         available = len(self._available(context))
