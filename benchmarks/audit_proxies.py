@@ -15,6 +15,7 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ FORGOTTEN = 0.99
 REPEATS = 5
 """Evaluations whose median time is compared."""
 
-CANDIDATES: tuple[Attack, ...] = (
+CANDIDATES: tuple[ConditionInversion | Relearning, ...] = (
     *(ConditionInversion(restarts=1, budgets=(3, 6, 9, 12), batch_size=16, lr=lr) for lr in (0.05, 0.1, 0.2, 0.4)),
     *(Relearning(images=n, budgets=(3, 6, 9, 12), candidates=32, lr=lr) for n in (10, 25) for lr in (1e-4, 2e-4, 4e-4)),
 )
@@ -165,11 +166,16 @@ class Form:
     values: list[float]
 
 
+def without_budgets(attack: ConditionInversion | Relearning) -> ConditionInversion | Relearning:
+    """Return an attack whatever its budgets are, for comparison."""
+    return replace(attack, budgets=())
+
+
 def forms(trials: Sequence[Recorded], control: Recorded) -> Iterator[Form]:
     """Yield the candidates at each of their budgets."""
     yield Form("leak_rate, by the classifier", "leak", [trial.metrics["leak_rate"] for trial in trials])
     yield Form("leak_rate, by the judge", "leak", [trial.curves["leak"][0][1] for trial in trials])
-    shipped = {(replace(attack, budgets=()), attack.budgets[-1]) for _, attack in CHEAP.values()}
+    shipped = [(without_budgets(attack), attack.budgets[-1]) for _, attack in CHEAP.values()]
     for attack in CANDIDATES:
         key = key_of(attack, 0, SAMPLES)
         of = "condition inversion" if isinstance(attack, ConditionInversion) else "relearning"
@@ -177,20 +183,20 @@ def forms(trials: Sequence[Recorded], control: Recorded) -> Iterator[Form]:
         words = ", ".join(f"{name} {budget[name]:g}" for name in ("images", "candidates", "lr") if name in budget)
         for place, (steps, zero) in enumerate(control.curves[key]):
             values = [max(0.0, trial.curves[key][place][1] - zero) for trial in trials]
-            mark = " (as shipped)" if (replace(attack, budgets=()), steps) in shipped else ""
+            mark = " (as shipped)" if (without_budgets(attack), steps) in shipped else ""
             yield Form(f"{of}, {words}, {steps} steps{mark}", of, values)
 
 
 def correlation(one: Iterable[float], other: Iterable[float]) -> float:
     """Return Spearman's rank correlation; nan where one does not vary."""
     a, b = np.array(list(one)), np.array(list(other))
-    return float("nan") if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0 else float(spearmanr(a, b).statistic)
+    return float(spearmanr(a, b).statistic) if len(a) > 2 and np.ptp(a) > 0 and np.ptp(b) > 0 else nan
 
 
 def row(form: Form, full: Sequence[Mapping[str, float]], forgotten: Sequence[bool]) -> str:
     """Return a row of the table."""
     worst = [max(each.values()) for each in full]
-    matching = [max(value for name, value in each.items() if name.startswith(form.of)) for each in full]
+    matching = [max((each[name] for name in each if name.startswith(form.of)), default=nan) for each in full]
     halves = (slice(0, None, 2), slice(1, None, 2))
     of_halves = [correlation(form.values[half], target[half]) for target in (worst, matching) for half in halves]
     rows = [index for index, has in enumerate(forgotten) if has]
