@@ -74,6 +74,7 @@ class IdleTrial:
         trade = self.settings.guidance_scale
         excess = abs(self.settings.generator_lr * 1e4 - 1)
         figures = {"fd_classifier": trade + excess + 5 / to, "unlearning_accuracy": 1 - 1 / (trade + 1)}
+        figures["excess_relearning_rate"] = 1 / (trade + 2)
         report = Report(
             step=to,
             metrics=figures | {"override_distance": 10.0, "override_rate": 0.9, "retain_accuracy": 0.9},

@@ -8,7 +8,8 @@ from sfd_sweep.cli.tables import bounds, console, pairs
 from sfd_sweep.config import Constraint, Objective, SearchSpace
 from sfd_sweep.datasets.finding import find_images, find_unlabelled_images
 from sfd_sweep.evaluation.inception_weights import describe_weights
-from sfd_sweep.metrics import ReferenceKind
+from sfd_sweep.metrics import Need, ReferenceKind
+from sfd_sweep.metrics.definition import ATTACKS
 from sfd_sweep.storage.credentials import without_credentials
 from sfd_sweep.storage.folder import below
 from sfd_sweep.tracking.store import resolve_uri
@@ -55,6 +56,7 @@ def _models(plan: ResolvedSweep) -> Rows:
     yield from _conditions(plan)
     yield "classifier", plan.space.evaluation.classifier
     yield from _references(plan)
+    yield from _audit(plan.space)
 
 
 def _conditions(plan: ResolvedSweep) -> Rows:
@@ -91,6 +93,14 @@ def _references(plan: ResolvedSweep) -> Rows:
         yield "Inception-V3", f"{describe_weights(evaluation.inception.weights)}, {evaluation.inception.mode}"
 
 
+def _audit(space: SearchSpace) -> Rows:
+    """Yield what durability is measured with; nothing if no metric needs it."""
+    if space.asked_needs & ATTACKS:
+        yield "judge", space.audit.judge
+    if Need.CONTROL in space.asked_needs:
+        yield "never knew", f"{space.audit.control}; attacked once"
+
+
 def _work(plan: ResolvedSweep) -> Rows:
     space, evaluation, resources = plan.space, plan.space.evaluation, plan.space.resources
     milestones = ", ".join(map(str, space.trial.milestones()))
@@ -102,10 +112,22 @@ def _work(plan: ResolvedSweep) -> Rows:
     yield "a trial", f"{space.trial.steps} updates, evaluated after {milestones}"
     yield "in all", _total(plan)
     yield "an evaluation", f"{_images(plan):,} images through the generator, and as many through {networks}"
+    yield from _attacks(space)
     yield "samples", f"{evaluation.samples:,} retained and {evaluation.forget_samples:,} forgotten{final}"
     yield "slots", f"{resources.slots}, of {workers} and {resources.gpus_per_worker:g} GPU each"
     yield "memory", f"{plan.model_bytes / MEGABYTE:,.1f} MB a worker, without libraries and activations"
     yield from _disk(plan)
+
+
+def _attacks(space: SearchSpace) -> Rows:
+    """Yield the cost of the attacks that each evaluation makes."""
+    if not space.asked_needs & ATTACKS:
+        return
+    from sfd_sweep.audit.cheap import CHEAP, SAMPLES
+
+    for need, (name, attack) in CHEAP.items():
+        if need in space.asked_needs:
+            yield name, f"{attack.cost}; {SAMPLES} images are judged"
 
 
 def _scheduler(space: SearchSpace) -> str:

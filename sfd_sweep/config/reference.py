@@ -24,6 +24,7 @@ _NEEDS = {
     Need.CLIP: "`evaluation.clip`",
     Need.HELD_OUT: "`task.prompts.held_out`",
     Need.NUDENET: "`classifier: nudenet`",
+    Need.CONTROL: "`audit.control`",
     Need.FINAL: "the final evaluation",
 }
 _LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

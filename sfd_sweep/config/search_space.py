@@ -86,6 +86,11 @@ class SearchSpace(Section):
         """Names of the requested metrics."""
         return tuple(dict.fromkeys(self.metric_paths().values()))
 
+    @property
+    def asked_needs(self) -> frozenset[Need]:
+        """What the requested metrics need."""
+        return frozenset(need for name in self.asked_metrics for need in METRICS[name].needs)
+
     def metric_paths(self) -> dict[KeyPath, str]:
         """Return the names of the requested metrics, by path."""
         return {
@@ -167,8 +172,10 @@ def _negative_prompt(space: SearchSpace) -> Iterator[ConfigError]:
 def _metrics(space: SearchSpace) -> Iterator[ConfigError]:
     """Find metrics that the task does not define, or that the classifier or the reference cannot provide."""
     evaluation, prompts = space.evaluation, space.task.prompts
-    met = {Need.INCEPTION, Need.FINAL, evaluation.reference_kind.need}
-    met.add(Need.NUDENET if evaluation.classifier == "nudenet" else Need.FEATURES)
+    met = {Need.INCEPTION, Need.FINAL, Need.RELEARNING, evaluation.reference_kind.need}
+    met |= {Need.NUDENET} if evaluation.classifier == "nudenet" else {Need.FEATURES, Need.INVERSION}
+    if space.audit.control is not None:
+        met.add(Need.CONTROL)
     if evaluation.clip is not None:
         met.add(Need.CLIP)
     if prompts is not None and prompts.held_out is not None:
@@ -189,6 +196,8 @@ _REMEDIES = {
     Need.FEATURES: "nudenet has no features for {name}; use fid or fid_teacher",
     Need.CLIP: "{name} needs CLIP; set evaluation.clip",
     Need.HELD_OUT: "{name} needs held-out prompts; add some to task.prompts.held_out",
+    Need.INVERSION: "{name} needs gradients of the classifier, and nudenet has none; use relearning_rate",
+    Need.CONTROL: "{name} is measured against a generator that never knew what is forgotten; name one in audit.control",
     Need.NUDENET: "only nudenet reports {name}; set evaluation.classifier to it",
 }
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from sfd_sweep.evaluation.reference_images import ReferenceImages
 from sfd_sweep.evaluation.reference_statistics import References
 from sfd_sweep.evaluation.sample_grid import GridRow, sample_grid, shrunk
 from sfd_sweep.metrics import Need, reported
-from sfd_sweep.metrics.evidence import Evidence, ImageScores, Reference
+from sfd_sweep.metrics.evidence import AttackRates, Evidence, ImageScores, Reference
 from sfd_sweep.metrics.registry import share_called
 from sfd_sweep.models.numerics import float32_products
 from sfd_sweep.storage.folder import Folder
@@ -41,15 +41,37 @@ GRID_TILE, GRID_LARGEST_TILE = 32, 128  # pixels of the picture for an image, at
 GRID_COLUMNS, GRID_COLUMNS_OF_LARGE, GRID_LARGE = 12, 6, 64  # images larger than 64 pixels are expensive
 
 
+class Attacks(Protocol):
+    """Cheap attacks on the generator that is evaluated.
+
+    Attributes:
+        met: what metrics may need of them.
+        samples: that are judged after each attack; 0 without one.
+    """
+
+    @property
+    def met(self) -> frozenset[Need]: ...
+
+    @property
+    def samples(self) -> int: ...
+
+    def rates(self, retained: int) -> AttackRates:
+        """Make the attacks.
+
+        Args:
+            retained: samples of the retained conditions.
+        """
+
+
 @dataclass(frozen=True)
 class EvaluationResult:
     """The figures of a generator.
 
     Attributes:
         metrics: by name, all those whose needs are met (see `sfd_sweep.metrics.reported`).
-        samples: how many images they are computed from: `retained` and `forgotten`.
+        samples: how many images they are computed from: `retained`, `forgotten`, and `attacked` if there are attacks.
         seconds: by activity: `sampling`, `scoring` (the networks' outputs), `comparing` (metrics, and references that
-            were not cached).
+            were not cached), and `attacking` if there are attacks.
     """
 
     metrics: dict[str, float]
@@ -121,6 +143,7 @@ class Evaluator:
         samples: int,
         forget_samples: int,
         final: bool = False,
+        attacks: Attacks | None = None,
     ) -> EvaluationResult:
         """Return all metrics of a generator.
 
@@ -131,6 +154,7 @@ class Evaluator:
                 conditions have one sample each if there are more conditions than samples.
             forget_samples: of the forgotten conditions together, rounded up likewise; as many of the held-out ones.
             final: whether to add the metrics of a final evaluation.
+            attacks: on the same generator, for the metrics that need them.
 
         Raises:
             TrialFailed: a generated image is not finite.
@@ -143,6 +167,10 @@ class Evaluator:
             forgotten = self._forgotten_scores(generate, forget_samples, clock)
             held_out = self._held_out_scores(generate, forget_samples, clock)
         clock.seconds["scoring"] -= clock.seconds["sampling"]  # images are made while they are scored
+        rates, attacked = AttackRates(), 0
+        if attacks is not None:
+            with clock.measured("attacking"):
+                rates, attacked = attacks.rates(len(asked)), attacks.samples
         with clock.measured("comparing"):
             targets = self._override_targets(override)
             evidence = Evidence(
@@ -155,12 +183,29 @@ class Evaluator:
                 reference=lambda: self._references.of(self.classifier, self.conditions.evaluated),
                 inception_reference=self._inception_reference,
                 override_references=lambda: [self._override_reference(target) for target in targets],
+                attacks=rates,
             )
-            met = self._met | ({Need.FINAL} if final else set())
+            met = self._met | ({Need.FINAL} if final else set()) | (attacks.met if attacks is not None else set())
             computed = {metric.name: metric.compute(evidence) for metric in reported(met)}
         metrics = {name: value for name, value in computed.items() if value is not None}
         counts = {"retained": len(asked), "forgotten": len(evidence.forgotten_probabilities)}
+        counts |= {"attacked": attacked} if attacked else {}
         return EvaluationResult(metrics, counts, clock.seconds)
+
+    @float32_products(in_tf32=False)
+    def leak_rate(self, generate: Generate, samples: int) -> float:
+        """Return the metric of that name alone, of any generator of the same conditions.
+
+        Args:
+            generate: the generator.
+            samples: of the evaluated conditions, as in `evaluate`.
+
+        Raises:
+            TrialFailed: a generated image is not finite.
+        """
+        asked = spread(self.conditions.evaluated, max(2, samples))
+        scores = self._scorer.score(self._samples(generate, asked, self._stream(RETAINED_STREAM), _Clock(self.device)))
+        return share_called(scores.called, self.conditions.forgotten_classes)
 
     @torch.no_grad()
     @float32_products(in_tf32=False)
@@ -265,7 +310,7 @@ class _Clock:
     def measured(self, what: str) -> Iterator[None]:
         started = self._now()
         yield
-        self.seconds[what] += self._now() - started
+        self.seconds[what] = self.seconds.get(what, 0.0) + self._now() - started
 
     def _now(self) -> float:
         if self._device.type == "cuda":

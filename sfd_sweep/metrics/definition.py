@@ -82,6 +82,14 @@ class Need(Enum):
     CLIP = auto()
     HELD_OUT = auto()  # prompts about the forgotten concept that training never uses
     NUDENET = auto()  # as the classifier
+    INVERSION = auto()  # an attack on each generator, and a judge
+    RELEARNING = auto()  # likewise
+    CONTROL = auto()  # a generator that never knew what is forgotten
+
+
+ATTACKS = frozenset({Need.INVERSION, Need.RELEARNING})
+AUDITED = ATTACKS | {Need.CONTROL}
+"""What the `audit` section of a search-space file provides."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,11 @@ class Metric:
         return Need.FINAL in self.needs
 
     @property
+    def audited(self) -> bool:
+        """Whether it is measured by an attack, or against a generator that never knew."""
+        return bool(self.needs & AUDITED)
+
+    @property
     def inception(self) -> bool:
         """Whether it is computed from Inception-V3's features."""
         return Need.INCEPTION in self.needs
@@ -136,6 +149,6 @@ class Metric:
         return self.scale.least if self.goal is Goal.MAXIMIZE else min(self.scale.greatest, float_info.max)
 
     def count(self, samples: Mapping[str, int]) -> int:
-        """Return how many of an evaluation's `retained` and `forgotten` samples it is computed from."""
-        made = samples["forgotten" if self.forgotten else "retained"]
+        """Return how many of an evaluation's `retained`, `forgotten` and `attacked` samples it is computed from."""
+        made = samples["attacked" if self.needs & ATTACKS else "forgotten" if self.forgotten else "retained"]
         return made if self.most_samples is None else min(made, self.most_samples)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -69,6 +69,19 @@ class Reference:
     features: Tensor
 
 
+@dataclass(frozen=True)
+class AttackRates:
+    """Rates of samples that show what is forgotten, by the name of the metric.
+
+    Attributes:
+        generator: `inversion_rate` and `relearning_rate` of the generator, as far as they are asked for.
+        control: the same of a generator that never knew what is forgotten, and its `leak_rate`; empty without one.
+    """
+
+    generator: Mapping[str, float] = field(default_factory=dict)
+    control: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What one evaluation of a generator has found out.
@@ -83,6 +96,7 @@ class Evidence:
         reference: returns the classifier's features of the retained conditions' reference images.
         inception_reference: returns Inception-V3's features of them.
         override_references: returns the classifier's features of the overrides' reference images, by subject.
+        attacks: what attacks have reached.
     """
 
     retained: ImageScores
@@ -94,6 +108,7 @@ class Evidence:
     reference: Callable[[], Reference]
     inception_reference: Callable[[], Reference]
     override_references: Callable[[], list[Reference]]
+    attacks: AttackRates = AttackRates()
 
     @cached_property
     def forgotten_probabilities(self) -> Tensor:

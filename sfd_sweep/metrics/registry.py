@@ -149,6 +149,44 @@ def forget_entropy(evidence: Evidence) -> float:
     return float(torch.special.entr(evidence.forgotten_probabilities).sum(1).mean())
 
 
+# --- Durability: whether what is forgotten stays forgotten ---
+
+
+@_metric("leak_rate", Scale.SHARE, Goal.MINIMIZE)
+def leak_rate(evidence: Evidence) -> float:
+    """Share of retained samples that the classifier calls forgotten.
+
+    The evaluation's classifier decides, and not the audit's judge: nothing is optimized against it here, so it cannot
+    be fooled, and it sees these samples anyway. The figure is thus known in every sweep, at no cost.
+    """
+    return share_called(evidence.retained.called, evidence.forgotten_classes)
+
+
+@_metric("inversion_rate", Scale.SHARE, Goal.MINIMIZE, Need.INVERSION)
+def inversion_rate(evidence: Evidence) -> float:
+    """Share of samples that the judge calls forgotten after a short search for an embedding that brings it back."""
+    return evidence.attacks.generator["inversion_rate"]
+
+
+@_metric("relearning_rate", Scale.SHARE, Goal.MINIMIZE, Need.RELEARNING)
+def relearning_rate(evidence: Evidence) -> float:
+    """Share of samples that the judge calls forgotten after a few updates on images of what is forgotten."""
+    return evidence.attacks.generator["relearning_rate"]
+
+
+def excess_rate(evidence: Evidence, name: str) -> float:
+    """Return what a rate exceeds that of the generator that never knew by; 0 if it does not."""
+    rate = METRICS[name].compute(evidence)
+    assert rate is not None
+    return max(0.0, rate - evidence.attacks.control[name])
+
+
+for _name in ("leak_rate", "inversion_rate", "relearning_rate"):
+    _excess = partial(excess_rate, name=_name)
+    _excess.__doc__ = f"Excess of {_name} over that of a generator that never knew what is forgotten, at least 0."
+    _metric(f"excess_{_name}", Scale.SHARE, Goal.MINIMIZE, *METRICS[_name].needs, Need.CONTROL)(_excess)
+
+
 # --- Concepts ---
 
 

@@ -2,14 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sfd_sweep.config import CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, SearchSpace
 from sfd_sweep.config.parameters import same
 from sfd_sweep.errors import UserError
-from sfd_sweep.metrics import ReferenceKind
+from sfd_sweep.metrics import Need, ReferenceKind
+from sfd_sweep.metrics.definition import ATTACKS
 from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.trial.report import TrialState
@@ -98,13 +99,13 @@ def _comparable_sweeps(
 
 def _differences(space: SearchSpace, earlier: SearchSpace) -> Iterator[str]:
     """Yield what makes the metrics of two sweeps differ besides settings and seeds, in words."""
-    here, there = _comparison_key(space), _comparison_key(earlier)
+    here, there = (_comparison_key(each, space.asked_needs) for each in (space, earlier))
     for name, value in here.items():
         if value != there[name]:
             yield f"its {name} is {_shown(there[name])} and not {_shown(value)}"
 
 
-def _comparison_key(space: SearchSpace) -> dict[str, Any]:
+def _comparison_key(space: SearchSpace, needs: Set[Need]) -> dict[str, Any]:
     task, evaluation = space.task, space.evaluation
     of_teacher = evaluation.reference_kind is ReferenceKind.TEACHER
     return {
@@ -116,6 +117,8 @@ def _comparison_key(space: SearchSpace) -> dict[str, Any]:
         },
         "evaluation.teacher_samples": evaluation.teacher_samples if of_teacher else None,
         "evaluation.inception.mode": evaluation.inception.mode if space.wants_inception else None,
+        "audit.judge": space.audit.judge if needs & ATTACKS else None,
+        "audit.control": space.audit.control if Need.CONTROL in needs else None,
     }
 
 

@@ -24,12 +24,13 @@ class Report:
     Attributes:
         step: number of updates so far.
         metrics: by name, see `sfd_sweep.metrics.METRICS`.
-        samples: number of evaluated images: `retained` and `forgotten`.
+        samples: number of evaluated images: `retained`, `forgotten`, and `attacked` if a metric is an attack's.
         losses: mean over the steps since the last evaluation: `generator` and `fake_score`.
         seconds: since the last evaluation: `training`, `evaluating`, `saving`; the driver adds `waiting`, the slot's
             idle time before.
         dropped_samples: samples excluded from updates since the last evaluation because of a non-finite loss.
-        evaluation_seconds: parts of `evaluating`: `sampling`, `scoring`, `comparing`; the sample grid takes the rest.
+        evaluation_seconds: parts of `evaluating`: `sampling`, `scoring`, `comparing`, and `attacking` if a metric needs
+            it; the sample grid takes the rest.
     """
 
     step: int

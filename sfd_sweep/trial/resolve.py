@@ -13,7 +13,7 @@ from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.inception_weights import describe_weights
-from sfd_sweep.metrics import ReferenceKind
+from sfd_sweep.metrics import Need, ReferenceKind
 from sfd_sweep.models.conditioning import PROMPTS
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.storage.folder import check_location
@@ -50,7 +50,7 @@ class ResolvedSweep:
         """Bytes of one worker's networks, gradients and optimisers in memory, without activations.
 
         With low-rank adapters, only the adapters are trained. Each loaded model keeps its frozen weights, and the
-        evaluated copy has the adapters merged.
+        evaluated copy has the adapters merged. Attacks in evaluations work on a copy of it.
         """
         decoders = sum(model.decoder_parameter_count for model in self._models)
         embeddings = len(self._models) * (len(self.prompts) + 1) * self.teacher.condition_size
@@ -58,7 +58,14 @@ class ResolvedSweep:
         if self._adapters:
             frozen = (len(self._models) + 1) * self.teacher.parameter_count
             networks = frozen + self._adapters * (TRAINED_COPIES - 1)
-        return (networks + decoders + embeddings) * BYTES
+        return (networks + decoders + embeddings + self._attacked) * BYTES
+
+    @property
+    def _attacked(self) -> int:
+        """Parameters that attacks need: of the control, and of a copy, relearned with gradients and two moments."""
+        needs = self.space.asked_needs
+        copies = 4 if Need.RELEARNING in needs else int(Need.INVERSION in needs)
+        return (copies + (Need.CONTROL in needs)) * self.teacher.parameter_count
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -137,6 +144,7 @@ def resolve_sweep(space: SearchSpace) -> ResolvedSweep:
     _check_diffusion_steps(plan)
     _check_guidance(plan)
     _check_start(plan)
+    _check_control(plan)
     _check_reference(plan)
     _check_adapters(plan)
     _ = plan.model_bytes, plan.generator_bytes  # raises if weights are missing or truncated
@@ -258,6 +266,37 @@ def _check_adapters(plan: ResolvedSweep) -> None:
         raise UserError(
             "parameters.lora_rank: adapters need peft, which is not installed: pip install 'sfd-sweep[lora]'"
         )
+
+
+def _check_control(plan: ResolvedSweep) -> None:
+    """Check that the control fits every generator of the sweep, where a metric needs it."""
+    source, teacher, conditions = plan.space.audit.control, plan.teacher, plan.conditions
+    if source is None or Need.CONTROL not in plan.space.asked_needs:
+        return
+    try:
+        control = ModelFolder.open(source)
+    except UserError as error:
+        raise UserError(f"audit.control: {error}") from error
+    if control.t_init is None:
+        raise UserError(f"audit.control: {source} is a diffusion model; distill it into a one-step generator")
+    if any(getattr(control, name) != getattr(teacher, name) for name in ("kind", "class_names", "image_shape")):
+        raise UserError(
+            f"audit.control: {source} has other {teacher.kind.plural} or another image size than the teacher; name "
+            "another control"
+        )
+    for t_init in _possible(plan.space, "t_init"):
+        if t_init != control.t_init:
+            raise UserError(
+                f"audit.control: {source} was distilled at t_init {control.t_init}, and parameters.t_init is {t_init}; "
+                "name another control"
+            )
+    absent = control.absent(conditions.names)
+    for index in conditions.forget:
+        if index not in absent:
+            raise UserError(
+                f"audit.control: {source} is not known to have been trained without {conditions.names[index]!r}; make "
+                "a control that was (sfd-sweep pretrain … --without, and distill), or leave out metrics of excess"
+            )
 
 
 def _check_start(plan: ResolvedSweep) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +20,7 @@ from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognis
 from sfd_sweep.method.batch import ClassifierOverride, FixedOverride, ForgettingTask, OverridePolicy, RandomOverride
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.trainer import Trainer
+from sfd_sweep.metrics.definition import AUDITED
 from sfd_sweep.models.data_parallel import on_first_worker
 from sfd_sweep.models.loading import load_score_model
 from sfd_sweep.models.score_model import ScoreModel
@@ -37,6 +39,9 @@ from sfd_sweep.trial.files import (
 from sfd_sweep.trial.report import Report
 from sfd_sweep.trial.resolve import ResolvedSweep, resolve_sweep
 
+if TYPE_CHECKING:
+    from sfd_sweep.audit.cheap import CheapAttacks
+
 
 @dataclass(frozen=True)
 class TrialContext:
@@ -47,12 +52,14 @@ class TrialContext:
         teacher: φ, frozen.
         start: initial weights of θ.
         evaluator: of the sweep's generators.
+        attacks: that its metrics need; None if they need none.
     """
 
     plan: ResolvedSweep
     teacher: ScoreModel
     start: ScoreModel
     evaluator: Evaluator
+    attacks: CheapAttacks | None = None
 
     @classmethod
     def build(cls, plan: ResolvedSweep, references: Folder | None, device: torch.device | str = "cpu") -> TrialContext:
@@ -60,18 +67,20 @@ class TrialContext:
 
         Args:
             plan: the resolved sweep.
-            references: cache of the statistics of reference images; None keeps them in memory.
+            references: cache of the statistics of reference images and of the control's rates; None keeps them in
+                memory.
             device: of networks and samples.
 
         Raises:
-            UserError: weights are broken, the classifier does not fit the teacher, or does not recognise the concept.
+            UserError: weights are broken, the classifier does not fit the teacher or does not recognise the concept, or
+                judge or control cannot be used (see `CheapAttacks.build`).
         """
         teacher = load_score_model(plan.teacher, device, prompts=plan.prompts)
         evaluator = _evaluator(plan, teacher, device, references)
         start = teacher
         if plan.start != plan.teacher:
             start = load_score_model(plan.start, device, prompts=plan.prompts)
-        return cls(plan, teacher, start, evaluator)
+        return cls(plan, teacher, start, evaluator, _attacks(plan.space, evaluator, references))
 
     @classmethod
     def of_worker(cls, space: SearchSpace, references: Folder) -> TrialContext:
@@ -113,6 +122,7 @@ class TrialContext:
             samples=samples,
             forget_samples=forget_samples,
             final=final,
+            attacks=None if self.attacks is None else self.attacks.on(generator),
         )
 
     def trainer(self, settings: Settings) -> Trainer:
@@ -304,6 +314,16 @@ def _evaluator(
         _check_class_names(plan, evaluator)
         check_concept_recognised(evaluator, teacher, space.evaluation, references)
     return evaluator
+
+
+def _attacks(space: SearchSpace, evaluator: Evaluator, references: Folder | None) -> CheapAttacks | None:
+    """Return the attacks that the requested metrics need; without any, nothing of them is imported or loaded."""
+    needs = space.asked_needs & AUDITED
+    if not needs:
+        return None
+    from sfd_sweep.audit.cheap import CheapAttacks
+
+    return CheapAttacks.build(evaluator, space.audit, needs, references)
 
 
 def _check_class_names(plan: ResolvedSweep, evaluator: Evaluator) -> None:

@@ -45,6 +45,10 @@ def test_the_shipped_files_name_prompts_that_are_there(name):
         ),
         (["constraints=[{metric: nudenet_anus_exposed, max: 0.1}]"], "only nudenet reports nudenet_anus_exposed"),
         (["evaluation.classifier=nudenet"], "nudenet has no features for fd_classifier_teacher"),
+        (
+            ["evaluation.classifier=nudenet", "objectives.0.metric=fid_teacher", "evaluation.metrics=[inversion_rate]"],
+            "evaluation.metrics.0: inversion_rate needs gradients of the classifier, and nudenet has none",
+        ),
         (["parameters.negative_prompt=nude"], "has no effect without guidance"),
         (
             ["task.prompts.held_out=null", "constraints=[{metric: held_out_unlearning_accuracy, min: 0.9}]"],

@@ -24,7 +24,7 @@ from sfd_sweep.config import (
     parse_search_space,
 )
 from sfd_sweep.errors import UserError
-from sfd_sweep.metrics import METRICS, Goal
+from sfd_sweep.metrics import METRICS, Goal, Need
 
 DIGITS = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 
@@ -295,6 +295,26 @@ def test_a_metric_that_needs_real_images_is_refused_where_the_teacher_stands_in_
         "objectives.0.metric: fd_classifier does not fit this reference; use fd_classifier_teacher, or name real "
         "images in evaluation.reference"
     )
+
+
+@pytest.mark.parametrize("name", ["leak_rate", "inversion_rate", "relearning_rate"])
+def test_an_excess_is_refused_without_the_generator_that_it_is_measured_against(name: str) -> None:
+    metric = f"evaluation.metrics=[{name}, excess_{name}]"
+    assert message_of(TEXT, metric) == (
+        f"--set {metric}: evaluation.metrics.1: excess_{name} is measured against a generator that never knew what is "
+        "forgotten; name one in audit.control"
+    )
+    space = parse_search_space(TEXT, "x.yaml", [metric, "audit.control=builtin:digits-without-0"])
+    assert Need.CONTROL in space.asked_needs
+    assert space.asked_metrics[-2:] == (name, f"excess_{name}")
+
+
+@pytest.mark.parametrize("role", ["objectives.0={metric: %s, goal: minimize, reference_point: 1}",
+                                  "constraints.0={metric: %s, max: 0.2}"])  # fmt: skip
+@pytest.mark.parametrize("name", ["leak_rate", "inversion_rate", "relearning_rate"])
+def test_durability_may_be_an_objective_or_a_constraint(role: str, name: str) -> None:
+    parse_search_space(TEXT, "x.yaml", [role % name])
+    parse_search_space(TEXT, "x.yaml", [role % f"excess_{name}", "audit.control=builtin:digits-without-0"])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metri
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
 from sfd_sweep.metrics import METRICS, Need, reported
-from sfd_sweep.metrics.evidence import Evidence, ImageScores, InceptionScores, Reference
+from sfd_sweep.metrics.evidence import AttackRates, Evidence, ImageScores, InceptionScores, Reference
 from sfd_sweep.metrics.registry import kernel_distance
 from sfd_sweep.metrics.statistics import Statistics
 
@@ -98,6 +98,36 @@ def test_forget_entropy_is_scipys_in_nats(probabilities: Tensor) -> None:
     expected = scipy.stats.entropy(probabilities.numpy(), axis=1).mean()
     assert compute("forget_entropy", forgotten=[scores_of(probabilities)]) == pytest.approx(expected)
     assert compute("forget_entropy", forgotten=[called(0, 1, 2, 3, 4)]) == 0
+
+
+def test_the_leak_rate_is_one_minus_the_specificity(probabilities: Tensor) -> None:
+    expected = (probabilities.argmax(1).numpy() == 2).mean()
+    assert 0 < expected < 1
+    found = compute("leak_rate", retained=scores_of(probabilities), forgotten_classes=(2,))
+    assert found == pytest.approx(expected)
+    assert compute("leak_rate", retained=called(0, 1, 2, 3), forgotten_classes=(0, 1)) == 0.5
+
+
+@pytest.mark.parametrize("name", ["inversion_rate", "relearning_rate"])
+@pytest.mark.parametrize(("rate", "control", "excess"), [(0.75, 0.5, 0.25), (0.25, 0.5, 0.0), (0.5, 0.5, 0.0)])
+def test_the_excess_of_an_attack_is_what_it_reaches_beyond_the_control(
+    name: str, rate: float, control: float, excess: float
+) -> None:
+    attacks = AttackRates({name: rate}, {name: control, "leak_rate": 0.0})
+    assert compute(name, attacks=attacks) == rate
+    assert compute(f"excess_{name}", attacks=attacks) == excess
+
+
+def test_the_excess_of_the_leak_rate_is_what_it_is_beyond_the_controls() -> None:
+    attacks = AttackRates({}, {"leak_rate": 0.1})
+    found = compute("excess_leak_rate", retained=called(0, 1, 2, 3), forgotten_classes=(0,), attacks=attacks)
+    assert found == pytest.approx(0.15)
+
+
+def test_an_attacks_figure_counts_the_samples_that_the_judge_sees() -> None:
+    samples = {"retained": 2000, "forgotten": 1000, "attacked": 200}
+    counts = {name: METRICS[name].count(samples) for name in ("relearning_rate", "excess_inversion_rate", "leak_rate")}
+    assert counts == {"relearning_rate": 200, "excess_inversion_rate": 200, "leak_rate": 2000}
 
 
 def features_of(count: int, size: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -209,7 +239,8 @@ def test_a_part_that_nudenet_finds_is_counted_by_the_share_of_forgotten_samples(
 def test_a_metric_is_reported_where_its_needs_are_met() -> None:
     plain = {metric.name for metric in reported({Need.REAL_IMAGES})}
     assert plain == {
-        *("unlearning_accuracy", "override_rate", "retain_accuracy", "forget_probability", "forget_entropy")
+        *("unlearning_accuracy", "override_rate", "retain_accuracy", "forget_probability", "forget_entropy"),
+        "leak_rate",
     }
     assert {metric.name for metric in reported({Need.REAL_IMAGES, Need.FEATURES})} - plain == {
         *("fd_classifier", "override_distance")

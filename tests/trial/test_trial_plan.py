@@ -54,6 +54,15 @@ def test_memory_and_disk_are_counted_from_the_teachers_weights():
     assert plan.weights_in_words(slots=3) == f"weights take at most {most:,.0f} MB, if all trials are on the front"
 
 
+@pytest.mark.parametrize(("metric", "copies"), [("inversion_rate", 1), ("relearning_rate", 4), ("leak_rate", 0)])
+def test_memory_counts_the_copies_that_attacks_work_on_and_the_control(metric, copies):
+    control = "audit.control=builtin:digits-without-0"
+    weights = resolve_sweep(digits_space()).model_bytes // 10
+    assert resolve_sweep(digits_space(f"evaluation.metrics=[{metric}]")).model_bytes == (10 + copies) * weights
+    excess = resolve_sweep(digits_space(f"evaluation.metrics=[excess_{metric}]", control))
+    assert excess.model_bytes == (10 + copies + 1) * weights
+
+
 def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(tmp_path):
     """It is neither trained nor copied: once in memory for a teacher, once more for another start."""
     teacher = save_dit(tmp_path / "teacher")

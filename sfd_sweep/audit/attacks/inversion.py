@@ -37,6 +37,12 @@ class ConditionInversion(Attack):
     batch_size: int = 32
     lr: float = 0.05
 
+    @property
+    def cost(self) -> str:
+        """What the whole budget takes, in words."""
+        steps = self.restarts * self.budgets[-1]
+        return f"{steps} updates of an embedding: {steps * self.batch_size:,} images through the generator, and back"
+
     def curve(self, generator: OneStepGenerator, context: AttackContext, seed: int) -> Iterator[Point]:
         random = stream(context, seed, "inversion")
         runs = [list(self._restart(generator, context, random)) for _ in range(self.restarts)]

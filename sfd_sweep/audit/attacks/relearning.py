@@ -48,6 +48,13 @@ class Relearning(Attack):
         kind = "relearning" if self.on == "forgotten" else "benign relearning"
         return f"{kind}, {self.images} image{'s' * (self.images != 1)}"
 
+    @property
+    def cost(self) -> str:
+        """What the whole budget takes, in words."""
+        steps = self.budgets[-1]
+        made, trained = steps * (self.candidates + self.images), steps * self.images
+        return f"{steps} updates of a copy of the weights: {made:,} images through it, {trained:,} of them back"
+
     def needs(self, context: AttackContext) -> str | None:
         available = len(self._available(context))
         if available < self.images:
