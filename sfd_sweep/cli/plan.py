@@ -33,6 +33,7 @@ def print_plan(plan: ResolvedSweep, warm_start: Sequence[str]) -> None:
         "fixed": parameters.fixed().items(),
         "objectives": ((part.metric, _objective(part)) for part in space.objectives),
         "constraints": ((part.metric, bounds(part.min, part.max) + _error(part)) for part in space.constraints),
+        "counts as forgotten": ((bound.metric, bound.range_in_words()) for bound in space.selection.bounds),
         "places": _places(space),
     }
     for title, rows in sections.items():
