@@ -37,7 +37,7 @@ def why_not_forgotten(metrics: Mapping[str, float], selection: SelectionBounds) 
     Raises:
         KeyError: a bounded metric is missing.
     """
-    return " and ".join(
+    return ", and ".join(
         f"{bound.metric} is {metrics[bound.metric]:.6g} and must be {bound.range_in_words()}"
         for bound in selection.bounds
         if violation(metrics, [bound])

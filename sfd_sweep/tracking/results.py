@@ -177,7 +177,7 @@ class Results:
         if not (reason := why_not_forgotten(report.metrics, self.record.space.selection)):
             return ""
         others = any(map(self.record.counts_as_forgotten, self.record.front))
-        return f" It does not count as forgotten{'' if others else ', and no trial on the front does'}: {reason}."
+        return f" It does not count as forgotten ({reason}){'' if others else ', and no trial on the front does'}."
 
     def _by_bounds(self, bounds: Sequence[Bound]) -> Selection:
         front, words = self.record.front, " and ".join(bound.in_words() for bound in bounds)
