@@ -11,9 +11,9 @@ from matplotlib.transforms import Bbox
 from sfd_sweep.tracking.front_view import INK, MUTED
 
 FONT_SIZE = 8
-DIGIT_WIDTH, HEIGHT = 0.64 * FONT_SIZE, 0.8 * FONT_SIZE
+DIGIT_WIDTH, HEIGHT = 0.64 * FONT_SIZE, float(FONT_SIZE)
 """Extent of a digit, in points."""
-GAP = 1.0
+GAP = 0.5
 DISTANCES = (8.0, 12.0, 18.0, 26.0, 36.0, 48.0)
 """Between a mark and its label, in points; the nearest free place is taken."""
 DIRECTIONS = 16
