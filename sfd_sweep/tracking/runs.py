@@ -189,9 +189,10 @@ class SweepRuns:
     def report_swap(self, report: Report) -> None:
         """Write the metrics of the null baseline to the sweep's run; they replace earlier ones."""
         metrics = report_to_metrics(report)
-        if below(restore(self._sweep.data.metrics), SWAP) != metrics:
+        if self._swap != metrics:
             points = _points({SWAP + name: value for name, value in metrics.items()}, report.step)
             self._client.log_batch(self.sweep_id, metrics=points)
+            self._swap = metrics
 
     def stop_open_trials(self, reason: str | None) -> None:
         """Mark every trial that has not ended as stopped."""
@@ -215,6 +216,7 @@ class SweepRuns:
         """Remember the stored runs. If a repeated request made two runs for one trial, delete the emptier one."""
         self._sweep = sweep
         self._finished = int(sweep.data.metrics.get(FINISHED, -1))
+        self._swap = below(restore(sweep.data.metrics), SWAP)
         self._trials: dict[int, _StoredRun] = {}
         for run in sorted(trials, key=lambda run: len(run.data.metrics) + len(run.data.params), reverse=True):
             number = int(run.data.tags[Tag.TRIAL])

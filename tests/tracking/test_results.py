@@ -253,8 +253,8 @@ def test_where_none_counts_as_forgotten_the_choice_is_as_before_and_says_so_plai
     choice = selecting(0.999, override_distance=1).select(**{way: True})
     assert choice.trial.number == SWEEP.select(**{way: True}).trial.number
     assert choice.why.endswith(
-        " It does not count as forgotten (unlearning_accuracy is 0.95 and must be at least 0.999, and override_distance "
-        "is 4 and must be at most 1), and no trial on the front does."
+        " It does not count as forgotten (unlearning_accuracy is 0.95 and must be at least 0.999, and "
+        "override_distance is 4 and must be at most 1), and no trial on the front does."
     )
 
 
