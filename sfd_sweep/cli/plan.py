@@ -104,6 +104,8 @@ def _work(plan: ResolvedSweep) -> Rows:
     yield "in all", _total(plan)
     yield "an evaluation", f"{_images(plan):,} images through the generator, and as many through {networks}"
     yield "samples", f"{evaluation.samples:,} retained and {evaluation.forget_samples:,} forgotten{final}"
+    if plan.has_swap:
+        yield "null baseline", "one more evaluation, of the start with the embedding of an override"
     yield "slots", f"{resources.slots}, of {workers} and {resources.gpus_per_worker:g} GPU each"
     yield "memory", f"{plan.model_bytes / MEGABYTE:,.1f} MB a worker, without libraries and activations"
     yield from _disk(plan)

@@ -134,6 +134,8 @@ class Driver:
         commands = [] if self._stop.error else evaluations(self.plan, self.sweep, self.study)
         if finals := [command for command in commands if isinstance(command, FinalEvaluation)]:
             self.observer.phase(f"final evaluation of the front on {finals[0].samples} samples")
+        elif commands:
+            self.observer.phase("evaluation of the null baseline")
         calls = {pool.broker.call.remote(command): command for command in commands}
         while calls and not self._stop.now:
             self._pass_on_stop(pool)

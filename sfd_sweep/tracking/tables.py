@@ -18,7 +18,8 @@ def trials_table(record: SweepRecord) -> pd.DataFrame:
     front = {trial.number for trial in record.front}
     columns = ["trial", "state", "reason", "pareto", "counts_as_forgotten", "score", "step"]
     rows = [_row(record, trial, pareto=trial.number in front) for trial in record.trials]
-    return pd.DataFrame(rows, columns=None if rows else columns)
+    table = pd.DataFrame(rows, columns=None if rows else columns)
+    return table.astype({"counts_as_forgotten": "boolean"})
 
 
 def to_parquet(table: pd.DataFrame) -> bytes:
