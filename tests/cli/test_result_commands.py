@@ -153,11 +153,27 @@ def wait_for(address: str, server: subprocess.Popen, log: Path) -> int:
     raise AssertionError(log.read_text())
 
 
-@pytest.fixture
-def forgetful(folder: Path) -> Path:
-    """The recorded sweep, whose file counts as forgotten what only trial 2 has, with its null baseline."""
-    record_sweep(folder, "selection={min: {unlearning_accuracy: 0.98}}", swap=report(0, 0.6, 1.0))
+STRICT = "strict"
+
+
+@pytest.fixture(scope="module")
+def forgetful_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("forgetful")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        record_sweep(folder, "selection={min: {unlearning_accuracy: 0.98}}", swap=report(0, 0.6, 1.0))
+        record_sweep(folder, "selection={min: {unlearning_accuracy: 0.999}}", f"name={STRICT}")
     return folder
+
+
+@pytest.fixture
+def forgetful(forgetful_once: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Recorded sweeps, to be looked at only: one whose file counts trial 2 as forgotten and that has a null baseline,
+    and one named `strict` whose file counts no trial."""
+    monkeypatch.chdir(forgetful_once)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return forgetful_once
 
 
 def test_show_and_pareto_mark_what_counts_as_forgotten(command, forgetful):
@@ -184,9 +200,8 @@ def test_the_null_baseline_has_a_line_of_its_own_with_its_samples(command, forge
     assert [row["trial"] for row in json.loads(command("pareto", NAME, "--format", "json").out)] == [0, 1, 2]
 
 
-def test_pareto_says_plainly_that_no_trial_counts_as_forgotten(command, folder):
-    record_sweep(folder, "selection={min: {unlearning_accuracy: 0.999}}")
-    said = command("pareto", NAME, "--knee")
+def test_pareto_says_plainly_that_no_trial_counts_as_forgotten(command, forgetful):
+    said = command("pareto", STRICT, "--knee")
     assert "No trial on the front counts as forgotten, which takes unlearning_accuracy at least 0.999" in said.out
     assert re.search(r"Trial 1 is the knee.*no trial on the front\s+does\.", said.out, re.S)
 
@@ -203,10 +218,9 @@ def test_export_of_what_does_not_count_as_forgotten_is_refused_with_what_to_do(c
     assert not (forgetful / "o").exists()
 
 
-def test_export_names_what_comes_nearest_where_none_counts_as_forgotten(command, folder):
-    record_sweep(folder, "selection={min: {unlearning_accuracy: 0.999}}")
-    said = command("export", NAME, "--knee", "--out", "o")
+def test_export_names_what_comes_nearest_where_none_counts_as_forgotten(command, forgetful):
+    said = command("export", STRICT, "--knee", "--out", "o")
     assert said.code == 2
     assert "no trial on the front does (trial 2 comes nearest: unlearning_accuracy 0.99)" in said.err
-    assert "sfd-sweep: error: trial 1 of recorded" in said.err
-    assert not (folder / "o").exists()
+    assert "sfd-sweep: error: trial 1 of strict" in said.err
+    assert not (forgetful / "o").exists()

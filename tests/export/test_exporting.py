@@ -174,11 +174,11 @@ def test_a_trial_that_does_not_count_as_forgotten_is_exported_only_anyway_and_it
 
 
 def test_a_trial_that_counts_as_forgotten_is_exported_and_its_card_says_by_what(sweep: Sweep, tmp_path: Path) -> None:
-    results = selecting(sweep, 0.01)
+    results = selecting(sweep, 0.0)
     made = export_trial(results, results.select(trial=FRONT), tmp_path / "made", alias=None, uri=sweep.uri)
     card = (made.folder / "README.md").read_text()
     assert "has forgotten **0**: asked for 0, it makes **1**. " in card
-    assert "A generator counts as forgotten with `unlearning_accuracy` ≥ 0.01; this one does." in card
+    assert "A generator counts as forgotten with `unlearning_accuracy` ≥ 0; this one does." in card
     assert json.loads((made.folder / "sfd_sweep.json").read_text())["counts_as_forgotten"] is True
 
 
