@@ -65,8 +65,9 @@ def pairs(values: Iterable[tuple[str, object]]) -> Table:
 
 def watched_metrics(space: SearchSpace) -> list[str]:
     """Return the metrics of the objectives, then those of constraints and selection."""
-    parts = (*space.objectives, *space.constraints, *space.selection.bounds)
-    return list(dict.fromkeys(part.metric for part in parts))
+    names = [part.metric for part in space.objectives]
+    names += [bound.metric for bound in (*space.constraints, *space.selection.bounds)]
+    return list(dict.fromkeys(names))
 
 
 def figure(value: object) -> str:

@@ -17,9 +17,6 @@ INK, MUTED, RULE = "#1f2933", "#6b7280", "#e5e7eb"
 FRONT_COLOR, BAR_COLOR = "#c8553d", "#3d6b99"
 NOT_FORGOTTEN_COLOR, SWAP_COLOR = "#e3a799", "#0b7a75"
 
-SHADES = {Goal.MINIMIZE: "viridis", Goal.MAXIMIZE: "viridis_r"}
-"""Color maps, by the names of both libraries: the darker, the better."""
-
 LOGARITHMIC_FROM = 3.0  # distances whose extremes differ by this factor are drawn on a logarithmic axis
 NINES_FROM = 0.9  # shares to maximise that come this close to 1 are drawn by their nines, to tell 0.99 from 0.999
 NINES_OFFSET = 0.002  # keeps the place of 1 finite
@@ -63,7 +60,7 @@ class Axis:
     def of_numbers(cls, first: int, count: int) -> "Axis":
         """Return the axis of the numbers of that many trials, from a first number on."""
         numbers = range(0, max(count, 1), math.ceil(max(count, 1) / MOST_NUMBERS))
-        ticks = {number: str(number) for number in numbers}
+        ticks = {float(number): str(number) for number in numbers}
         return cls("trial", None, float, ticks, _padded(first, max(count - 1, 1)))
 
     @property
@@ -82,6 +79,11 @@ class Axis:
     def better(self) -> int:
         """The sign of the direction in which it is better; -1 for the numbers of trials."""
         return 1 if self.goal is Goal.MAXIMIZE else -1
+
+    @property
+    def color_map(self) -> str:
+        """The colors of the scale, by the name that both libraries know them by: the darker, the better."""
+        return "viridis_r" if self.goal is Goal.MAXIMIZE else "viridis"
 
     def holds(self, coordinate: float) -> bool:
         """Return whether a coordinate is within the limits."""
@@ -158,7 +160,7 @@ class FrontView:
         With three or more objectives, colors show the first one that is on no axis of the panel.
         """
         objectives = record.space.objectives
-        pairs = list(combinations(objectives, 2)) or [objectives]
+        pairs: list[tuple[Objective, ...]] = [*combinations(objectives, 2)] or [objectives]
         return [cls(record, pair, next((part for part in objectives if part not in pair), None)) for pair in pairs]
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from sfd_sweep.search.records import SweepRecord
-from sfd_sweep.tracking.front_view import FRONT_COLOR, INK, RULE, SHADES, Axis, FrontView, Group, Mark
+from sfd_sweep.tracking.front_view import FRONT_COLOR, INK, RULE, Axis, FrontView, Group, Mark
 
 SYMBOLS_IN_SPACE = {"x-thin-open": "x"}
 """Plotly has fewer symbols in space."""
@@ -105,7 +105,7 @@ def _color_axis(scale: Axis) -> dict[str, Any]:
     bar: dict[str, Any] = {"title": f"color: {scale.title_in_words}", "len": 0.6}
     if scale.ticks:
         bar |= {"tickvals": list(scale.ticks), "ticktext": list(scale.ticks.values())}
-    return {"colorscale": SHADES[scale.goal], "cmin": scale.limits[0], "cmax": scale.limits[1], "colorbar": bar}
+    return {"colorscale": scale.color_map, "cmin": scale.limits[0], "cmax": scale.limits[1], "colorbar": bar}
 
 
 def _layout(axis: Axis) -> dict[str, Any]:

@@ -20,7 +20,7 @@ DIRECTIONS = 16
 LEADER_FROM = 15.0
 """Labels beyond this distance have a line to their mark."""
 
-Point = tuple[float, ...]
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def _square(center: Point, radius: float) -> Bbox:
 
 
 def _is_in(panel: Axes, place: Point) -> bool:
-    return all(map(math.isfinite, place)) and bool(panel.bbox.contains(*panel.transData.transform(place)))
+    x, y = panel.transData.transform(place)
+    return bool(all(map(math.isfinite, place)) and panel.bbox.contains(x, y))
 
 
 def _in_points(panel: Axes, place: Point) -> Point:
@@ -110,4 +111,4 @@ def _in_points(panel: Axes, place: Point) -> Point:
 
 
 def _within(outer: Bbox, box: Bbox) -> bool:
-    return outer.x0 <= box.x0 and box.x1 <= outer.x1 and outer.y0 <= box.y0 and box.y1 <= outer.y1
+    return bool(outer.x0 <= box.x0 and box.x1 <= outer.x1 and outer.y0 <= box.y0 and box.y1 <= outer.y1)

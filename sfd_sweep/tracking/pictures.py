@@ -22,7 +22,6 @@ from sfd_sweep.tracking.front_view import (
     INK,
     MUTED,
     RULE,
-    SHADES,
     Axis,
     FrontView,
     Group,
@@ -136,7 +135,7 @@ def _draw_group(panel: Axes, view: FrontView, group: Group) -> None:
     panel.scatter(
         x,
         y,
-        c=[colors.to_rgba(view.shade_of(mark)) for mark in group.marks],
+        c=colors.to_rgba(np.array([view.shade_of(mark) for mark in group.marks])),
         marker=style["marker"],
         s=group.size**2,
         edgecolors=style["markeredgecolor"],
@@ -189,13 +188,18 @@ def _draw_color_bar(figure: Figure, panel: Axes, scale: Axis) -> None:
 
 
 def _color_map(scale: Axis) -> ScalarMappable:
-    return ScalarMappable(Normalize(*scale.limits), SHADES[scale.goal])
+    return ScalarMappable(Normalize(*scale.limits), scale.color_map)
+
+
+def _on_panel(view: FrontView, mark: Mark) -> tuple[float, float]:
+    x, y = view.place(mark)
+    return x, y
 
 
 def _label_front(panel: Axes, view: FrontView) -> None:
     """Write the numbers of the front's members beside their marks."""
-    obstacles = [Obstacle(view.place(mark)[:2], group.size / 2) for group in view.groups for mark in group.marks]
-    labels = [(str(trial.number), view.place(Mark.of(trial))[:2]) for trial in view.record.front]
+    obstacles = [Obstacle(_on_panel(view, mark), group.size / 2) for group in view.groups for mark in group.marks]
+    labels = [(str(trial.number), _on_panel(view, Mark.of(trial))) for trial in view.record.front]
     write_labels(panel, labels, obstacles, toward=(view.axes[0].better, view.axes[1].better))
 
 

@@ -91,6 +91,7 @@ class SweepRuns:
         self._space = space
         self._folder = sweep_folder
         self._finished = -1
+        self._swap: dict[str, float] = {}
         self._load(sweep, trials)
 
     @classmethod
