@@ -32,6 +32,8 @@ from sfd_sweep.trial.files import GRID, REPORT, step_folder
 from sfd_sweep.trial.report import Report, TrialState
 
 SPACE = Path(__file__).parent.parent / "search_spaces" / "digits.yaml"
+FIGURES = {"override_distance": 10.0, "override_rate": 0.9, "retain_accuracy": 0.9}
+"""The same for all."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class IdleRuntime:
         """Not used: `final_samples` is null."""
         raise NotImplementedError
 
+    def evaluate_swap(self, *, samples: int, forget_samples: int) -> Report:
+        """Return figures of a null baseline."""
+        counts = {"retained": samples, "forgotten": forget_samples}
+        return Report(0, FIGURES | {"fd_classifier": 1.0, "unlearning_accuracy": 1.0}, counts, {}, {"evaluating": 0.0})
+
 
 @dataclass(frozen=True)
 class IdleTrial:
@@ -77,7 +84,7 @@ class IdleTrial:
         figures["excess_relearning_rate"] = 1 / (trade + 2)
         report = Report(
             step=to,
-            metrics=figures | {"override_distance": 10.0, "override_rate": 0.9, "retain_accuracy": 0.9},
+            metrics=figures | FIGURES,
             samples={"retained": 2000, "forgotten": 1000},
             losses={"generator": 0.5, "fake_score": 0.25},
             seconds={"training": self.seconds, "evaluating": 0.0, "saving": 0.0},

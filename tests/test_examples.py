@@ -11,7 +11,7 @@ pytestmark = pytest.mark.timeout(900)
 
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "digits.ipynb"
 TINY = [
-    *("budget.trials=1", "trial.steps=2", "trial.evaluate_every=2", "constraints=[]"),
+    *("budget.trials=1", "trial.steps=2", "trial.evaluate_every=2", "constraints=[]", "selection={}"),
     *("evaluation.samples=90", "evaluation.forget_samples=40", "evaluation.final_samples=null"),
     *("resources.slots=1", "parameters.batch_size=8", "parameters.forget_batch_size=4"),
 ]

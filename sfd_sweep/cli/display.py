@@ -109,6 +109,10 @@ class Lines(View):
         """Print the metrics of the final evaluation."""
         self._print_event(f"trial {number} on {in_words(report.samples)}: {self._metrics(report)}")
 
+    def swap_reported(self, report: Report) -> None:
+        """Print the metrics of the null baseline."""
+        self._print_event(f"swap, which forgets nothing, on {in_words(report.samples)}: {self._metrics(report)}")
+
     def _metrics(self, report: Report) -> str:
         return _listed({name: report.metrics[name] for name in watched_metrics(self.space)})
 

@@ -34,6 +34,7 @@ def print_plan(plan: ResolvedSweep, warm_start: Sequence[str]) -> None:
         "fixed": parameters.fixed().items(),
         "objectives": ((part.metric, _objective(part)) for part in space.objectives),
         "constraints": ((part.metric, bounds(part.min, part.max) + _error(part)) for part in space.constraints),
+        "counts as forgotten": ((bound.metric, bound.range_in_words()) for bound in space.selection.bounds),
         "places": _places(space),
     }
     for title, rows in sections.items():
@@ -114,6 +115,8 @@ def _work(plan: ResolvedSweep) -> Rows:
     yield "an evaluation", f"{_images(plan):,} images through the generator, and as many through {networks}"
     yield from _attacks(space)
     yield "samples", f"{evaluation.samples:,} retained and {evaluation.forget_samples:,} forgotten{final}"
+    if plan.has_swap:
+        yield "null baseline", "one more evaluation, of the start with the embedding of an override"
     yield "slots", f"{resources.slots}, of {workers} and {resources.gpus_per_worker:g} GPU each"
     yield "memory", f"{plan.model_bytes / MEGABYTE:,.1f} MB a worker, without libraries and activations"
     yield from _disk(plan)

@@ -119,12 +119,16 @@ def export(
     at_most: AtMost = None,
     at_least: AtLeast = None,
     alias: Annotated[str, typer.Option(help="Alias in MLflow's model registry.")] = "champion",
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Export a generator that does not count as forgotten; its card says so.")
+    ] = False,
     force: Force = False,
     uri: Uri = None,
 ) -> None:
     """Export the generator of a trial as a folder.
 
-    The folder is evaluated again before it gets its name, and registered in MLflow.
+    The folder is evaluated again before it gets its name, and registered in MLflow. A trial outside of the file's
+    `selection` is refused.
     """
     from sfd_sweep.cli.tables import console, print_metrics
     from sfd_sweep.export.exporting import export_trial
@@ -136,7 +140,7 @@ def export(
         raise UserError("select a trial: --trial N, --knee, --best-score, --max METRIC=VALUE, or --min METRIC=VALUE")
     one_thread()
     console.print(selection.why)
-    exported = export_trial(results, selection, out, force=force, alias=alias, uri=uri)
+    exported = export_trial(results, selection, out, force=force, anyway=anyway, alias=alias, uri=uri)
     console.print(f"\n{exported.folder} loads with diffusers alone and reproduces the recorded metrics.")
     print_metrics(exported.found.metrics, exported.found.samples)
     console.print(f"\nMLflow registered it as {exported.registered} with the alias {alias}.")

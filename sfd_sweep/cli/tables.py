@@ -29,6 +29,8 @@ STYLES = {
     **{"ok": "green", "warning": "yellow", "fault": "red"},
 }
 HEADER_WIDTH = 12
+FORGOTTEN = "forgotten"
+SWAP = "swap"
 NOT_DRAWN = "-"
 """A searched parameter whose condition does not hold."""
 FILE_WIDTH = 200
@@ -62,9 +64,10 @@ def pairs(values: Iterable[tuple[str, object]]) -> Table:
 
 
 def watched_metrics(space: SearchSpace) -> list[str]:
-    """Return the metrics of the objectives, then those of the constraints."""
-    axes = [objective.metric for objective in space.objectives]
-    return list(dict.fromkeys(axes + [constraint.metric for constraint in space.constraints]))
+    """Return the metrics of the objectives, then those of constraints and selection."""
+    names = [part.metric for part in space.objectives]
+    names += [bound.metric for bound in (*space.constraints, *space.selection.bounds)]
+    return list(dict.fromkeys(names))
 
 
 def figure(value: object) -> str:
@@ -136,7 +139,9 @@ def print_sweep(record: SweepRecord) -> None:
         *((f"fixed: {name}", value) for name, value in fixed.items()),
         *((part.metric, f"{part.goal}, reference point {part.reference_point:g}") for part in space.objectives),
         *((f"constraint: {part.metric}", bounds(part.min, part.max)) for part in space.constraints),
+        *(("counts as forgotten", bound.in_words()) for bound in space.selection.bounds),
         ("front", f"{size} trial{'s' * (size != 1)}, hypervolume {figure(record.hypervolume())}"),
+        *(((SWAP, _swap_in_words(record, record.swap)),) if record.swap else ()),
         ("slot time", clock(summary.slot_hours * 3600)),
         ("storage", summary.storage),
     ]
@@ -155,7 +160,10 @@ def print_front(record: SweepRecord, selection: Selection | None = None) -> None
     else:
         samples = record.front_figures[record.front[0].number].samples
         console.print(_front_table(record))
-        console.print(f"\nHypervolume {figure(record.hypervolume())}; metrics on {in_words(samples)}.\n")
+        console.print(f"\nHypervolume {figure(record.hypervolume())}; metrics on {in_words(samples)}.")
+        for line in _remarks(record):
+            console.print(line)
+        console.print()
         console.print(_settings_table(record, record.front))
     if selection:
         console.print(f"\n{selection.why}")
@@ -202,7 +210,7 @@ def print_outcome(outcome: Outcome, record: SweepRecord) -> None:
     print_front(record)
     console.print("\nNext:")
     console.print(f"  sfd-sweep pareto {outcome.name}")
-    if outcome.front:
+    if any(map(record.counts_as_forgotten, record.front)):
         console.print(f"  sfd-sweep export {outcome.name} --knee --out {outcome.name}-knee")
     console.print("  sfd-sweep ui")
 
@@ -226,11 +234,13 @@ def _trials_table(record: SweepRecord) -> Table:
             str(trial.report.step) if trial.report else "",
             *_values(trial.report, metrics),
             "" if trial.run.score is None else figure(trial.run.score),
+            *_forgotten(record, trial),
             _standing(record, trial),
         )
         for trial in record.trials
     ]
-    return table(("trial", "state", "step", *metrics, "score", "front"), rows, text=("state", "front"))
+    columns = ("trial", "state", "step", *metrics, "score", *_forgotten_column(record), "front")
+    return table(columns, rows, text=("state", FORGOTTEN, "front"))
 
 
 def _front_table(record: SweepRecord) -> Table:
@@ -240,11 +250,45 @@ def _front_table(record: SweepRecord) -> Table:
             str(trial.number),
             *_values(record.front_figures[trial.number], metrics),
             figure(record.front_score(trial)),
+            *_forgotten(record, trial),
             _standing(record, trial),
         )
         for trial in record.front
     ]
-    return table(("trial", *metrics, "score", "front"), rows, text=("front",))
+    columns = ("trial", *metrics, "score", *_forgotten_column(record), "front")
+    return table(columns, rows, text=(FORGOTTEN, "front"))
+
+
+def _forgotten_column(record: SweepRecord) -> tuple[str, ...]:
+    return (FORGOTTEN,) if record.space.selection.bounds else ()
+
+
+def _forgotten(record: SweepRecord, trial: Trial) -> tuple[str, ...]:
+    """Return the cell of the column `forgotten`; none if the file does not say what counts."""
+    if not record.space.selection.bounds:
+        return ()
+    return ("" if trial.report is None else "yes" if record.counts_as_forgotten(trial) else "no",)
+
+
+def _remarks(record: SweepRecord) -> Iterator[str]:
+    """Yield what counts as forgotten, and the figures of the null baseline."""
+    selection = record.space.selection
+    if selection.bounds:
+        count = sum(map(record.counts_as_forgotten, record.front))
+        if count:
+            yield f"{count} of {len(record.front)} count as forgotten: {selection.in_words()}."
+        else:
+            yield (
+                f"No trial on the front counts as forgotten, which takes {selection.in_words()}: `export` refuses them "
+                "without --anyway."
+            )
+    if record.swap:
+        yield f"{SWAP}, which forgets nothing: {_swap_in_words(record, record.swap)}."
+
+
+def _swap_in_words(record: SweepRecord, swap: Report) -> str:
+    values = [f"{name} {figure(swap.metrics[name])}" for name in watched_metrics(record.space)]
+    return f"{', '.join(values)} on {in_words(swap.samples)}"
 
 
 def _settings_table(record: SweepRecord, trials: Sequence[Trial]) -> Table:

@@ -107,6 +107,8 @@ def _type(schema: JsonSchema, node: JsonSchema) -> str:
         return "[metric](#metrics)"
     if words := node.get("enum") or ([node["const"]] if "const" in node else []):
         return ", ".join(f"`{word}`" for word in words)
+    if names := node.get("propertyNames"):
+        return f"mapping from {_type(schema, names)} to {_type(schema, node['additionalProperties'])}"
     if node.get("type") == "array":
         return f"list of {_type(schema, node['items'])}"
     limits = " and ".join(f"{sign} {node[limit]}" for limit, sign in _LIMITS.items() if limit in node)

@@ -270,14 +270,27 @@ class Bound(Section):
             raise ValueError("a constraint needs `min` or `max`")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min ({self.min:g}) is above max ({self.max:g})")
-        raise_config_errors(self._beyond_the_scale())
+        raise_config_errors(
+            ConfigError((side,), beyond)
+            for side, value in (("min", self.min), ("max", self.max))
+            if value is not None and (beyond := _beyond_the_scale(self.metric, value))
+        )
         return self
 
-    def _beyond_the_scale(self) -> Iterator[ConfigError]:
-        scale = METRICS[self.metric].scale
-        for side, value in (("min", self.min), ("max", self.max)):
-            if value is not None and not scale.contains(value):
-                yield ConfigError((side,), f"cannot be {value:g}: {self.metric} is {scale.words}")
+    def in_words(self) -> str:
+        """Return `unlearning_accuracy at least 0.99`."""
+        return f"{self.metric} {self.range_in_words()}"
+
+    def range_in_words(self) -> str:
+        """Return `at least 0.99`, or `at least 0.5 and at most 0.9`."""
+        sides = (("at least", self.min), ("at most", self.max))
+        return " and ".join(f"{side} {value:g}" for side, value in sides if value is not None)
+
+
+def _beyond_the_scale(metric: str, value: float) -> str | None:
+    """Return why a metric cannot have a value; None if it can."""
+    scale = METRICS[metric].scale
+    return None if scale.contains(value) else f"cannot be {value:g}: {metric} is {scale.words}"
 
 
 class Constraint(Bound):
@@ -291,6 +304,41 @@ class Constraint(Bound):
         if METRICS[self.metric].final:
             raise_config_error(("metric",), _measured_at_the_end(self.metric, "a constraint"))
         return self
+
+
+class SelectionBounds(Section):
+    """What counts as forgotten. The knee and the best score are chosen among members of the front within these bounds,
+    and `export` calls nothing else unlearned. No bounds: anything counts."""
+
+    min: dict[MetricName, float] = {}
+    """Lowest value of a metric of an evaluation, by its name."""
+    max: dict[MetricName, float] = {}
+    """Highest value of a metric of an evaluation, by its name."""
+
+    @model_validator(mode="after")
+    def _suits_the_metrics(self) -> Self:
+        raise_config_errors(self._errors())
+        return self
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """A bound for each metric."""
+        names = dict.fromkeys([*self.min, *self.max])
+        return tuple(Bound(metric=name, min=self.min.get(name), max=self.max.get(name)) for name in names)
+
+    def in_words(self) -> str:
+        """Return `unlearning_accuracy at least 0.99 and override_distance at most 60`."""
+        return " and ".join(bound.in_words() for bound in self.bounds)
+
+    def _errors(self) -> Iterator[ConfigError]:
+        for side, values in (("min", self.min), ("max", self.max)):
+            for name, value in values.items():
+                if METRICS[name].final:
+                    yield ConfigError((side, name), _measured_at_the_end(name, "a bound of the selection"))
+                elif beyond := _beyond_the_scale(name, value):
+                    yield ConfigError((side, name), beyond)
+                elif side == "max" and value < self.min.get(name, value):
+                    yield ConfigError((side, name), f"is below min ({self.min[name]:g}), so nothing is within both")
 
 
 class Inception(Section):

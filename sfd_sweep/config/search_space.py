@@ -17,6 +17,7 @@ from sfd_sweep.config.schema import (
     Resources,
     Search,
     Section,
+    SelectionBounds,
     Task,
     Tracking,
     TrialSchedule,
@@ -41,6 +42,7 @@ class SearchSpace(Section):
     """Axes of the front."""
     constraints: tuple[Constraint, ...] = ()
     """Bounds that trials on the front satisfy."""
+    selection: SelectionBounds = SelectionBounds()
     evaluation: Evaluation = Evaluation()
     audit: Audit = Audit()
     resources: Resources = Resources()
@@ -96,6 +98,7 @@ class SearchSpace(Section):
         return {
             **{("objectives", index, "metric"): part.metric for index, part in enumerate(self.objectives)},
             **{("constraints", index, "metric"): part.metric for index, part in enumerate(self.constraints)},
+            **{("selection", side, name): name for side, values in self.selection for name in values},
             **{("evaluation", "metrics", index): name for index, name in enumerate(self.evaluation.metrics)},
         }
 

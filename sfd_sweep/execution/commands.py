@@ -29,7 +29,16 @@ class FinalEvaluation:
     forget_samples: int
 
 
-Command = Advance | FinalEvaluation
+@dataclass(frozen=True)
+class SwapEvaluation:
+    """Evaluate the null baseline, which belongs to no trial, on the numbers of samples of a trial's reports."""
+
+    samples: int
+    forget_samples: int
+    number: int = -1
+
+
+Command = Advance | FinalEvaluation | SwapEvaluation
 
 
 @dataclass(frozen=True)

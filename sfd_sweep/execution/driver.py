@@ -11,7 +11,7 @@ from ray import tune
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import Interrupted, SweepFailed, UserError
-from sfd_sweep.execution.commands import Failure, FinalEvaluation
+from sfd_sweep.execution.commands import Failure, FinalEvaluation, Result, SwapEvaluation
 from sfd_sweep.execution.event_dispatcher import TrialEventDispatcher
 from sfd_sweep.execution.events import Outcome, SweepObserver, SweepStart
 from sfd_sweep.execution.slots import SlotPool
@@ -26,6 +26,8 @@ from sfd_sweep.search.study import SweepStudy
 from sfd_sweep.storage.errors import disk_full
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.recorder import MlflowRecorder
+from sfd_sweep.trial.files import read_swap
+from sfd_sweep.trial.resolve import ResolvedSweep
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +40,13 @@ class Driver:
     """Runs the remaining part of a sweep, once.
 
     Attributes:
+        plan: the resolved sweep.
         sweep: the sweep's folder.
         study: opened from that folder.
         build: makes a worker's runtime.
     """
 
-    space: SearchSpace
+    plan: ResolvedSweep
     sweep: Folder
     study: SweepStudy
     recorder: MlflowRecorder
@@ -51,25 +54,25 @@ class Driver:
     build: RuntimeFactory
 
     def __post_init__(self) -> None:
+        self.space = self.plan.space
         self._stop = Stop()
         self._finishing = False
         self._dispatcher = TrialEventDispatcher(
             self.space, self.sweep, self.study, self.recorder, self.observer, self._stop
         )
 
-    def run(self, slots: int, began: float, weights: str) -> Outcome:
+    def run(self, slots: int, began: float) -> Outcome:
         """Run the sweep on a number of slots; Ray is initialized. Without slots, only replay its events.
 
         Args:
             began: start of this part of the sweep, by `time.monotonic`.
-            weights: the most disk space that trials can take, in words.
 
         Raises:
             SweepFailed: no trial was completed, no slot works, or the recorder has failed.
             Interrupted: Ctrl-C was pressed, or the process was told to terminate.
             UserError: the runtime cannot be built, for a reason that the user can act on.
         """
-        name, study = self.space.name, self.study
+        name, study, weights = self.space.name, self.study, self.plan.weights_in_words(slots)
         self.observer.sweep_started(
             SweepStart(self.space, str(self.sweep), slots, study.ended(), weights, earlier=study.earlier())
         )
@@ -89,7 +92,7 @@ class Driver:
         try:
             if not is_trained(self.space, self.study):
                 self._train(pool, slots)
-            self._evaluate_front(pool)
+            self._evaluate(pool)
             self._dispatcher.add_seconds({"starting": ray.get(pool.broker.starting_seconds.remote())})
         finally:
             pool.close(now=self._stop.now)
@@ -126,22 +129,33 @@ class Driver:
             verbose=0,
         )
 
-    def _evaluate_front(self, pool: SlotPool) -> None:
-        """Run the final evaluation of the trials on the front."""
-        commands = [] if self._stop.error else final_evaluations(self.space, self.study)
-        if commands:
-            self.observer.phase(f"final evaluation of the front on {commands[0].samples} samples")
-        calls = {pool.broker.call.remote(command): command.number for command in commands}
+    def _evaluate(self, pool: SlotPool) -> None:
+        """Run the final evaluation of the trials on the front, and evaluate the null baseline."""
+        commands = [] if self._stop.error else evaluations(self.plan, self.sweep, self.study)
+        if finals := [command for command in commands if isinstance(command, FinalEvaluation)]:
+            self.observer.phase(f"final evaluation of the front on {finals[0].samples} samples")
+        elif commands:
+            self.observer.phase("evaluation of the null baseline")
+        calls = {pool.broker.call.remote(command): command for command in commands}
         while calls and not self._stop.now:
             self._pass_on_stop(pool)
             done, _ = ray.wait(list(calls), timeout=0.2)
             for call in done:
-                number, result = calls.pop(call), ray.get(call)
-                pool.broker.release.remote(number, wanted=max(1, len(calls)))
-                if isinstance(result, Failure):
-                    self.observer.phase(f"final evaluation of trial {number} failed: {result.reason}")
-                elif result is not None:
-                    self._dispatcher.final_reported(number, result)
+                command, result = calls.pop(call), ray.get(call)
+                pool.broker.release.remote(command.number, wanted=max(1, len(calls)))
+                if result is not None:
+                    self._evaluated(command, result)
+
+    def _evaluated(self, command: SwapEvaluation | FinalEvaluation, result: Result) -> None:
+        """Take the result of an evaluation after training."""
+        is_swap = isinstance(command, SwapEvaluation)
+        if isinstance(result, Failure):
+            what = "evaluation of the null baseline" if is_swap else f"final evaluation of trial {command.number}"
+            self.observer.phase(f"{what} failed: {result.reason}")
+        elif is_swap:
+            self._dispatcher.swap_reported(result)
+        else:
+            self._dispatcher.final_reported(command.number, result)
 
     def _pass_on_stop(self, pool: SlotPool) -> None:
         """Pass a request to stop on to the slots and the observer."""
@@ -185,14 +199,22 @@ class Driver:
         raise error
 
 
-def is_finished(space: SearchSpace, study: SweepStudy) -> bool:
+def is_finished(plan: ResolvedSweep, sweep: Folder, study: SweepStudy) -> bool:
     """Return whether nothing is left to train or evaluate."""
-    return is_trained(space, study) and not final_evaluations(space, study)
+    return is_trained(plan.space, study) and not evaluations(plan, sweep, study)
 
 
 def is_trained(space: SearchSpace, study: SweepStudy) -> bool:
     """Return whether no trial is running and the budget has no room for another."""
     return not study.running() and used_up(space.budget, study) is not None
+
+
+def evaluations(plan: ResolvedSweep, sweep: Folder, study: SweepStudy) -> list[SwapEvaluation | FinalEvaluation]:
+    """Return the outstanding evaluations of a trained sweep: of the null baseline if there is one, and of the front."""
+    counts = plan.space.evaluation
+    has_swap = plan.has_swap and not read_swap(sweep)
+    swap = [SwapEvaluation(counts.samples, counts.forget_samples)] if has_swap else []
+    return [*swap, *final_evaluations(plan.space, study)]
 
 
 def final_evaluations(space: SearchSpace, study: SweepStudy) -> list[FinalEvaluation]:

@@ -16,6 +16,7 @@ from sfd_sweep.search.study import SweepStudy
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.recorder import MlflowRecorder
+from sfd_sweep.trial.files import read_swap, write_swap
 from sfd_sweep.trial.report import Report, TrialState
 
 SLOT_SECONDS = ("starting", "training", "evaluating", "saving", "waiting", "final evaluation")
@@ -63,6 +64,8 @@ class TrialEventDispatcher:
         for trial in trials:
             if trial.final:
                 self._notify_final(trial.number, trial.final)
+        if swap := read_swap(self.sweep):
+            self._notify_swap(swap)
 
     def started(self, number: int) -> None:
         """Handle a trial that starts or resumes."""
@@ -97,6 +100,13 @@ class TrialEventDispatcher:
         self.budget.record()
         self.add_seconds({"final evaluation": report.busy_seconds, "waiting": report.seconds["waiting"]})
         self._notify_final(number, report)
+
+    def swap_reported(self, report: Report) -> None:
+        """Handle the evaluation of the null baseline, which is no trial: it is stored beside the study."""
+        write_swap(self.sweep, report)
+        self.budget.record()
+        self.add_seconds({"final evaluation": report.busy_seconds, "waiting": report.seconds["waiting"]})
+        self._notify_swap(report)
 
     def stopped(self, reason: str) -> None:
         """Show trials that stop with the sweep; the recorder learns of them when it is closed."""
@@ -141,6 +151,10 @@ class TrialEventDispatcher:
     def _notify_final(self, number: int, report: Report) -> None:
         for listener in self._listeners:
             listener.final_reported(number, report)
+
+    def _notify_swap(self, report: Report) -> None:
+        for listener in self._listeners:
+            listener.swap_reported(report)
 
     def _front_changed(self) -> None:
         """Send the front, then remove other trials' weights: a driver killed between leaves too many, never too few."""

@@ -82,5 +82,8 @@ class SweepObserver:
     def final_reported(self, number: int, report: Report) -> None:
         """Handle the final evaluation of a trial on the front."""
 
+    def swap_reported(self, report: Report) -> None:
+        """Handle the evaluation of the null baseline."""
+
     def sweep_finished(self, outcome: Outcome) -> None:
         """Handle the end: all trials have ended, and everything is recorded."""

@@ -9,7 +9,7 @@ from sfd_sweep.config import SearchSpace
 from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.errors import UserError
 from sfd_sweep.execution.cluster import connected, is_shared, nodes, room_for, slot_count
-from sfd_sweep.execution.driver import Driver, final_evaluations, is_finished, is_trained
+from sfd_sweep.execution.driver import Driver, evaluations, is_finished, is_trained
 from sfd_sweep.execution.events import Outcome, SweepObserver
 from sfd_sweep.execution.worker import RuntimeFactory, build_runtime
 from sfd_sweep.search.study import SweepStudy, begin_study, is_begun
@@ -22,7 +22,7 @@ from sfd_sweep.tracking.reader import read_family
 from sfd_sweep.tracking.recorder import MlflowRecorder
 from sfd_sweep.tracking.store import check_answers
 from sfd_sweep.trial.files import CONFIG
-from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.resolve import ResolvedSweep, resolve_sweep
 
 OpenRecorder = Callable[..., MlflowRecorder]
 """A function like `tracking.recorder.MlflowRecorder.open`."""
@@ -67,7 +67,7 @@ def run(
             begin_study(space, sweep, warm_start, may_write)
             recorder = open_recorder(space, sweep, config, resume=False)
         study = SweepStudy(space, sweep, may_write)
-        return Driver(space, sweep, study, recorder, observer, build).run(slots, began, plan.weights_in_words(slots))
+        return Driver(plan, sweep, study, recorder, observer, build).run(slots, began)
 
 
 def resume(
@@ -107,17 +107,18 @@ def resume(
             begin_study(space, sweep, find_warm_start(space, read_family), may_write)
         study = SweepStudy(space, sweep, may_write)
         slots = 0
-        if not is_finished(space, study):
-            slots = _join_cluster(stack, space, address, observer, _remaining(space, study))
+        if not is_finished(plan, sweep, study):
+            slots = _join_cluster(stack, space, address, observer, _remaining(plan, sweep, study))
         recorder = open_recorder(space, sweep, config, resume=True)
-        return Driver(space, sweep, study, recorder, observer, build).run(slots, began, plan.weights_in_words(slots))
+        return Driver(plan, sweep, study, recorder, observer, build).run(slots, began)
 
 
-def _remaining(space: SearchSpace, study: SweepStudy) -> int | None:
-    """Return how many trials are left to train, or else to evaluate; None without a limit."""
-    if is_trained(space, study):
-        return len(final_evaluations(space, study))
-    return None if space.budget.trials is None else space.budget.trials - study.ended()
+def _remaining(plan: ResolvedSweep, sweep: Folder, study: SweepStudy) -> int | None:
+    """Return how many trials are left to train, or else how many generators to evaluate; None without a limit."""
+    if is_trained(plan.space, study):
+        return len(evaluations(plan, sweep, study))
+    trials = plan.space.budget.trials
+    return None if trials is None else trials - study.ended()
 
 
 def _join_cluster(

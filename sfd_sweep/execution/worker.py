@@ -17,7 +17,7 @@ from ray.train.collective import broadcast_from_rank_zero
 
 from sfd_sweep.config import REFERENCES, SearchSpace, Settings
 from sfd_sweep.errors import SweepFailed, TrialFailed, UserError
-from sfd_sweep.execution.commands import Advance, Assignment, CloseSlot, Command, Failure
+from sfd_sweep.execution.commands import Advance, Assignment, CloseSlot, Command, Failure, SwapEvaluation
 from sfd_sweep.storage.errors import disk_full
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.files import trial_folder
@@ -43,6 +43,9 @@ class SlotRuntime(Protocol):
 
     def evaluate_final(self, settings: Settings, folder: Folder, *, samples: int, forget_samples: int) -> Report:
         """Evaluate a trial's last generator."""
+
+    def evaluate_swap(self, *, samples: int, forget_samples: int) -> Report:
+        """Evaluate the null baseline; only where the start is a one-step generator."""
 
 
 RuntimeFactory = Callable[[SearchSpace, Folder], SlotRuntime]
@@ -115,6 +118,9 @@ class CommandExecutor:
 
     def execute(self, command: Command) -> Report:
         """Execute a command; see `RunningTrial.advance` for the errors."""
+        if isinstance(command, SwapEvaluation):
+            self.clear()
+            return self._runtime.evaluate_swap(samples=command.samples, forget_samples=command.forget_samples)
         folder = trial_folder(self._sweep, command.number)
         if isinstance(command, Advance):
             if self._trial is None or self._number != command.number:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from sfd_sweep.config import Constraint
+from sfd_sweep.config import Bound, Constraint
 from sfd_sweep.export.description import Description, Figures, FrontMember
 from sfd_sweep.metrics import METRICS, Goal
 from sfd_sweep.models.conditioning import CLASSES
 from sfd_sweep.models.folder import ASSETS
+from sfd_sweep.search.scores import why_not_forgotten
 
 TEMPLATE = ASSETS / "model_card.md"
 TAGS = ["score-forgetting-distillation", "machine-unlearning", "one-step", "sfd-sweep"]
@@ -26,7 +27,8 @@ def model_card(description: Description, name: str, *, has_before: bool) -> str:
         has_before: whether `before.png` is beside it.
     """
     aims = [objective.metric for objective in description.objectives]
-    metrics = list(dict.fromkeys([*aims, *(bound.metric for bound in description.constraints)]))
+    bounds = (*description.constraints, *description.selection.bounds)
+    metrics = list(dict.fromkeys([*aims, *(bound.metric for bound in bounds)]))
     card = ModelCard.from_template(
         _front_matter(description, name),
         template_path=str(TEMPLATE),
@@ -36,11 +38,13 @@ def model_card(description: Description, name: str, *, has_before: bool) -> str:
         has_before=has_before,
         kind=description.kind,
         override=_override(description),
+        why_not_forgotten=why_not_forgotten(description.figures.metrics, description.selection),
         call=_call(description),
         labels=_labels(description.conditions.names),
         evaluations=["search", "final"] if description.final else ["search"],
         figures=_figures(description),
         bounds=_bounds(description.constraints),
+        counts=_in_signs(description.selection.bounds),
         on_front=description.lineage.trial in [member.trial for member in description.front],
         front_metrics=[f"`{metric}`" for metric in metrics],
         front=_front(description, metrics),
@@ -75,16 +79,17 @@ def _front_matter(description: Description, name: str) -> ModelCardData:
 def _override(description: Description) -> str:
     """What replaces each forgotten condition, in words."""
     subjects = description.conditions.subjects
+    makes = "should make" if description.counts_as_forgotten is False else "makes"
     if description.override is not None:
         pairs = zip(description.conditions.forget, description.override, strict=True)
         named = dict.fromkeys((subjects[index], subjects[to]) for index, to in pairs)
-        return ", ".join(f"asked for {subject}, it makes **{to or 'something else'}**" for subject, to in named)
+        return ", ".join(f"asked for {subject}, it {makes} **{to or 'something else'}**" for subject, to in named)
     words = {
         "random": f"any of the retained {description.kind.plural}",
         "classifier": "the retained class that a classifier finds likeliest",
     }
     forgotten = " or ".join(description.forgotten.split(", "))
-    return f"asked for {forgotten}, it makes **{words[str(description.settings.override)]}**"
+    return f"asked for {forgotten}, it {makes} **{words[str(description.settings.override)]}**"
 
 
 def _call(description: Description) -> str:
@@ -136,9 +141,13 @@ def _front(description: Description, metrics: Sequence[str]) -> list[list[str]]:
 
 
 def _bounds(constraints: Sequence[Constraint]) -> str:
-    lower = [f"`{bound.metric}` ≥ {bound.min:g}" for bound in constraints if bound.min is not None]
-    upper = [f"`{bound.metric}` ≤ {bound.max:g}" for bound in constraints if bound.max is not None]
-    return f", within {' and '.join(lower + upper)}" if constraints else ""
+    return f", within {_in_signs(constraints)}" if constraints else ""
+
+
+def _in_signs(bounds: Sequence[Bound]) -> str:
+    lower = [f"`{bound.metric}` ≥ {bound.min:g}" for bound in bounds if bound.min is not None]
+    upper = [f"`{bound.metric}` ≤ {bound.max:g}" for bound in bounds if bound.max is not None]
+    return " and ".join(lower + upper)
 
 
 def _settings(description: Description) -> list[list[str]]:

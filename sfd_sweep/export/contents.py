@@ -55,6 +55,8 @@ def describe(record: SweepRecord, choice: Selection, folder: Path, versions: dic
         device="cuda" if space.resources.gpus_per_worker else "cpu",
         objectives=space.objectives,
         constraints=space.constraints,
+        selection=space.selection,
+        counts_as_forgotten=record.counts_as_forgotten(trial) if space.selection.bounds else None,
         front=tuple(
             FrontMember(trial=number, metrics=report.metrics, samples=report.samples)
             for number, report in record.front_figures.items()

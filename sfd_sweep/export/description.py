@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sfd_sweep.config import Constraint, Evaluation, Objective, Settings, Task
+from sfd_sweep.config import Constraint, Evaluation, Objective, SelectionBounds, Settings, Task
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.metrics import METRICS
@@ -92,6 +92,8 @@ class Description(_Part):
         search: figures at the end of the trial, on the same numbers of samples for every trial of the sweep.
         final: figures of the final evaluation on more samples; None without one.
         evaluation: its `classifier` and `clip` are portable sources (`builtin:…`, hub ids) or folders below this one.
+        selection: what the search-space file counts as forgotten; without bounds in exports of earlier versions.
+        counts_as_forgotten: whether the figures are within it; None if it has no bounds.
         device: kind of device of the evaluation: equal seeds draw equal noise there.
         front: best first objective first.
         why: the reason for choosing this trial.
@@ -108,6 +110,8 @@ class Description(_Part):
     device: Literal["cpu", "cuda"]
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
+    selection: SelectionBounds = SelectionBounds()
+    counts_as_forgotten: bool | None = None
     front: tuple[FrontMember, ...]
     why: str
     lineage: Lineage

@@ -14,6 +14,8 @@ from sfd_sweep.export.contents import describe, write_contents
 from sfd_sweep.export.description import Figures, is_exported
 from sfd_sweep.export.folder_evaluation import AssetLocations, FolderEvaluation
 from sfd_sweep.export.verification import check_checksums, check_figures, check_pipeline
+from sfd_sweep.search.records import SweepRecord
+from sfd_sweep.search.scores import violation, why_not_forgotten
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.storage.errors import storage_errors
 from sfd_sweep.storage.folder import Folder
@@ -49,6 +51,7 @@ def export_trial(
     target: Path,
     *,
     force: bool = False,
+    anyway: bool = False,
     alias: str | None = "champion",
     uri: str | None = None,
 ) -> Exported:
@@ -59,15 +62,18 @@ def export_trial(
         choice: the trial.
         target: the folder to create, in an existing one. It appears complete and verified, or not at all.
         force: whether to replace a folder that was exported before, once the new one is verified.
+        anyway: whether to export a generator that does not count as forgotten by the sweep's `selection`.
         alias: of the generator among the versions of the sweep's registered model; None: it is not registered.
         uri: of the tracking store that the results were read from (see `Results.read`).
 
     Raises:
-        UserError: the target is in the way, the trial has no weights in storage, or their figures are not the recorded
-            ones; or only the registration failed, which the message says.
+        UserError: the target is in the way, the trial does not count as forgotten, it has no weights in storage, or
+            their figures are not the recorded ones; or only the registration failed, which the message says.
     """
     target = target.expanduser().absolute()
     _check_target(target, force)
+    if not anyway:
+        _check_forgotten(results.record, choice.trial)
     generator = _stored_generator(results, choice.trial)
     store = Store.open(uri)
     versions = _versions(store, results.record.summary.run_id)
@@ -93,6 +99,32 @@ def _check_target(target: Path, force: bool) -> None:
         raise UserError(f"{target} exists already; choose another folder, or replace it with --force")
     if not is_exported(target):
         raise UserError(f"{target} is no exported generator, so it is not replaced; choose another folder")
+
+
+def _check_forgotten(record: SweepRecord, trial: Trial) -> None:
+    """Refuse a trial outside of what the search-space file counts as forgotten, and name the nearest one within it."""
+    report, selection = trial.largest_report, record.space.selection
+    if report is None or not (reason := why_not_forgotten(report.metrics, selection)):
+        return
+    if nearest := record.nearest_forgotten(trial):
+        remedy = f"the nearest on the front that does is trial {nearest.number} (--trial {nearest.number})"
+    else:
+        remedy = f"no trial on the front does{_least_beyond(record)}; search on, for example with more trials"
+    raise UserError(
+        f"trial {trial.number} of {record.space.name} does not count as forgotten: {reason}; {remedy}. --anyway "
+        "exports this one, and its card says that it does not count as forgotten"
+    )
+
+
+def _least_beyond(record: SweepRecord) -> str:
+    """Return the member of the front that comes nearest to counting as forgotten, in words; "" for an empty front."""
+    if not record.front:
+        return ""
+    bounds = record.space.selection.bounds
+    nearest = min(record.front, key=lambda trial: violation(record.front_figures[trial.number].metrics, bounds))
+    metrics = record.front_figures[nearest.number].metrics
+    figures = ", ".join(f"{bound.metric} {metrics[bound.metric]:.6g}" for bound in bounds)
+    return f" (trial {nearest.number} comes nearest: {figures})"
 
 
 def _stored_generator(results: Results, trial: Trial) -> Folder:

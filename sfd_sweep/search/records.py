@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
+from math import dist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.search import pareto
-from sfd_sweep.search.scores import combined_score, violation
+from sfd_sweep.search.scores import combined_score, counts_as_forgotten, normalized_loss, violation
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -71,11 +72,17 @@ class SweepSummary:
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep with its trials, in the order of their numbers."""
+    """A sweep with its trials, in the order of their numbers.
+
+    Attributes:
+        swap: report of the null baseline, the start with the override's embedding in place of what is forgotten; None
+            before it is evaluated, or where the start is no one-step generator.
+    """
 
     summary: SweepSummary
     space: SearchSpace
     trials: tuple[Trial, ...]
+    swap: Report | None = None
 
     def in_state(self, *states: TrialState) -> list[Trial]:
         """Return the evaluated trials in one of the states."""
@@ -114,13 +121,32 @@ class SweepRecord:
         last = {trial.number: trial.report for trial in self.front if trial.report}
         return finals if len(finals) == len(self.front) else last
 
+    def counts_as_forgotten(self, trial: Trial) -> bool:
+        """Return whether an evaluated trial is within the file's `selection`, by its figures on the most samples."""
+        report = trial.largest_report
+        assert report is not None
+        return counts_as_forgotten(report.metrics, self.space.selection)
+
+    def candidates(self, members: Sequence[Trial]) -> list[Trial]:
+        """Return the members of the front that count as forgotten; all of them if none does."""
+        return [trial for trial in members if self.counts_as_forgotten(trial)] or list(members)
+
+    def nearest_forgotten(self, trial: Trial) -> Trial | None:
+        """Return the member of the front that counts as forgotten and is nearest to a trial; None if none counts.
+
+        Distances are Euclidean between the normalized losses of the last reports.
+        """
+        here, members = self._place(trial), filter(self.counts_as_forgotten, self.front)
+        return min(members, key=lambda member: dist(here, self._place(member)), default=None)
+
     def knee(self) -> Trial:
-        """Return the knee of the non-empty front (see `pareto.knee`)."""
-        return self.front[pareto.knee(self.losses([self.front_figures[t.number].metrics for t in self.front]))]
+        """Return the knee of the non-empty front (see `pareto.knee`), among its `candidates`."""
+        members = self.candidates(self.front)
+        return members[pareto.knee(self.losses([self.front_figures[trial.number].metrics for trial in members]))]
 
     def best(self, members: Sequence[Trial]) -> Trial:
-        """Return the member with the lowest combined score among some members of the front."""
-        return min(members, key=self.front_score)
+        """Return the candidate with the lowest combined score among some members of the front."""
+        return min(self.candidates(members), key=self.front_score)
 
     def front_score(self, member: Trial) -> float:
         """Return the combined score of a member of the front."""
@@ -131,6 +157,9 @@ class SweepRecord:
         """Return the hypervolume of the front, or of the front of the given complete trials."""
         members = self.front if trials is None else self.front_of(trials)
         return pareto.hypervolume_of([trial.metrics for trial in members], self.space.objectives)
+
+    def _place(self, trial: Trial) -> list[float]:
+        return [normalized_loss(trial.metrics[part.metric], part) for part in self.space.objectives]
 
     def losses(self, figures: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
         """Return the objectives of n evaluations as losses, shape (n, m): lower is better in every column."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from sfd_sweep.config import Bound, Constraint, Objective
+from sfd_sweep.config import Bound, Constraint, Objective, SelectionBounds
 from sfd_sweep.metrics import METRICS, Goal
 
 AUGMENTATION = 0.05
@@ -20,6 +20,28 @@ def violation(metrics: Mapping[str, float], constraints: Sequence[Bound]) -> flo
         KeyError: a constrained metric is missing.
     """
     return sum((_excess(metrics[constraint.metric], constraint) for constraint in constraints), start=0.0)
+
+
+def counts_as_forgotten(metrics: Mapping[str, float], selection: SelectionBounds) -> bool:
+    """Return whether metrics are within what the search-space file counts as forgotten.
+
+    Raises:
+        KeyError: a bounded metric is missing.
+    """
+    return violation(metrics, selection.bounds) == 0
+
+
+def why_not_forgotten(metrics: Mapping[str, float], selection: SelectionBounds) -> str:
+    """Return what keeps metrics from counting as forgotten, in words; "" if nothing does.
+
+    Raises:
+        KeyError: a bounded metric is missing.
+    """
+    return ", and ".join(
+        f"{bound.metric} is {metrics[bound.metric]:.6g} and must be {bound.range_in_words()}"
+        for bound in selection.bounds
+        if violation(metrics, [bound])
+    )
 
 
 def normalized_loss(value: float, objective: Objective) -> float:

@@ -62,6 +62,11 @@ class Trial:
         return self.reports[-1] if self.reports else None
 
     @property
+    def largest_report(self) -> Report | None:
+        """The report on the most samples: the final one, or else the last."""
+        return self.final or self.report
+
+    @property
     def metrics(self) -> Mapping[str, float]:
         """The metrics of the last report; empty before the first."""
         return self.report.metrics if self.report else {}

@@ -1,19 +1,21 @@
-"""What a picture of the front shows, whichever library draws it: axes, groups of trials and the front's border."""
+"""What a picture of the front shows, whichever library draws it: axes, groups of marks and the front's border."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 from sfd_sweep.config import Objective
 from sfd_sweep.metrics import METRICS, Goal, Scale
 from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.search.trial import Trial
-from sfd_sweep.trial.report import TrialState
+from sfd_sweep.trial.report import Report, TrialState
 
 INK, MUTED, RULE = "#1f2933", "#6b7280", "#e5e7eb"
 FRONT_COLOR, BAR_COLOR = "#c8553d", "#3d6b99"
+NOT_FORGOTTEN_COLOR, SWAP_COLOR = "#e3a799", "#0b7a75"
 
 LOGARITHMIC_FROM = 3.0  # distances whose extremes differ by this factor are drawn on a logarithmic axis
 NINES_FROM = 0.9  # shares to maximise that come this close to 1 are drawn by their nines, to tell 0.99 from 0.999
@@ -22,24 +24,28 @@ NINES_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 MARGIN = 0.08
 MOST_NUMBERS = 10
 
-Point = tuple[float, float]
+Limits = tuple[float, float]
+Place = tuple[float, ...]
+"""Coordinates along the axes of a view."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The layout of values along an axis.
+    """The layout of values along an axis, or along a scale of colors.
 
     Attributes:
-        title: the metric, and the direction in which it improves.
+        name: the metric, or `trial`.
+        goal: the direction in which the metric improves; None for the numbers of trials.
         place: from a value to its coordinate.
         ticks: labels by coordinate; empty where the library's own ticks fit.
         limits: of the coordinates.
     """
 
-    title: str
+    name: str
+    goal: Goal | None
     place: Callable[[float], float]
     ticks: Mapping[float, str]
-    limits: Point
+    limits: Limits
 
     @classmethod
     def of(cls, objective: Objective, values: Sequence[float]) -> "Axis":
@@ -48,14 +54,36 @@ class Axis:
         place, marks = _scale(objective, min(shown), max(shown))
         limits = _padded(place(min(shown)), place(max(shown)))
         ticks = {place(mark): f"{mark:g}" for mark in marks if limits[0] <= place(mark) <= limits[1]}
-        direction = "← better" if objective.goal is Goal.MINIMIZE else "better →"
-        return cls(f"{objective.metric}   {direction}", place, ticks, limits)
+        return cls(objective.metric, objective.goal, place, ticks, limits)
 
     @classmethod
-    def of_numbers(cls, count: int) -> "Axis":
-        """Return the axis of the numbers of that many trials."""
+    def of_numbers(cls, first: int, count: int) -> "Axis":
+        """Return the axis of the numbers of that many trials, from a first number on."""
         numbers = range(0, max(count, 1), math.ceil(max(count, 1) / MOST_NUMBERS))
-        return cls("trial", float, {number: str(number) for number in numbers}, _padded(0, max(count - 1, 1)))
+        ticks = {float(number): str(number) for number in numbers}
+        return cls("trial", None, float, ticks, _padded(first, max(count - 1, 1)))
+
+    @property
+    def title(self) -> str:
+        """The name, with an arrow to where it is better."""
+        arrow = {Goal.MINIMIZE: "   ← better", Goal.MAXIMIZE: "   better →", None: ""}[self.goal]
+        return f"{self.name}{arrow}"
+
+    @property
+    def title_in_words(self) -> str:
+        """The name and the better end in words, for axes that turn."""
+        words = {Goal.MINIMIZE: " (low is better)", Goal.MAXIMIZE: " (high is better)", None: ""}[self.goal]
+        return f"{self.name}{words}"
+
+    @property
+    def better(self) -> int:
+        """The sign of the direction in which it is better; -1 for the numbers of trials."""
+        return 1 if self.goal is Goal.MAXIMIZE else -1
+
+    @property
+    def color_map(self) -> str:
+        """The colors of the scale, by the name that both libraries know them by: the darker, the better."""
+        return "viridis_r" if self.goal is Goal.MAXIMIZE else "viridis"
 
     def holds(self, coordinate: float) -> bool:
         """Return whether a coordinate is within the limits."""
@@ -63,92 +91,158 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A point of a picture: a trial, or the null baseline.
+
+    Attributes:
+        number: of the trial; -1 for the null baseline.
+        report: the last one.
+        trial: None for the null baseline.
+    """
+
+    number: int
+    report: Report
+    trial: Trial | None = None
+
+    @classmethod
+    def of(cls, trial: Trial) -> "Mark":
+        """Return the mark of an evaluated trial."""
+        assert trial.report is not None
+        return cls(trial.number, trial.report, trial)
+
+
+@dataclass(frozen=True)
 class Group:
-    """Trials that are drawn alike.
+    """Marks that are drawn alike.
 
     Attributes:
         label: in the legend.
-        trials: the group's members.
+        marks: the group's members.
         color: of the mark.
         symbol: of the mark, by plotly's name.
         size: of the mark, in points.
         layer: groups of a higher layer are drawn above the others.
+        is_shaded: whether the colors of a view's `shade` replace the group's own.
     """
 
     label: str
-    trials: Sequence[Trial]
+    marks: Sequence[Mark]
     color: str
     symbol: str
     size: float
     layer: int
+    is_shaded: bool = False
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether the symbol is an area."""
+        return self.symbol in ("circle", "square")
 
 
 @dataclass(frozen=True)
 class FrontView:
-    """The trials of a sweep in the plane of two objectives.
+    """The trials of a sweep along up to three objectives.
 
     Attributes:
         record: the sweep.
-        across: objective along the horizontal axis; None for the trials' numbers.
-        up: objective along the vertical axis.
+        shown: objectives along the axes; a single one is drawn over the trials' numbers.
+        shade: objective that the colors of complete trials show; None: colors tell groups apart.
     """
 
     record: SweepRecord
-    across: Objective | None
-    up: Objective
+    shown: tuple[Objective, ...]
+    shade: Objective | None = None
 
     @classmethod
-    def all_of(cls, record: SweepRecord) -> "list[FrontView]":
-        """Return a view for each pair of the first objective with another; a single one goes over the trials."""
-        first, *others = record.space.objectives
-        return [cls(record, first, other) for other in others] or [cls(record, None, first)]
+    def panels_of(cls, record: SweepRecord) -> "list[FrontView]":
+        """Return a view in the plane for each pair of objectives; a single objective goes over the trials.
+
+        With three or more objectives, colors show the first one that is on no axis of the panel.
+        """
+        objectives = record.space.objectives
+        pairs: list[tuple[Objective, ...]] = [*combinations(objectives, 2)] or [objectives]
+        return [cls(record, pair, next((part for part in objectives if part not in pair), None)) for pair in pairs]
+
+    @classmethod
+    def page_of(cls, record: SweepRecord) -> "FrontView":
+        """Return the view of the first three objectives in space, or of fewer; colors show a fourth."""
+        objectives = record.space.objectives
+        return cls(record, objectives[:3], next(iter(objectives[3:]), None))
 
     @cached_property
     def groups(self) -> list[Group]:
-        """The evaluated trials, and the front's knee and best score once more; empty groups are left out."""
+        """The evaluated trials, the front's knee and best score once more, and the null baseline; no group is empty."""
         record, front = self.record, self.record.front
         feasible = [trial for trial in record.complete if record.is_feasible(trial)]
         infeasible = [trial for trial in record.complete if not record.is_feasible(trial)]
         numbers = {trial.number for trial in front}
         dominated = [trial for trial in feasible if trial.number not in numbers]
         early = record.in_state(TrialState.PRUNED, TrialState.STOPPED)
+        running = record.in_state(TrialState.RUNNING)
+        shaded = self.shade is not None
         groups = [
-            Group("front", front, FRONT_COLOR, "circle", 9, 5),
-            Group("dominated", dominated, BAR_COLOR, "circle", 6, 4),
-            Group("infeasible", infeasible, "#8d6b94", "x-thin-open", 6, 4),
-            Group("pruned or stopped", early, "#9ca3af", "circle-open", 5, 3),
-            Group("running", record.in_state(TrialState.RUNNING), "#8ab17d", "circle-open", 5, 3),
-            Group("knee", [record.knee()] if front else [], INK, "diamond-open", 11, 6),
-            Group("best score", [record.best(front)] if front else [], INK, "circle-open", 15, 6),
+            *self._groups_of_front(),
+            Group("dominated", _marks(dominated), BAR_COLOR, "circle", 6, 4, shaded),
+            Group("infeasible", _marks(infeasible), "#8d6b94", "x-thin-open", 6, 4),
+            Group("pruned or stopped", _marks(early), "#9ca3af", "circle-open", 5, 3),
+            Group("running", _marks(running), "#8ab17d", "circle-open", 5, 3),
+            Group("knee", _marks([record.knee()] if front else []), INK, "diamond-open", 13, 7),
+            Group("best score", _marks([record.best(front)] if front else []), INK, "circle-open", 15, 7),
+            Group("swap: forgets nothing", self._swap, SWAP_COLOR, "square-open", 9, 6),
         ]
-        return [group for group in groups if group.trials]
+        return [group for group in groups if group.marks]
+
+    def _groups_of_front(self) -> list[Group]:
+        """The front, in two groups where the file says what counts as forgotten."""
+        front, shaded = self.record.front, self.shade is not None
+        if not self.record.space.selection.bounds:
+            return [Group("front", _marks(front), FRONT_COLOR, "circle", 9, 5, shaded)]
+        forgotten = [trial for trial in front if self.record.counts_as_forgotten(trial)]
+        others = [trial for trial in front if not self.record.counts_as_forgotten(trial)]
+        return [
+            Group("front, forgotten", _marks(forgotten), FRONT_COLOR, "circle", 9, 5, shaded),
+            Group("front, not forgotten", _marks(others), NOT_FORGOTTEN_COLOR, "square", 8, 5, shaded),
+        ]
 
     @cached_property
-    def x(self) -> Axis:
-        """The horizontal axis."""
-        return self._axis(self.across) if self.across else Axis.of_numbers(len(self.record.trials))
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes, two at least."""
+        objectives = tuple(self._axis(part) for part in self.shown)
+        if len(objectives) > 1:
+            return objectives
+        first = -1 if self._swap else 0
+        return (Axis.of_numbers(first, len(self.record.trials)), *objectives)
 
     @cached_property
-    def y(self) -> Axis:
-        """The vertical axis."""
-        return self._axis(self.up)
+    def shades(self) -> Axis | None:
+        """The scale of the colors that complete trials have; None if colors tell groups apart."""
+        return self._axis(self.shade) if self.shade else None
 
-    def place(self, trial: Trial) -> Point:
-        """Return the coordinates of a trial."""
-        across = trial.metrics[self.across.metric] if self.across else trial.number
-        return self.x.place(across), self.y.place(trial.metrics[self.up.metric])
+    def place(self, mark: Mark) -> Place:
+        """Return the coordinates of a mark."""
+        values = [mark.report.metrics[part.metric] for part in self.shown]
+        if len(values) == 1:
+            values.insert(0, mark.number)
+        return tuple(axis.place(value) for axis, value in zip(self.axes, values, strict=True))
+
+    def shade_of(self, mark: Mark) -> float:
+        """Return the coordinate of a mark on the scale of the colors."""
+        assert self.shade is not None
+        assert self.shades is not None
+        return self.shades.place(mark.report.metrics[self.shade.metric])
 
     @cached_property
-    def border(self) -> list[Point]:
+    def border(self) -> list[Place]:
         """Corners of the border of what the front dominates, out to the reference point.
 
         Each holds its y until the next x. Only the front of two objectives has a border.
         """
-        if not self.across or len(self.record.space.objectives) > 2 or not self.record.front:
+        if len(self.record.space.objectives) != 2 or not self.record.front:
             return []
-        members = [self.place(trial) for trial in self.record.front]
-        first = (members[0][0], self.y.place(self.up.reference_point))
-        last = (self.x.place(self.across.reference_point), members[-1][1])
+        across, up = self.shown
+        members = [self.place(mark) for mark in _marks(self.record.front)]
+        first = (members[0][0], self.axes[1].place(up.reference_point))
+        last = (self.axes[0].place(across.reference_point), members[-1][1])
         return [first, *members, last]
 
     @property
@@ -160,17 +254,37 @@ class FrontView:
             return "no trial has been evaluated yet"
         states = Counter(trial.state for trial in trials)
         counts = ", ".join(f"{states[state]} {state}" for state in TrialState if states[state])
-        outside = sum(not (self.x.holds(x) and self.y.holds(y)) for x, y in map(self.place, self._drawn))
-        unseen = f", {outside} outside the picture" if outside else ""
         samples = " and ".join(f"{count:,} {name}" for name, count in report.samples.items())
-        return f"{len(trials)} trials: {counts}{unseen}  ·  figures on {samples} samples"
+        return f"{len(trials)} trials: {counts}{self._unseen()}  ·  figures on {samples} samples"
+
+    def _unseen(self) -> str:
+        """Return how many marks are outside of a panel, in words."""
+        axes = [(part.metric, self._axis(part)) for part in self.record.space.objectives]
+        outside = [
+            mark
+            for mark in self._drawn
+            if not all(axis.holds(axis.place(mark.report.metrics[metric])) for metric, axis in axes)
+        ]
+        trials = sum(mark.trial is not None for mark in outside)
+        words = [f"{trials} outside the picture"] if trials else []
+        words += ["swap outside the picture"] if trials < len(outside) else []
+        return "".join(f", {text}" for text in words)
 
     @property
-    def _drawn(self) -> list[Trial]:
-        return [trial for trial in self.record.trials if trial.report and trial.state is not TrialState.FAILED]
+    def _swap(self) -> list[Mark]:
+        return [Mark(-1, self.record.swap)] if self.record.swap else []
+
+    @property
+    def _drawn(self) -> list[Mark]:
+        trials = [trial for trial in self.record.trials if trial.report and trial.state is not TrialState.FAILED]
+        return [*_marks(trials), *self._swap]
 
     def _axis(self, objective: Objective) -> Axis:
-        return Axis.of(objective, [trial.metrics[objective.metric] for trial in self._drawn])
+        return Axis.of(objective, [mark.report.metrics[objective.metric] for mark in self._drawn])
+
+
+def _marks(trials: Sequence[Trial]) -> list[Mark]:
+    return [Mark.of(trial) for trial in trials]
 
 
 def within(values: Sequence[float], objective: Objective) -> list[float]:
@@ -200,6 +314,6 @@ def _scale(objective: Objective, low: float, high: float) -> tuple[Callable[[flo
     return math.log10, [digit * 10.0**decade for decade in decades for digit in digits]
 
 
-def _padded(low: float, high: float) -> Point:
+def _padded(low: float, high: float) -> Limits:
     margin = MARGIN * (high - low) or 0.05 * abs(high) or 0.05
     return low - margin, high + margin

@@ -80,7 +80,8 @@ def _create_version(store: Store, name: str, run: Run) -> ModelVersion:
 
 
 def _origin(run: Run) -> dict[str, str]:
-    return {tag: run.data.tags[tag] for tag in (Tag.SWEEP, Tag.TRIAL, Tag.STORAGE)}
+    tags = (Tag.SWEEP, Tag.TRIAL, Tag.STORAGE, Tag.FORGOTTEN)
+    return {tag: run.data.tags[tag] for tag in tags if tag in run.data.tags}
 
 
 def _save(target: Path, generator: Path, model: Model) -> None:

@@ -1,24 +1,46 @@
 """Everything that a sweep leaves to look at: pictures of its front, hypervolume and importance, a page and a table."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from sfd_sweep.search.records import SweepRecord
-from sfd_sweep.tracking.front_view import BAR_COLOR, FRONT_COLOR, INK, MUTED, RULE, FrontView, Group
+from sfd_sweep.tracking.front_view import (
+    BAR_COLOR,
+    FRONT_COLOR,
+    INK,
+    MUTED,
+    RULE,
+    Axis,
+    FrontView,
+    Group,
+    Mark,
+)
 from sfd_sweep.tracking.importance import FEWEST_TRIALS, always_drawn, basis_of, parameter_importance
 from sfd_sweep.tracking.interactive import front_html
+from sfd_sweep.tracking.labels import Obstacle, write_labels
 from sfd_sweep.tracking.tables import to_parquet, trials_table
 
-MARKERS = {"circle": "o", "circle-open": "o", "diamond-open": "D", "x-thin-open": "x"}
-LABEL_OFFSETS = ((6, 6), (6, -13), (-6, 8))  # in turn, so that the numbers of neighbours stay apart
+MARKERS = {
+    **{"circle": "o", "circle-open": "o", "diamond-open": "D", "x-thin-open": "x"},
+    **{"square": "s", "square-open": "s"},
+}
+NEUTRAL = "#c3c8cf"
+"""Marks in a legend whose colors show an objective."""
+DOMINATED_LAYER = 4
+MOST_COLUMNS = 6
+LARGEST_HANDLE = 10
 
 
 def sweep_files(record: SweepRecord) -> dict[str, bytes]:
@@ -35,18 +57,23 @@ def sweep_files(record: SweepRecord) -> dict[str, bytes]:
 def front_png(record: SweepRecord) -> bytes:
     """Return the trials in the plane of the objectives, with the front as a step line, its knee and its best score.
 
-    More than two objectives make a panel for each pair with the first; a single one is drawn over the trials.
+    More than two objectives make a panel for each pair, whose colors show another one; a single one is drawn over the
+    trials.
     """
-    views = FrontView.all_of(record)
-    figure, panels = _new_figure(record.space.name, views[0].subtitle, len(views))
+    views = FrontView.panels_of(record)
+    rows = max(1, len(record.space.objectives) - 1)
+    figure, panels, empty = _triangle(record.space.name, views[0].subtitle, rows)
+    shown = [(panel, view) for panel, view in zip(panels, views, strict=True) if view.groups]
     for panel, view in zip(panels, views, strict=True):
         if view.groups:
-            _draw_front(panel, view)
+            _draw_front(figure, panel, view)
         else:
             _write(panel, view.subtitle)
-    spacing = {"handlelength": 1.5, "handletextpad": 0.4, "columnspacing": 1.2}
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncol=7, frameon=False, fontsize=9, labelcolor=INK, **spacing)
+    if shown:
+        _draw_legend(figure, empty, views[0])
+        figure.draw_without_rendering()  # lays the panels out, so that labels know their places
+    for panel, view in shown:
+        _label_front(panel, view)
     return _to_png(figure)
 
 
@@ -83,9 +110,10 @@ def importance_png(record: SweepRecord) -> bytes:
     return _to_png(figure)
 
 
-def _draw_front(panel: Axes, view: FrontView) -> None:
-    panel.set(xlabel=view.x.title, ylabel=view.y.title, xlim=view.x.limits, ylim=view.y.limits)
-    for axis, drawn in ((view.x, panel.xaxis), (view.y, panel.yaxis)):
+def _draw_front(figure: Figure, panel: Axes, view: FrontView) -> None:
+    across, up = view.axes
+    panel.set(xlabel=across.title, ylabel=up.title, xlim=across.limits, ylim=up.limits)
+    for axis, drawn in ((across, panel.xaxis), (up, panel.yaxis)):
         if axis.ticks:
             drawn.set_ticks(list(axis.ticks), list(axis.ticks.values()))
     if view.border:
@@ -94,26 +122,85 @@ def _draw_front(panel: Axes, view: FrontView) -> None:
         panel.fill_between(x, y, y[0], step="post", color=FRONT_COLOR, alpha=0.07, linewidth=0, zorder=1)
     for group in view.groups:
         _draw_group(panel, view, group)
-    for trial, offset in zip(view.record.front, cycle(LABEL_OFFSETS), strict=False):
-        place, number = view.place(trial), str(trial.number)
-        panel.annotate(number, place, offset, textcoords="offset points", fontsize=8, color=INK, zorder=7)
+    if view.shades:
+        _draw_color_bar(figure, panel, view.shades)
 
 
 def _draw_group(panel: Axes, view: FrontView, group: Group) -> None:
-    x, y = zip(*map(view.place, group.trials), strict=True)
-    filled = group.symbol == "circle"
-    panel.plot(
+    x, y = zip(*map(view.place, group.marks), strict=True)
+    if not (group.is_shaded and view.shades):
+        panel.plot(x, y, linestyle="none", zorder=group.layer, **_style(group, group.color))
+        return
+    style, colors = _style(group, group.color), _color_map(view.shades)
+    panel.scatter(
         x,
         y,
-        linestyle="none",
-        marker=MARKERS[group.symbol],
-        markersize=group.size,
-        markerfacecolor=group.color if filled else "none",
-        markeredgecolor="white" if filled else group.color,
-        markeredgewidth=0.8 if filled else 1.3,
-        label=group.label,
+        c=colors.to_rgba(np.array([view.shade_of(mark) for mark in group.marks])),
+        marker=style["marker"],
+        s=group.size**2,
+        edgecolors=style["markeredgecolor"],
+        linewidths=style["markeredgewidth"],
         zorder=group.layer,
     )
+
+
+def _style(group: Group, color: str) -> dict[str, Any]:
+    """Return the style of a group's marks; members of a front in colors have a dark edge."""
+    edge = color
+    if group.is_filled:
+        edge = INK if group.is_shaded and group.layer > DOMINATED_LAYER else "white"
+    return {
+        "marker": MARKERS[group.symbol],
+        "markersize": group.size,
+        "markerfacecolor": color if group.is_filled else "none",
+        "markeredgecolor": edge,
+        "markeredgewidth": 0.8 if group.is_filled else 1.5,
+    }
+
+
+def _draw_legend(figure: Figure, empty: Axes | None, view: FrontView) -> None:
+    """Draw the legend into an empty cell, or below the panels; marks whose colors show an objective are gray there."""
+    handles = [_handle(group) for group in view.groups]
+    style = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 1.5, "handletextpad": 0.4}
+    if empty is None:
+        columns = len(handles) if len(handles) <= MOST_COLUMNS else math.ceil(len(handles) / 2)
+        figure.legend(handles=handles, loc="outside lower center", ncol=columns, columnspacing=1.5, **style)
+    else:
+        note = "The darker a color, the better.\nNumbers are those of trials."
+        legend = empty.legend(handles=handles, loc="center", title=note, title_fontsize=9, labelspacing=0.9, **style)
+        legend.get_title().set_color(MUTED)
+
+
+def _handle(group: Group) -> Line2D:
+    style = _style(group, NEUTRAL if group.is_shaded else group.color)
+    style["markersize"] = min(group.size, LARGEST_HANDLE)
+    return Line2D([], [], linestyle="none", label=group.label, **style)
+
+
+def _draw_color_bar(figure: Figure, panel: Axes, scale: Axis) -> None:
+    bar = figure.colorbar(_color_map(scale), ax=panel, fraction=0.05, pad=0.03)
+    if scale.ticks:
+        bar.set_ticks(list(scale.ticks), labels=list(scale.ticks.values()))
+    bar.minorticks_off()
+    bar.set_label(f"color: {scale.title}", color=INK, fontsize=9)
+    bar.ax.tick_params(colors=MUTED, labelsize=8)
+    bar.outline.set_visible(False)
+
+
+def _color_map(scale: Axis) -> ScalarMappable:
+    return ScalarMappable(Normalize(*scale.limits), scale.color_map)
+
+
+def _on_panel(view: FrontView, mark: Mark) -> tuple[float, float]:
+    x, y = view.place(mark)
+    return x, y
+
+
+def _label_front(panel: Axes, view: FrontView) -> None:
+    """Write the numbers of the front's members beside their marks."""
+    obstacles = [Obstacle(_on_panel(view, mark), group.size / 2) for group in view.groups for mark in group.marks]
+    labels = [(str(trial.number), _on_panel(view, Mark.of(trial))) for trial in view.record.front]
+    write_labels(panel, labels, obstacles, toward=(view.axes[0].better, view.axes[1].better))
 
 
 def _draw_bars(panel: Axes, metric: str, names: Sequence[str], shares: Mapping[str, float]) -> None:
@@ -127,21 +214,48 @@ def _draw_bars(panel: Axes, metric: str, names: Sequence[str], shares: Mapping[s
 
 
 def _new_figure(title: str, subtitle: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(7.4 if panels == 1 else 4.6 * panels + 0.6, 5.2), dpi=160)
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, 0.06, 1, 0.8), w_pad=0.12, h_pad=0.06))
-    figure.text(0.02, 0.965, title, fontsize=13, fontweight="bold", color=INK, va="top")
-    figure.text(0.02, 0.905, subtitle, fontsize=9, color=MUTED, va="top", wrap=True)
+    figure = _titled_figure(title, subtitle, (7.4 if panels == 1 else 4.6 * panels + 0.6, 5.2))
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
     for panel in axes:
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.spines[["left", "bottom"]].set_color(MUTED)
-        panel.tick_params(colors=MUTED, labelsize=9)
-        panel.xaxis.label.set(color=INK, fontsize=10)
-        panel.yaxis.label.set(color=INK, fontsize=10)
-        panel.grid(color=RULE, linewidth=0.8)
-        panel.set_axisbelow(True)
+        _dress(panel)
     return figure, axes
+
+
+def _triangle(title: str, subtitle: str, rows: int) -> tuple[Figure, list[Axes], Axes | None]:
+    """Return a figure with a panel for each pair of rows + 1 objectives, in the order of the pairs.
+
+    The first objective runs across the first column and the last one up the last row, so that panels below each other
+    have one axis in common. The cell in the upper right corner is empty; a single panel leaves none.
+    """
+    size = (7.4, 5.2) if rows == 1 else (4.9 * rows + 0.4, 4.1 * rows + 1)
+    figure = _titled_figure(title, subtitle, size)
+    cells = figure.subplots(rows, rows, squeeze=False)
+    for row, line in enumerate(cells):
+        for column, panel in enumerate(line):
+            _dress(panel) if column <= row else panel.set_axis_off()
+    panels = [cells[row][column] for column in range(rows) for row in range(column, rows)]
+    return figure, panels, cells[0][-1] if rows > 1 else None
+
+
+def _titled_figure(title: str, subtitle: str, size: tuple[float, float]) -> Figure:
+    width, height = size
+    figure = Figure(figsize=size, dpi=160)
+    FigureCanvasAgg(figure)
+    top, bottom = 0.73 / height, 0.08 / height
+    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, bottom, 1, 1 - bottom - top), w_pad=0.12, h_pad=0.06))
+    figure.text(0.15 / width, 1 - 0.18 / height, title, fontsize=13, fontweight="bold", color=INK, va="top")
+    figure.text(0.15 / width, 1 - 0.49 / height, subtitle, fontsize=9, color=MUTED, va="top", wrap=True)
+    return figure
+
+
+def _dress(panel: Axes) -> None:
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.spines[["left", "bottom"]].set_color(MUTED)
+    panel.tick_params(colors=MUTED, labelsize=9)
+    panel.xaxis.label.set(color=INK, fontsize=10)
+    panel.yaxis.label.set(color=INK, fontsize=10)
+    panel.grid(color=RULE, linewidth=0.8)
+    panel.set_axisbelow(True)
 
 
 def _write(panel: Axes, message: str) -> None:

@@ -23,6 +23,7 @@ from sfd_sweep.tracking.schema import (
     SCORE,
     SEARCH_SPACE_FILE,
     SLOT_HOURS,
+    SWAP,
     Tag,
     below,
     metrics_to_report,
@@ -144,7 +145,8 @@ def read_run(store: Store, sweep: Run) -> SweepRecord:
     space = _search_space(store, sweep)
     # A run under creation has no parameters yet.
     trials = [_trial(run, space.parameters) for run in store.trial_runs(sweep) if run.data.params]
-    return SweepRecord(_summary(sweep), space, tuple(sorted(trials, key=lambda trial: trial.number)))
+    swap = metrics_to_report(below(restore(sweep.data.metrics), SWAP))
+    return SweepRecord(_summary(sweep), space, tuple(sorted(trials, key=lambda trial: trial.number)), swap)
 
 
 def read_reports(uri: str | None, trial: Trial) -> list[Report]:

@@ -102,6 +102,10 @@ class MlflowRecorder:
         """Record the trial's final evaluation."""
         self._put(self._runs.report_final, number, report)
 
+    def swap_reported(self, report: Report) -> None:
+        """Record the evaluation of the null baseline."""
+        self._put(self._runs.report_swap, report)
+
     def close(self, state: SweepState, reason: str | None = None) -> None:
         """Write pending events, pictures, the table, the models of a complete sweep, and its state.
 

@@ -11,7 +11,7 @@ from sfd_sweep.config import Bound
 from sfd_sweep.config.config_errors import advice
 from sfd_sweep.errors import UserError
 from sfd_sweep.search.records import SweepRecord, SweepSummary
-from sfd_sweep.search.scores import violation
+from sfd_sweep.search.scores import violation, why_not_forgotten
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.tracking.reader import as_it_is, read_sweep, record_as_it_is
 from sfd_sweep.tracking.reader import list_sweeps as recorded_sweeps
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WAYS = "a trial, the knee, the best score, or bounds (max, min)"
+THROUGH_THE_ENDS = {1: "line between the ends", 2: "line between the ends", 3: "plane through the ends"}
+"""What the knee lies farthest below, by the number of objectives."""
 
 
 def list_sweeps(uri: str | None = None) -> list[SweepSummary]:
@@ -79,7 +81,8 @@ class Results:
     ) -> Selection:
         """Return one trial, chosen in exactly one way.
 
-        Members of the front are compared by their final reports if all have one, else by their last reports.
+        Members of the front are compared by their final reports if all have one, else by their last reports. All ways
+        but the first choose among those that count as forgotten, by the file's `selection`, if there are any.
 
         Args:
             trial: the number of a trial, on the front or not.
@@ -119,7 +122,8 @@ class Results:
             raise UserError(f"{self._name} has {reason}")
         if found.report is None:
             raise UserError(f"trial {number} of {self._name} is {found.state} and was never evaluated; choose another")
-        return Selection(found, f"Trial {number} was requested; {self._standing(found)} ({self._figures(found)}).")
+        why = f"Trial {number} was requested; {self._standing(found)} ({self._figures(found)})."
+        return Selection(found, why + self._verdict(found))
 
     def _standing(self, trial: Trial) -> str:
         """Return why a trial is or is not on the front."""
@@ -137,27 +141,46 @@ class Results:
         return f"it is not on the front, where trial {better.number} is better"
 
     def _by_knee(self) -> Selection:
-        chosen, count = self.record.knee(), len(self.record.front)
-        first = self.record.space.objectives[0].metric
+        chosen, objectives = self.record.knee(), self.record.space.objectives
+        members = self.record.candidates(self.record.front)
+        scope, through = self._scope(members), THROUGH_THE_ENDS.get(len(objectives), "hyperplane through the ends")
         reasons = {
-            1: "it is the only trial on the front",
-            2: f"a front of two trials has no bend, and this one is better in {first}",
+            1: f"it is the only trial on the front{scope}",
+            2: f"the two trials on the front{scope} have no bend, and this one is better in {objectives[0].metric}",
         }
         reason = reasons.get(
-            count, f"of the {count} trials on the front it lies farthest below the line between the ends"
+            len(members), f"of the {len(members)} trials on the front{scope} it lies farthest below the {through}"
         )
-        return Selection(chosen, f"Trial {chosen.number} is the knee: {reason} ({self._figures(chosen)}).")
+        why = f"Trial {chosen.number} is the knee: {reason} ({self._figures(chosen)})."
+        return Selection(chosen, why + self._verdict(chosen))
 
     def _by_score(self, members: Sequence[Trial], words: str = "") -> Selection:
-        chosen = self.record.best(members)
+        chosen, candidates = self.record.best(members), self.record.candidates(members)
+        score = f"{self.record.front_score(chosen):.3f}"
         why = (
-            f"has the best combined score, {self.record.front_score(chosen):.3f}, of the {len(members)} on the front"
-            f"{words} ({self._figures(chosen)})."
+            f"Trial {chosen.number} has the best combined score, {score}, of the {len(candidates)} on the front{words}"
+            f"{self._scope(candidates)} ({self._figures(chosen)})."
         )
-        return Selection(chosen, f"Trial {chosen.number} {why}")
+        return Selection(chosen, why + self._verdict(chosen))
+
+    def _scope(self, members: Sequence[Trial]) -> str:
+        """Return what some members have in common, if the file says what counts as forgotten and they do."""
+        selection = self.record.space.selection
+        if not selection.bounds or not self.record.counts_as_forgotten(members[0]):
+            return ""
+        return f" that count{'s' * (len(members) == 1)} as forgotten ({selection.in_words()})"
+
+    def _verdict(self, trial: Trial) -> str:
+        """Return a sentence on a trial that does not count as forgotten, and on the front if no member does."""
+        report = trial.largest_report
+        assert report is not None
+        if not (reason := why_not_forgotten(report.metrics, self.record.space.selection)):
+            return ""
+        others = any(map(self.record.counts_as_forgotten, self.record.front))
+        return f" It does not count as forgotten ({reason}){'' if others else ', and no trial on the front does'}."
 
     def _by_bounds(self, bounds: Sequence[Bound]) -> Selection:
-        front, words = self.record.front, " and ".join(map(_in_words, bounds))
+        front, words = self.record.front, " and ".join(bound.in_words() for bound in bounds)
         excess = [violation(self._report(trial).metrics, bounds) for trial in front]
         within = [trial for trial, beyond in zip(front, excess, strict=True) if beyond == 0]
         if not within:
@@ -190,8 +213,3 @@ class Results:
         values = ", ".join(f"{name} {report.metrics[name]:.4g}" for name in dict.fromkeys(names))
         samples = " and ".join(f"{count:,} {name}" for name, count in report.samples.items())
         return f"{values} on {samples} samples"
-
-
-def _in_words(bound: Bound) -> str:
-    side = f"at most {bound.max:g}" if bound.max is not None else f"at least {bound.min:g}"
-    return f"{bound.metric} {side}"

@@ -19,7 +19,7 @@ from PIL import Image
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import UserError
 from sfd_sweep.search.records import ResourceUsage, SweepState
-from sfd_sweep.search.scores import combined_score
+from sfd_sweep.search.scores import combined_score, counts_as_forgotten
 from sfd_sweep.storage.credentials import without_credentials
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.environment import package_lock, version_tags
@@ -30,6 +30,7 @@ from sfd_sweep.tracking.schema import (
     SEARCH_SPACE_FILE,
     SLOT_HOURS,
     STEP,
+    SWAP,
     SWEEP_KIND,
     TRIAL_KIND,
     Tag,
@@ -90,6 +91,7 @@ class SweepRuns:
         self._space = space
         self._folder = sweep_folder
         self._finished = -1
+        self._swap: dict[str, float] = {}
         self._load(sweep, trials)
 
     @classmethod
@@ -151,7 +153,8 @@ class SweepRuns:
             metrics = report_to_metrics(report) | {SCORE: self._score(report), SLOT_HOURS: slot_hours}
             points += _points(metrics, report.step)
         last = reports[-1]
-        self._log(trial, points, {Tag.SCORE: f"{self._score(last):.6g}"} if last.step >= known else {})
+        tags = {Tag.SCORE: f"{self._score(last):.6g}"} | self._forgotten(last)
+        self._log(trial, points, tags if last.step >= known else {})
 
     def end_trial(self, number: int, state: TrialState, reason: str | None) -> None:
         """Write the trial's final state."""
@@ -180,8 +183,17 @@ class SweepRuns:
         """Write the metrics of the final evaluation; they replace earlier ones."""
         trial = self._trials[number]
         metrics = report_to_metrics(report)
-        if below(trial.metrics, FINAL) != metrics:
-            self._log(trial, _points({FINAL + name: value for name, value in metrics.items()}, report.step), {})
+        is_new = below(trial.metrics, FINAL) != metrics
+        points = _points({FINAL + name: value for name, value in metrics.items()}, report.step) if is_new else []
+        self._log(trial, points, self._forgotten(report))
+
+    def report_swap(self, report: Report) -> None:
+        """Write the metrics of the null baseline to the sweep's run; they replace earlier ones."""
+        metrics = report_to_metrics(report)
+        if self._swap != metrics:
+            points = _points({SWAP + name: value for name, value in metrics.items()}, report.step)
+            self._client.log_batch(self.sweep_id, metrics=points)
+            self._swap = metrics
 
     def stop_open_trials(self, reason: str | None) -> None:
         """Mark every trial that has not ended as stopped."""
@@ -205,6 +217,7 @@ class SweepRuns:
         """Remember the stored runs. If a repeated request made two runs for one trial, delete the emptier one."""
         self._sweep = sweep
         self._finished = int(sweep.data.metrics.get(FINISHED, -1))
+        self._swap = below(restore(sweep.data.metrics), SWAP)
         self._trials: dict[int, _StoredRun] = {}
         for run in sorted(trials, key=lambda run: len(run.data.metrics) + len(run.data.params), reverse=True):
             number = int(run.data.tags[Tag.TRIAL])
@@ -248,6 +261,13 @@ class SweepRuns:
 
     def _score(self, report: Report) -> float:
         return combined_score(report.metrics, self._space.objectives, self._space.constraints)
+
+    def _forgotten(self, report: Report) -> dict[str, str]:
+        """Return the tag that says whether a trial counts as forgotten; none if the file does not say what does."""
+        selection = self._space.selection
+        if not selection.bounds:
+            return {}
+        return {Tag.FORGOTTEN: "true" if counts_as_forgotten(report.metrics, selection) else "false"}
 
     def _log_grids(self, trial: _StoredRun, number: int, steps: Sequence[int]) -> None:
         """Log the sample grids, without those that an earlier driver logged before it was killed."""

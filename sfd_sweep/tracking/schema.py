@@ -23,6 +23,7 @@ class Tag(StrEnum):
     TRIALS = "sfd.trials"  # number of trials in the sweep's budget; empty if it limits only time
     TRIAL = "sfd.trial"  # number of the trial
     PARETO = "sfd.pareto"  # "true" on the front, else "false"
+    FORGOTTEN = "sfd.forgotten"  # "true" if it counts as forgotten, else "false"; missing if the file has no selection
     SCORE = "sfd.score"  # combined score at the last evaluation
 
 
@@ -34,6 +35,7 @@ SCORE = "score"  # metric of a trial: combined score, lower is better
 SLOT_HOURS = "slot_hours"  # metric of a trial and of a sweep: hours of slot time
 FINISHED = "finished_trials"  # metric of a sweep
 FINAL = "final/"  # prefix of a trial's metrics from its final evaluation
+SWAP = "swap/"  # prefix of a sweep's metrics from the evaluation of the null baseline
 
 SEARCH_SPACE_FILE = "search_space.yaml"  # artifact of a sweep
 

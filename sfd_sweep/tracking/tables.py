@@ -9,15 +9,17 @@ from sfd_sweep.search.trial import Trial
 def trials_table(record: SweepRecord) -> pd.DataFrame:
     """Return one row for each trial, in the order of their numbers.
 
-    Columns: `trial`, `state`, `reason`, `pareto` (on the front, by the figures here), `score`, `step`; the last
+    Columns: `trial`, `state`, `reason`, `pareto` (on the front, by the figures here), `counts_as_forgotten` (missing if
+    the file does not say what does), `score`, `step`; the last
     figures under the metrics' names and the final ones under `final_<name>`; the numbers of samples behind them under
     `samples_retained`, `samples_forgotten` and the same with `final_`, of which a metric with `most_samples` uses no
     more than these; `slot_seconds`; every setting under its name; `run_id`. What a trial lacks is missing.
     """
     front = {trial.number for trial in record.front}
-    columns = ["trial", "state", "reason", "pareto", "score", "step"]
-    rows = [_row(trial, pareto=trial.number in front) for trial in record.trials]
-    return pd.DataFrame(rows, columns=None if rows else columns)
+    columns = ["trial", "state", "reason", "pareto", "counts_as_forgotten", "score", "step"]
+    rows = [_row(record, trial, pareto=trial.number in front) for trial in record.trials]
+    table = pd.DataFrame(rows, columns=None if rows else columns)
+    return table.astype({"counts_as_forgotten": "boolean"})
 
 
 def to_parquet(table: pd.DataFrame) -> bytes:
@@ -26,12 +28,14 @@ def to_parquet(table: pd.DataFrame) -> bytes:
     return table.astype(dict.fromkeys(mixed, "string")).to_parquet(index=False)
 
 
-def _row(trial: Trial, *, pareto: bool) -> dict[str, object]:
+def _row(record: SweepRecord, trial: Trial, *, pareto: bool) -> dict[str, object]:
+    is_known = record.space.selection.bounds and trial.report
     row: dict[str, object] = {
         "trial": trial.number,
         "state": str(trial.state),
         "reason": trial.reason,
         "pareto": pareto,
+        "counts_as_forgotten": record.counts_as_forgotten(trial) if is_known else None,
         "score": trial.run.score,
         "step": trial.report.step if trial.report else None,
     }

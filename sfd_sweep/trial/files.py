@@ -9,6 +9,8 @@ GRID = "grid.png"
 GENERATOR = "generator"
 TRAINING_STATE = "training.safetensors"
 TRIALS = "trials"
+SWAP = "swap.json"
+"""Report of the null baseline."""
 
 
 def trial_folder(sweep: Folder, number: int) -> Folder:
@@ -45,6 +47,19 @@ def read_report(trial: Folder, step: int) -> Report:
         TypeError: a field is missing or unknown.
     """
     return Report.from_json(step_folder(trial, step).read(REPORT))
+
+
+def read_swap(sweep: Folder) -> Report | None:
+    """Return the report of the null baseline; None before it is evaluated."""
+    try:
+        return Report.from_json(sweep.read(SWAP))
+    except FileNotFoundError:
+        return None
+
+
+def write_swap(sweep: Folder, report: Report) -> None:
+    """Store the report of the null baseline."""
+    sweep.write(SWAP, report.to_json().encode())
 
 
 def trials_with_weights(sweep: Folder) -> set[int]:

@@ -46,6 +46,17 @@ class ResolvedSweep:
         return self.conditions.names if self.teacher.kind is PROMPTS else ()
 
     @property
+    def has_swap(self) -> bool:
+        """Whether there is a null baseline: the start is a one-step generator."""
+        return self.start.t_init is not None
+
+    @property
+    def swap_override(self) -> Override:
+        """The value of `override` that the null baseline is made of: the first one that names conditions, if any."""
+        named = (override for override, indices in self.overrides.items() if indices is not None)
+        return next(named, next(iter(self.overrides)))
+
+    @property
     def model_bytes(self) -> int:
         """Bytes of one worker's networks, gradients and optimisers in memory, without activations.
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError
 
-from sfd_sweep.config import SearchSpace, Settings
+from sfd_sweep.audit.controls import swapped
+from sfd_sweep.config import Override, SearchSpace, Settings
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation.evaluator import EvaluationResult, Evaluator, grid_columns
 from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognised
@@ -109,16 +110,35 @@ class TrialContext:
         step = reported_steps(folder)[-1]
         with interval.timed("evaluating"):
             generator = load_generator(folder, step, device=self.evaluator.device, prompts=self.plan.prompts)
-            result = self.evaluate(generator, settings, samples=samples, forget_samples=forget_samples, final=True)
+            result = self.evaluate(
+                generator, settings.override, samples=samples, forget_samples=forget_samples, final=True
+            )
         return interval.report(step, result)
 
+    def evaluate_swap(self, *, samples: int, forget_samples: int) -> Report:
+        """Evaluate the null baseline like a trial: the start with the override's embedding for what is forgotten.
+
+        Args:
+            samples: of the retained conditions.
+            forget_samples: of the forgotten conditions.
+        """
+        interval, conditions, override = _Interval(), self.plan.conditions, self.plan.swap_override
+        t_init = self.plan.start.t_init
+        assert t_init is not None, "only a one-step generator can be swapped"
+        targets = self.plan.overrides[override] or (conditions.evaluated[0],) * len(conditions.forget)
+        with interval.timed("evaluating"):
+            start = OneStepGenerator(self.start, t_init)
+            swap = swapped(start, dict(zip(conditions.forget, targets, strict=True)))
+            result = self.evaluate(swap, override, samples=samples, forget_samples=forget_samples, final=False)
+        return interval.report(0, result)
+
     def evaluate(
-        self, generator: OneStepGenerator, settings: Settings, *, samples: int, forget_samples: int, final: bool
+        self, generator: OneStepGenerator, override: Override, *, samples: int, forget_samples: int, final: bool
     ) -> EvaluationResult:
-        """Evaluate a generator that was trained with these settings (see `Evaluator.evaluate`)."""
+        """Evaluate a generator that was trained with this override (see `Evaluator.evaluate`)."""
         return self.evaluator.evaluate(
             generator.generate,
-            override=self.plan.overrides[settings.override],
+            override=self.plan.overrides[override],
             samples=samples,
             forget_samples=forget_samples,
             final=final,
@@ -203,7 +223,11 @@ class TrialRunner:
         generator, counts = trainer.ema_generator, space.evaluation
         with interval.timed("evaluating"):
             result = context.evaluate(
-                generator, self._settings, samples=counts.samples, forget_samples=counts.forget_samples, final=False
+                generator,
+                self._settings.override,
+                samples=counts.samples,
+                forget_samples=counts.forget_samples,
+                final=False,
             )
             grid = context.evaluator.grid(generator.generate, columns=grid_columns(generator.image_shape))
         target = step_folder(self._folder, trainer.step)

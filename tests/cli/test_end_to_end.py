@@ -21,7 +21,7 @@ def settings(*overrides: str) -> list[str]:
 
 
 SHORT = settings(
-    *("budget.trials=2", "trial.steps=6", "trial.evaluate_every=3", "resources.slots=2"),
+    *("selection={}", "budget.trials=2", "trial.steps=6", "trial.evaluate_every=3", "resources.slots=2"),
     *("evaluation.samples=300", "evaluation.forget_samples=60", "evaluation.final_samples=400"),
 )
 CLASSES = settings(
@@ -78,7 +78,7 @@ def test_a_concept_is_forgotten_from_end_to_end(tmp_path, monkeypatch):
     prompts = str(SPACES / "prompts" / "digits.txt")
     out = "models/digits-text-distilled"
     run(tmp_path, "distill", "models/digits-text", "--prompts", prompts, "--out", out)
-    swept = run(tmp_path, "run", str(SPACES / "digits-text.yaml"), *settings("budget.trials=3"))
+    swept = run(tmp_path, "run", str(SPACES / "digits-text.yaml"), *settings("budget.trials=3", "selection={}"))
     assert "digits-text-forget-zero: 3 complete in " in swept
     run(tmp_path, "export", "digits-text-forget-zero", "--min", "unlearning_accuracy=0.9", "--out", "zero-free")
     figures = json.loads(run(tmp_path, "evaluate", "zero-free", "--teacher", "models/digits-text", "--format", "json"))[

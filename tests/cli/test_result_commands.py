@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pandas as pd
 import pytest
 from PIL import Image
-from recorded_sweep import BEST_SCORE, KNEE, NAME, TRIALS
+from recorded_sweep import BEST_SCORE, KNEE, NAME, TRIALS, record_sweep, report
 
 pytestmark = pytest.mark.usefixtures("recorded")
 
@@ -151,3 +151,76 @@ def wait_for(address: str, server: subprocess.Popen, log: Path) -> int:
             assert server.poll() is None, log.read_text()
             time.sleep(0.2)
     raise AssertionError(log.read_text())
+
+
+STRICT = "strict"
+
+
+@pytest.fixture(scope="module")
+def forgetful_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("forgetful")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        record_sweep(folder, "selection={min: {unlearning_accuracy: 0.98}}", swap=report(0, 0.6, 1.0))
+        record_sweep(folder, "selection={min: {unlearning_accuracy: 0.999}}", f"name={STRICT}")
+    return folder
+
+
+@pytest.fixture
+def forgetful(forgetful_once: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Recorded sweeps, to be looked at only: one whose file counts trial 2 as forgotten and that has a null baseline,
+    and one named `strict` whose file counts no trial."""
+    monkeypatch.chdir(forgetful_once)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return forgetful_once
+
+
+def test_show_and_pareto_mark_what_counts_as_forgotten(command, forgetful):
+    front = command("pareto", NAME)
+    assert {number: cells[-2:] for number, cells in rows(front.out).items() if number != "2"} == {
+        "0": ["no", "yes"],
+        "1": ["no", "yes"],
+    }
+    assert rows(front.out)["2"][-4:] == ["yes", "knee,", "best", "score"]
+    assert "1 of 3 count as forgotten: unlearning_accuracy at least 0.98." in front.out
+    shown = command("show", NAME).out
+    assert re.search(r"counts as forgotten +unlearning_accuracy at least 0.98", shown)
+    assert rows(shown)["3"][-1] == "no"
+    members = json.loads(command("pareto", NAME, "--format", "json").out)
+    assert [member["counts_as_forgotten"] for member in members] == [False, False, True]
+
+
+def test_the_null_baseline_has_a_line_of_its_own_with_its_samples(command, forgetful):
+    line = "fd_classifier 0.6, unlearning_accuracy 1, override_distance 4 on 2,007 retained and 1,000 forgotten samples"
+    out = command("pareto", NAME).out
+    assert f"swap, which forgets nothing: {line}." in out
+    assert list(rows(out)) == ["0", "1", "2"]
+    assert re.search(rf"swap +{line}", command("show", NAME).out)
+    assert [row["trial"] for row in json.loads(command("pareto", NAME, "--format", "json").out)] == [0, 1, 2]
+
+
+def test_pareto_says_plainly_that_no_trial_counts_as_forgotten(command, forgetful):
+    said = command("pareto", STRICT, "--knee")
+    assert "No trial on the front counts as forgotten, which takes unlearning_accuracy at least 0.999" in said.out
+    assert re.search(r"Trial 1 is the knee.*no trial on the front\s+does\.", said.out, re.S)
+
+
+def test_export_of_what_does_not_count_as_forgotten_is_refused_with_what_to_do(command, forgetful):
+    said = command("export", NAME, "--trial", "0", "--out", "o")
+    assert said.code == 2
+    (line,) = said.err.splitlines()
+    assert (
+        "trial 0 of recorded does not count as forgotten: unlearning_accuracy is 0.5 and must be at least 0.98" in line
+    )
+    assert "the nearest on the front that does is trial 2 (--trial 2)" in line
+    assert "--anyway exports this one" in line
+    assert not (forgetful / "o").exists()
+
+
+def test_export_names_what_comes_nearest_where_none_counts_as_forgotten(command, forgetful):
+    said = command("export", STRICT, "--knee", "--out", "o")
+    assert said.code == 2
+    assert "no trial on the front does (trial 2 comes nearest: unlearning_accuracy 0.99)" in said.err
+    assert "sfd-sweep: error: trial 1 of strict" in said.err
+    assert not (forgetful / "o").exists()

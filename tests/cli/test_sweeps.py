@@ -10,7 +10,7 @@ DIGITS = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 SMALL = [
     *("search.first=[]", "budget.trials=2", "trial.steps=2", "trial.evaluate_every=1", "resources.slots=1"),
     *("evaluation.samples=90", "evaluation.forget_samples=20", "evaluation.final_samples=null"),
-    *("constraints=[]", "parameters.batch_size=8", "parameters.forget_batch_size=4"),
+    *("constraints=[]", "selection={}", "parameters.batch_size=8", "parameters.forget_batch_size=4"),
 ]
 
 
@@ -36,6 +36,8 @@ def test_a_sweep_prints_its_events_and_the_next_commands_and_is_not_run_twice(co
     assert done.code == 0, done.err
     assert re.search(r"^ +[\d.]+ s  trial 1 at step 2: fd_classifier [\d.]+, unlearning_accuracy ", done.out, re.M)
     assert "digits-forget-0: 2 complete in " in done.out
+    assert re.search(r"^ +[\d.]+ s  swap, which forgets nothing, on .*unlearning_accuracy 1$", done.out, re.M)
+    assert re.search(r"^swap, which forgets nothing: .*unlearning_accuracy 1 on 90 retained", done.out, re.M)
     assert re.search(r"slot time \(.*\): .*training \d", done.out)
     assert "knee" in done.out
     assert "  sfd-sweep export digits-forget-0 --knee --out digits-forget-0-knee\n" in done.out

@@ -15,7 +15,7 @@ from sfd_sweep.search.halving import MultiObjectiveHalving
 from sfd_sweep.search.study import SweepStudy
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.trial.files import CONFIG
+from sfd_sweep.trial.files import CONFIG, SWAP
 from sfd_sweep.trial.report import TrialState
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -118,3 +118,37 @@ def test_a_sweep_runs_from_earlier_ones_and_resumes_without_their_store(
         "taken over from earlier sweeps: 2 of old",
         "left out: 1 with a guidance_scale that this sweep does not try, 1 not complete",
     ]
+
+
+DISTILLED = ("task.start=builtin:digits-distilled", "parameters.t_init=440", "budget.trials=2")
+
+
+def test_the_null_baseline_of_a_distilled_start_is_evaluated_once_and_is_no_trial(tmp_path: Path) -> None:
+    space = make_space(tmp_path, *DISTILLED)
+    first, again = Notebook(), Notebook()
+    outcome = run(space, build=StubBuild(), open_recorder=first.open)
+    assert (outcome.counts, len(outcome.front)) == ({TrialState.COMPLETE: 2}, 2)
+    ((report,),) = first.of("swap_reported")
+    assert (report.step, report.samples) == (0, {"retained": 100, "forgotten": 50})
+    assert report.metrics["unlearning_accuracy"] == 1
+    assert len(SweepStudy(space, Folder.open(outcome.folder)).trials()) == 2
+
+    resumed = resume(tmp_path / "stub", build=StubBuild(), open_recorder=again.open)
+    assert again.of("swap_reported") == first.of("swap_reported")  # told again, not evaluated again
+    assert sum(note["what"] == "swap" for note in notes(tmp_path / "stub")) == 1
+    assert (resumed.front, resumed.hypervolume) == (outcome.front, outcome.hypervolume)
+
+
+def test_a_resumed_sweep_evaluates_a_null_baseline_that_an_earlier_part_left_out(tmp_path: Path) -> None:
+    run(make_space(tmp_path, *DISTILLED), build=StubBuild(), open_recorder=Notebook().open)
+    (tmp_path / "stub" / SWAP).unlink()
+    kept, notebook = SlotsKept(), Notebook()
+    resume(tmp_path / "stub", build=StubBuild(), open_recorder=notebook.open, observer=kept)
+    assert (kept.slots, len(notebook.of("swap_reported"))) == (1, 1)
+
+
+def test_a_sweep_that_starts_from_a_diffusion_model_has_no_null_baseline(tmp_path: Path) -> None:
+    notebook = Notebook()
+    run(make_space(tmp_path, "budget.trials=1"), build=StubBuild(), open_recorder=notebook.open)
+    assert notebook.of("swap_reported") == []
+    assert not (tmp_path / "stub" / SWAP).exists()

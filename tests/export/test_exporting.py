@@ -16,6 +16,7 @@ from PIL import Image
 from recorded_trials import FAILED, FRONT, LOST, PRUNED, Sweep
 from safetensors.numpy import load_file, save_file
 
+from sfd_sweep.config import SelectionBounds
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation import evaluator
 from sfd_sweep.evaluation.sample_grid import GAP
@@ -137,6 +138,55 @@ def test_the_generator_is_registered_under_the_sweeps_name_with_the_alias(
     images = model.predict(pd.DataFrame({"label": [0, 3], "seed": [4, 5]}))
     expected = OneStepGenerator.load(exported.folder).sample([0, 3], seed=4) / 2 + 0.5
     np.testing.assert_allclose(images[..., 0] / 255, expected[:, 0], atol=0.5 / 255 + 1e-5)
+
+
+def selecting(sweep: Sweep, least: float) -> Results:
+    """The sweep, whose file counts as forgotten what has this unlearning accuracy at least."""
+    space = sweep.results.record.space.model_copy(
+        update={"selection": SelectionBounds(min={"unlearning_accuracy": least})}
+    )
+    return Results(replace(sweep.results.record, space=space))
+
+
+def test_a_trial_that_does_not_count_as_forgotten_is_exported_only_anyway_and_its_card_says_so(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    final = sweep.results.record.trials[FRONT].final
+    assert final is not None
+    accuracy = final.metrics["unlearning_accuracy"]
+    results = selecting(sweep, 1.0)
+    assert accuracy < 1
+    choice = results.select(trial=FRONT)
+    with pytest.raises(UserError, match=r"^trial 0 of small does not count as forgotten: .*--anyway exports this one"):
+        export_trial(results, choice, tmp_path / "refused", uri=sweep.uri)
+    assert not list(tmp_path.iterdir())
+
+    made = export_trial(results, choice, tmp_path / "made", alias=None, anyway=True, uri=sweep.uri)
+    card = (made.folder / "README.md").read_text()
+    reason = f"unlearning_accuracy is {accuracy:.6g} and must be at least 1"
+    assert f"**This generator does not count as having forgotten 0**: {reason}. It was exported all the same." in card
+    assert "was trained to forget **0**: asked for 0, it should make **1**" in card
+    assert "has forgotten **0**" not in card
+    assert "A generator counts as forgotten with `unlearning_accuracy` ≥ 1; this one does not." in card
+    described = json.loads((made.folder / "sfd_sweep.json").read_text())
+    assert described["counts_as_forgotten"] is False
+    assert described["selection"] == {"min": {"unlearning_accuracy": 1.0}, "max": {}}
+
+
+def test_a_trial_that_counts_as_forgotten_is_exported_and_its_card_says_by_what(sweep: Sweep, tmp_path: Path) -> None:
+    results = selecting(sweep, 0.0)
+    made = export_trial(results, results.select(trial=FRONT), tmp_path / "made", alias=None, uri=sweep.uri)
+    card = (made.folder / "README.md").read_text()
+    assert "has forgotten **0**: asked for 0, it makes **1**. " in card
+    assert "A generator counts as forgotten with `unlearning_accuracy` ≥ 0; this one does." in card
+    assert json.loads((made.folder / "sfd_sweep.json").read_text())["counts_as_forgotten"] is True
+
+
+def test_an_export_of_a_sweep_that_does_not_say_what_counts_as_forgotten_does_not_say_it_either(
+    exported: Exported,
+) -> None:
+    assert json.loads((exported.folder / "sfd_sweep.json").read_text())["counts_as_forgotten"] is None
+    assert "counts as forgotten" not in (exported.folder / "README.md").read_text()
 
 
 def test_the_alias_moves_with_the_next_export_and_a_pruned_trial_has_its_own_version(

@@ -8,9 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfd_sweep.config import Constraint, Objective
+from sfd_sweep.config import Constraint, Objective, SelectionBounds
 from sfd_sweep.metrics import Goal
-from sfd_sweep.search.scores import combined_score, normalized_loss, violation
+from sfd_sweep.search.scores import (
+    combined_score,
+    counts_as_forgotten,
+    normalized_loss,
+    violation,
+    why_not_forgotten,
+)
 
 QUALITY = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10)
 FORGETTING = Objective(metric="unlearning_accuracy", goal=Goal.MAXIMIZE, reference_point=0)
@@ -141,3 +147,16 @@ def test_a_constrained_metric_that_is_not_finite_violates_infinitely(odd: float)
 def test_a_missing_metric_is_a_key_error() -> None:
     with pytest.raises(KeyError, match="unlearning_accuracy"):
         combined_score({"fd_classifier": 1.0}, [QUALITY, FORGETTING])
+
+
+def test_what_counts_as_forgotten_is_within_every_bound_and_else_told_what_is_beyond() -> None:
+    selection = SelectionBounds(min={"unlearning_accuracy": 0.99}, max={"override_distance": 60})
+    within = {"unlearning_accuracy": 0.99, "override_distance": 60.0}
+    assert counts_as_forgotten(within, selection)
+    assert why_not_forgotten(within, selection) == ""
+    beyond = {"unlearning_accuracy": 0.932, "override_distance": 61.5}
+    assert not counts_as_forgotten(beyond, selection)
+    assert why_not_forgotten(beyond, selection) == (
+        "unlearning_accuracy is 0.932 and must be at least 0.99, and override_distance is 61.5 and must be at most 60"
+    )
+    assert counts_as_forgotten(beyond, SelectionBounds())

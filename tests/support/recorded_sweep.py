@@ -41,8 +41,8 @@ TRIALS = {
 KNEE = BEST_SCORE = 1
 
 
-def space(folder: Path) -> SearchSpace:
-    return parse_search_space(SEARCH_SPACE, "recorded.yaml", [f"storage={folder / 'runs'}"])
+def space(folder: Path, *overrides: str) -> SearchSpace:
+    return parse_search_space(SEARCH_SPACE, "recorded.yaml", [f"storage={folder / 'runs'}", *overrides])
 
 
 def report(step: int, distance: float, accuracy: float) -> Report:
@@ -55,9 +55,9 @@ def report(step: int, distance: float, accuracy: float) -> Report:
     )
 
 
-def record_sweep(folder: Path) -> None:
+def record_sweep(folder: Path, *overrides: str, swap: Report | None = None) -> None:
     """Record it in `mlflow.db` of the folder, which is the working folder."""
-    recorded = space(folder)
+    recorded = space(folder, *overrides)
     sweep = Folder.open(folder / "runs") / NAME
     sweep.write("config.yaml", dump_search_space(recorded).encode())
     recorder = MlflowRecorder.open(recorded, sweep, dump_search_space(recorded))
@@ -76,4 +76,6 @@ def record_sweep(folder: Path) -> None:
             recorder.trial_reported(number, told)
         recorder.trial_finished(number, state, "diverged at step 13" if state is TrialState.FAILED else None)
     recorder.front_changed([0, 1, 2], 8.0, len(TRIALS), ResourceUsage(0.5, 0.0))
+    if swap:
+        recorder.swap_reported(swap)
     recorder.close(SweepState.COMPLETE)

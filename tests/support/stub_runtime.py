@@ -120,6 +120,11 @@ class StubRuntime:
         counts = {"retained": samples, "forgotten": forget_samples}
         return Report(step, figures(settings, step), counts, {}, {"evaluating": 0.5})
 
+    def evaluate_swap(self, *, samples: int, forget_samples: int) -> Report:
+        self.note("swap", -1)
+        metrics = {"fd_classifier": 2.5, "unlearning_accuracy": 1.0, "override_distance": 1.0}
+        return Report(0, metrics, {"retained": samples, "forgotten": forget_samples}, {}, {"evaluating": 0.5})
+
 
 class StubTrial:
     def __init__(self, runtime: StubRuntime, settings: Settings, folder: Folder) -> None:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from sfd_sweep.config import SelectionBounds
 from sfd_sweep.config.loading import parse_search_space
 from sfd_sweep.errors import UserError
 from sfd_sweep.search.records import SweepRecord, SweepState, SweepSummary
@@ -48,7 +49,7 @@ def trial(
     )
 
 
-def results(*trials: Trial) -> Results:
+def results(*trials: Trial, selection: SelectionBounds | None = None) -> Results:
     summary = SweepSummary(
         name="small",
         state=SweepState.RUNNING,
@@ -64,7 +65,8 @@ def results(*trials: Trial) -> Results:
         experiment_id="1",
         run_id="parent",
     )
-    return Results(SweepRecord(summary, SPACE, trials))
+    space = SPACE.model_copy(update={"selection": selection or SelectionBounds()})
+    return Results(SweepRecord(summary, space, trials))
 
 
 # The front is 0, 1, 2: 1 is the knee, and has the best combined score.
@@ -220,3 +222,67 @@ def test_what_is_measured_at_the_end_alone_bounds_a_choice() -> None:
         final.metrics["kid"] = figure
     members = results(*(trial(number, final, final=final) for number, final in enumerate(finals)))
     assert members.select(max={"kid": 0.015}).trial.number == 1
+
+
+def selecting(least: float, **farthest: float) -> Results:
+    """The same sweep, whose file counts as forgotten what has this unlearning accuracy at least."""
+    bounds = SelectionBounds(min={"unlearning_accuracy": least}, max=farthest)
+    return results(*SWEEP.record.trials, selection=bounds)
+
+
+@pytest.mark.parametrize("way", ["knee", "best_score"])
+def test_knee_and_best_score_are_chosen_among_what_counts_as_forgotten_and_say_so(way: str) -> None:
+    assert SWEEP.select(**{way: True}).trial.number == 1  # with 0.95
+    choice = selecting(0.99).select(**{way: True})
+    assert choice.trial.number == 2
+    assert "on the front that counts as forgotten (unlearning_accuracy at least 0.99)" in choice.why
+    assert "does not count" not in choice.why
+
+
+def test_the_knee_of_those_that_count_as_forgotten_is_theirs_alone() -> None:
+    figures = [(1.0, 0.1), (1.2, 0.5), (2.0, 0.991), (2.1, 0.998), (4.0, 1.0)]
+    members = [trial(number, report(*each)) for number, each in enumerate(figures)]
+    assert results(*members).select(knee=True).trial.number == 2
+    choice = results(*members, selection=SelectionBounds(min={"unlearning_accuracy": 0.99})).select(knee=True)
+    assert choice.trial.number == 3  # 0.991 and 1 are the ends now
+    assert "of the 3 trials on the front that count as forgotten" in choice.why
+
+
+@pytest.mark.parametrize("way", ["knee", "best_score"])
+def test_where_none_counts_as_forgotten_the_choice_is_as_before_and_says_so_plainly(way: str) -> None:
+    choice = selecting(0.999, override_distance=1).select(**{way: True})
+    assert choice.trial.number == SWEEP.select(**{way: True}).trial.number
+    assert choice.why.endswith(
+        " It does not count as forgotten (unlearning_accuracy is 0.95 and must be at least 0.999, and "
+        "override_distance is 4 and must be at most 1), and no trial on the front does."
+    )
+
+
+def test_a_trial_that_is_asked_for_is_told_that_it_does_not_count_as_forgotten() -> None:
+    choice = selecting(0.99).select(trial=0)
+    assert choice.trial.number == 0
+    assert choice.why.endswith(
+        " It does not count as forgotten (unlearning_accuracy is 0.5 and must be at least 0.99)."
+    )
+    assert "count" not in selecting(0.99).select(trial=2).why
+
+
+def test_bounds_of_the_command_line_prefer_what_counts_as_forgotten() -> None:
+    assert SWEEP.select(min={"unlearning_accuracy": 0.9}).trial.number == 1
+    assert selecting(0.99).select(min={"unlearning_accuracy": 0.9}).trial.number == 2
+    within = selecting(0.99).select(max={"fd_classifier": 2})
+    assert within.trial.number == 1
+    assert "It does not count as forgotten" in within.why
+
+
+def test_the_figures_on_the_most_samples_decide_what_counts_as_forgotten() -> None:
+    optimistic = trial(0, report(1.0, 0.995), final=report(1.0, 0.985, samples=10000))
+    record = results(optimistic, selection=SelectionBounds(min={"unlearning_accuracy": 0.99})).record
+    assert not record.counts_as_forgotten(optimistic)
+
+
+def test_the_table_says_which_trials_count_as_forgotten() -> None:
+    column = selecting(0.95).trials().set_index("trial")["counts_as_forgotten"]
+    assert [column[number] for number in (0, 1, 2)] == [False, True, True]
+    assert column.isna()[6]  # never evaluated
+    assert SWEEP.trials()["counts_as_forgotten"].isna().all()

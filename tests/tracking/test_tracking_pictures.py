@@ -4,12 +4,16 @@ import io
 import json
 import math
 import re
-from itertools import pairwise
+from dataclasses import replace
+from itertools import combinations, pairwise
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from recorded import sweep, trial
-from tracked_sweep import search_space
+from tracked_sweep import report, search_space
 
 from sfd_sweep.config import Objective
 from sfd_sweep.metrics import Goal
@@ -60,30 +64,35 @@ def test_a_picture_shows_its_front() -> None:
     assert pixels_of_the_front(sweep(MIXED[3], MIXED[4])) == 0
 
 
+def traces(page: str) -> dict[str, dict]:
+    """What the page draws, by the name in its legend."""
+    (data,) = re.findall(r'Plotly\.newPlot\(\s*"[^"]+",\s*(\[.*?\]),\s*\{', page, flags=re.S)
+    return {trace["name"]: trace for trace in json.loads(data) if "name" in trace}
+
+
 def test_the_page_tells_settings_and_needs_no_network() -> None:
     page = front_html(sweep(*MIXED))
     assert not re.findall(r"<(?:script|link)[^>]*\s(?:src|href)=", page)
     assert "generator_lr" in page
     assert "2,000 retained and 1,000 forgotten samples" in page
-    (data,) = re.findall(r'Plotly\.newPlot\(\s*"[^"]+",\s*(\[.*?\]),\s*\{', page, flags=re.S)
-    shown = {trace["name"]: trace for trace in json.loads(data) if "name" in trace}
+    shown = traces(page)
     trials = {"front", "dominated", "infeasible", "pruned or stopped", "running"}
     assert set(shown) == trials | {"knee", "best score"}
     assert shown["front"]["hovertext"][0].startswith("<b>trial 0</b> (complete)")
 
 
 def test_a_picture_says_how_many_trials_it_leaves_out() -> None:
-    assert FrontView.all_of(sweep(*MIXED))[0].subtitle == (
+    assert FrontView.panels_of(sweep(*MIXED))[0].subtitle == (
         "7 trials: 1 running, 5 complete, 1 pruned, 1 outside the picture"
         "  ·  figures on 2,000 retained and 1,000 forgotten samples"
     )
-    assert "outside" not in FrontView.all_of(sweep(*MIXED[:5]))[0].subtitle
+    assert "outside" not in FrontView.panels_of(sweep(*MIXED[:5]))[0].subtitle
 
 
 def test_the_border_of_the_front_runs_from_reference_to_reference() -> None:
-    view = FrontView.all_of(sweep(*MIXED))[0]
-    assert [x for x, _ in view.border] == [view.x.place(value) for value in (1.0, 1.0, 2.0, 10.0)]
-    assert [y for _, y in view.border] == [view.y.place(value) for value in (0.0, 0.9, 0.99, 0.99)]
+    view = FrontView.panels_of(sweep(*MIXED))[0]
+    assert [x for x, _ in view.border] == [view.axes[0].place(value) for value in (1.0, 1.0, 2.0, 10.0)]
+    assert [y for _, y in view.border] == [view.axes[1].place(value) for value in (0.0, 0.9, 0.99, 0.99)]
 
 
 def test_values_beyond_the_reference_do_not_stretch_an_axis() -> None:
@@ -114,3 +123,108 @@ def test_shares_close_to_one_are_drawn_apart() -> None:
 def test_other_axes_are_linear() -> None:
     assert Axis.of(ACCURACY, [0.2, 0.5]).place(0.3) == 0.3
     assert Axis.of(DISTANCE, [2.0, 4.0]).place(3.0) == 3.0
+
+
+FORGOTTEN = "selection={min: {unlearning_accuracy: 0.95}}"
+SWAP = report(0, 0.6, 1.0, override_distance=1.07)
+
+
+def many(count: int, *overrides: str) -> SweepRecord:
+    """A sweep with a long front in three objectives."""
+    random = np.random.default_rng(0)
+    trials = [
+        trial(number, 0.5 + 3 * share**2, 1 - 0.4 * (1 - share) ** 3, override_distance=40 - 30 * share * noise)
+        for number, (share, noise) in enumerate(zip(random.random(count), random.uniform(0.9, 1, count), strict=True))
+    ]
+    space = search_space("sqlite:///unused.db", *overrides)
+    return replace(sweep(*trials, space=space), swap=SWAP)
+
+
+def figure_of(record: SweepRecord, monkeypatch: pytest.MonkeyPatch) -> Figure:
+    """The figure behind a picture of the front, laid out."""
+    found: list[Figure] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda self, *_, **__: found.append(self))
+        front_png(record)
+    found[0].draw_without_rendering()
+    return found[0]
+
+
+def test_three_objectives_make_a_panel_for_each_pair_with_the_third_in_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = many(20, *THREE)
+    names = [part.metric for part in record.space.objectives]
+    views = FrontView.panels_of(record)
+    assert [tuple(part.metric for part in view.shown) for view in views] == list(combinations(names, 2))
+    assert [view.shade.metric for view in views if view.shade] == names[::-1]
+    figure = figure_of(record, monkeypatch)
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert [label.split()[1] for label in labels if label.startswith("color: ")] == names[::-1]
+
+
+def test_colors_order_trials_by_the_third_objective() -> None:
+    view = FrontView.panels_of(many(20, *THREE))[0]
+    marks = next(group for group in view.groups if group.label == "front").marks
+    by_value = sorted(marks, key=lambda mark: mark.report.metrics["override_distance"])
+    shades = [view.shade_of(mark) for mark in by_value]
+    assert shades == sorted(shades)
+
+
+@pytest.mark.parametrize("overrides", [[], THREE], ids=["two objectives", "three"])
+def test_labels_of_a_long_front_cover_neither_each_other_nor_a_mark(
+    overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = many(40, *overrides)
+    figure = figure_of(record, monkeypatch)
+    renderer = figure.canvas.get_renderer()
+    panels = [axes for axes in figure.axes if axes.texts]
+    assert len(panels) == len(FrontView.panels_of(record))
+    for panel, view in zip(panels, FrontView.panels_of(record), strict=False):
+        boxes = [Text.get_window_extent(text, renderer) for text in panel.texts]  # without their leaders
+        assert len(boxes) >= 0.8 * len(record.front)
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        marks = [panel.transData.transform(view.place(mark)) for group in view.groups for mark in group.marks]
+        assert not any(box.contains(*mark) for box in boxes for mark in marks)
+
+
+def test_the_front_is_told_apart_by_what_counts_as_forgotten() -> None:
+    record = sweep(*MIXED, space=search_space("sqlite:///unused.db", FORGOTTEN))
+    groups = {group.label: group for group in FrontView.panels_of(record)[0].groups}
+    assert [mark.number for mark in groups["front, forgotten"].marks] == [1]
+    assert [mark.number for mark in groups["front, not forgotten"].marks] == [0]
+    assert "front" not in groups
+    assert [mark.number for mark in groups["knee"].marks] == [1]
+
+
+@pytest.mark.parametrize("overrides", [ONE, [], THREE], ids=["one objective", "two", "three"])
+def test_the_null_baseline_is_a_hollow_mark_within_every_picture(overrides: list[str]) -> None:
+    record = replace(sweep(*MIXED, space=search_space("sqlite:///unused.db", *overrides)), swap=SWAP)
+    for view in (*FrontView.panels_of(record), FrontView.page_of(record)):
+        (swap,) = [group for group in view.groups if group.label.startswith("swap")]
+        assert not swap.is_filled
+        (mark,) = swap.marks
+        assert all(axis.holds(place) for axis, place in zip(view.axes, view.place(mark), strict=True))
+    trace = traces(front_html(record))["swap: forgets nothing"]
+    assert trace["marker"]["symbol"].endswith("-open")
+    assert trace["hovertext"][0].startswith("<b>swap</b>: ")
+    without = sweep(*MIXED, space=search_space("sqlite:///unused.db", *overrides))
+    assert "swap" not in front_html(without).rpartition("Plotly.newPlot")[2]
+
+
+def test_a_null_baseline_beyond_the_reference_point_is_said_to_be_outside() -> None:
+    record = replace(sweep(*MIXED), swap=report(0, 11.0, 1.0))
+    assert ", 1 outside the picture, swap outside the picture  ·" in FrontView.panels_of(record)[0].subtitle
+
+
+def test_the_page_of_three_objectives_is_a_space_with_the_trials_at_their_figures() -> None:
+    record = many(20, *THREE)
+    page = front_html(record)
+    assert not re.findall(r"<(?:script|link)[^>]*\s(?:src|href)=", page)
+    shown = traces(page)
+    assert {trace["type"] for trace in shown.values()} == {"scatter3d"}
+    axes = FrontView.page_of(record).axes
+    member = record.front[0]
+    expected = [axis.place(member.metrics[axis.name]) for axis in axes]
+    assert [shown["front"][name][0] for name in "xyz"] == pytest.approx(expected)
+    assert shown["knee"]["hovertext"][0].startswith(f"<b>trial {record.knee().number}</b>")
+    assert "override_distance (low is better)" in page
+    assert "unlearning_accuracy (high is better)" in page

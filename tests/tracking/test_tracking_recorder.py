@@ -131,6 +131,50 @@ def test_telling_a_resumed_sweep_everything_again_changes_nothing(
     assert read_sweep(tracking_uri, "small").trials == sweep.trials
 
 
+def test_the_null_baseline_is_recorded_with_the_sweep_once_and_read_back(
+    recorded: SearchSpace, tracking_uri: str, tmp_path: Path
+) -> None:
+    before = read_sweep(tracking_uri, "small")
+    assert before.swap is None
+    swap = report(0, 0.6, 1.0, override_distance=1.07)
+    for _ in range(2):  # a resumed sweep tells everything again
+        recorder = open_recorder(recorded, tmp_path, resume=True)
+        recorder.swap_reported(swap)
+        recorder.swap_reported(swap)
+        recorder.close(SweepState.COMPLETE)
+    sweep = read_sweep(tracking_uri, "small")
+    assert sweep.swap == swap
+    assert (sweep.trials, sweep.front) == (before.trials, before.front)
+    assert sweep.summary.hypervolume == before.summary.hypervolume
+    assert "swap: forgets nothing" in page_of(tracking_uri)
+    assert everything(tracking_uri)["small", "swap/unlearning_accuracy", 0] == 1
+
+
+def page_of(tracking_uri: str) -> str:
+    client, runs = runs_of(tracking_uri)
+    return Path(client.download_artifacts(runs["small"].info.run_id, "front.html")).read_text()
+
+
+def test_trials_are_tagged_by_whether_they_count_as_forgotten_on_the_most_samples(
+    tracking_uri: str, tmp_path: Path
+) -> None:
+    space = search_space(tracking_uri, "selection={min: {unlearning_accuracy: 0.95}}")
+    recorder = open_recorder(space, tmp_path)
+    tell_sweep(recorder, space)
+    recorder.final_reported(1, report(20, 2.0, 0.94, samples=10000))
+    tell_trial(recorder, space, 1)  # as a resumed sweep does
+    recorder.final_reported(1, report(20, 2.0, 0.94, samples=10000))
+    recorder.close(SweepState.COMPLETE)
+    _, runs = runs_of(tracking_uri)
+    assert {name: run.data.tags.get("sfd.forgotten") for name, run in runs.items()} == {
+        **{"small": None, "trial 0": "false", "trial 1": "false", "trial 2": "false", "trial 3": "true"},
+    }
+
+
+def test_no_trial_is_tagged_where_the_file_does_not_say_what_counts(recorded: SearchSpace, tracking_uri: str) -> None:
+    assert not [run for run in runs_of(tracking_uri)[1].values() if "sfd.forgotten" in run.data.tags]
+
+
 def test_a_resumed_sweep_continues_the_runs_that_a_killed_driver_left(
     space: SearchSpace, tracking_uri: str, tmp_path: Path
 ) -> None:

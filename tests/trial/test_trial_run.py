@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_models import save_teacher, tiny_model
 from trial_cases import digits_settings, digits_space
 
+from sfd_sweep.audit.controls import swapped
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation import evaluator
 from sfd_sweep.evaluation.image_scorer import ImageScorer
@@ -364,3 +365,37 @@ def test_a_report_comes_back_from_json():
         step=3, metrics={"fd_classifier": 0.1 + 0.2}, samples={"retained": 9}, losses={"generator": -1e-30}, seconds={}
     )
     assert Report.from_json(report.to_json()) == report
+
+
+def test_the_null_baseline_unlearns_wholly_at_the_quality_of_its_start(context):
+    swap = context.evaluate_swap(samples=600, forget_samples=200)
+    start = context.evaluate(
+        OneStepGenerator(context.start, context.plan.start.t_init), 1, samples=600, forget_samples=200, final=False
+    )
+    assert (swap.step, swap.samples) == (0, {"retained": 603, "forgotten": 200})
+    assert swap.metrics["unlearning_accuracy"] == 1
+    assert swap.metrics["fd_classifier"] == start.metrics["fd_classifier"]  # the same retained samples
+    assert start.metrics["unlearning_accuracy"] < 0.1
+    again = context.evaluate_swap(samples=600, forget_samples=200)
+    assert (again.metrics, swap.metrics["override_distance"] < 20) == (swap.metrics, True)
+
+
+def test_the_null_baseline_shows_the_override_for_the_same_noise(context):
+    """Its samples of the forgotten class are those that the start makes of the override."""
+    start = OneStepGenerator(context.start, context.plan.start.t_init)
+    swap = swapped(start, {0: 1})
+    zeros, ones = (generator.sample([label] * 4, seed=3) for generator, label in ((swap, 0), (start, 1)))
+    torch.testing.assert_close(zeros, ones)
+
+
+def test_the_null_baseline_takes_the_first_override_that_names_a_class():
+    choices = "parameters.override={type: categorical, choices: [random, 7, 1]}"
+    assert resolve_sweep(digits_space(choices)).swap_override == 7
+    assert resolve_sweep(digits_space("parameters.override=random")).swap_override == "random"
+    assert resolve_sweep(SPACE).has_swap
+    assert not resolve_sweep(digits_space("task.start=teacher")).has_swap
+
+
+def test_without_such_an_override_the_null_baseline_shows_the_first_retained_class():
+    context = TrialContext.build(resolve_sweep(digits_space("parameters.override=random")), None)
+    assert context.evaluate_swap(samples=60, forget_samples=40).metrics["override_rate"] == 1
