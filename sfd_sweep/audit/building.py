@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sfd_sweep.audit.attacks.base import Attack, AttackContext
 from sfd_sweep.audit.auditor import Auditor, Unit, attack_reports, run_here
-from sfd_sweep.audit.controls import check_control, swapped
+from sfd_sweep.audit.controls import check_control, check_never_knew, swapped
 from sfd_sweep.audit.images import ConditionImages
 from sfd_sweep.audit.judges import SVM, ClassifierJudge, Discernment, Judge, SupportVectorJudge, check_discernment
 from sfd_sweep.audit.levels import LEVELS, SEEDS, Level
@@ -144,6 +144,8 @@ class AuditContext:
         """
         for name, control in self.controls.items():
             check_control(control, generator, self.sources[name])
+            if name == NEVER_KNEW:
+                check_never_knew(control, self.attacks.conditions, self.sources[name])
         return Auditor(self.attacks, {GENERATOR: generator, **self.controls}, cache)
 
 

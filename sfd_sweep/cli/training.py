@@ -63,6 +63,10 @@ def pretrain(
     ] = "digits",
     fields: Fields = None,
     class_names: ImageClassNames = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Class, by index or name, whose images the teacher never sees; repeatable.", metavar="CLASS"),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates; default: the preset's.", min=1)] = None,
     seed: Seed = None,
     workers: Annotated[int, typer.Option(help="Ray Train workers; 0 trains in this process.", min=0)] = 0,
@@ -84,7 +88,8 @@ def pretrain(
     """Pretrain a teacher.
 
     Its conditions are the classes of the images, or with --preset digits-text prompts that name them. Training runs in
-    this process or on a Ray cluster, and its state is kept in DIR.pretraining until the teacher is complete.
+    this process or on a Ray cluster, and its state is kept in DIR.pretraining until the teacher is complete. With
+    --without, the teacher keeps all classes but knows only the others: distilled, it is the control of an audit.
     """
     check_target(out, force)
     if grid is not None:
@@ -103,7 +108,7 @@ def pretrain(
 
     recipe = with_overrides(Pretraining.preset_for(preset), [*_options(steps=steps, seed=seed), *(fields or [])])
     one_thread() if cpus_per_worker == 1 else torch.set_num_threads(cpus_per_worker)
-    images = load_images(source, class_names=names, size=recipe.image_size)
+    images = _known_images(load_images(source, class_names=names, size=recipe.image_size), without or ())
     check_images(images.image_shape, recipe)
     evaluator = _evaluator(source, images, classifier) if evaluate else None
     with _divergence_explained("lr"), progress_bar("pretraining", recipe.steps) as advance:
@@ -125,19 +130,33 @@ def pretrain(
     _report(out, evaluator, grid, names=prompts or images.class_names, device=device)
 
 
+def _known_images(images: LabeledImages, without: Sequence[str]) -> LabeledImages:
+    """Return the images of all classes but those that the teacher never sees."""
+    from sfd_sweep.datasets.labels import class_index
+
+    try:
+        known = images.without([class_index(images.class_names, name) for name in without])
+    except UserError as error:
+        raise UserError(f"--without: {error}") from error
+    if not len(known):
+        raise UserError("--without: no class is left; a teacher needs at least one")
+    return known
+
+
 def _evaluator(source: str, images: LabeledImages, classifier: str | None) -> TeacherEvaluator | None:
     """Return the evaluator of a teacher; None if there is no classifier for its images."""
     from sfd_sweep.teachers.teacher_evaluator import TeacherEvaluator
 
     if classifier is not None:
         evaluator = TeacherEvaluator.load(classifier=classifier, reference=source)
-        evaluator.check_fit(images.class_names, images.image_shape)
+        names = images.class_names
     elif source in SHIPPED_DIGITS:
         evaluator = TeacherEvaluator.load()
-        evaluator.check_fit(evaluator.images.class_names, images.image_shape)
+        names = evaluator.images.class_names
     else:
         return None
-    return evaluator
+    evaluator.check_fit(names, images.image_shape)
+    return evaluator.of_model(names, images.absent)
 
 
 def _report(
@@ -159,10 +178,14 @@ def _report(
     folder = ModelFolder.open(str(out))
     teacher = load_score_model(folder, device, prompts=names)
     if evaluator is None:
-        print(f"{out}: teacher of {len(names)} {folder.kind.plural} with {folder.parameter_count:,} parameters")
+        known = f"{len(names) - len(folder.absent_names)} {folder.kind.plural}{_without(folder)}"
+        print(f"{out}: teacher of {known} with {folder.parameter_count:,} parameters")
     else:
         distance = evaluator.distance(lambda c, noise: _sample(teacher, c, noise))
-        print(f"{out}: fd_classifier {distance:.4g} on 2,000 samples (20 steps of DDIM, guidance {GUIDANCE})")
+        print(
+            f"{out}: fd_classifier {distance:.4g} on 2,000 samples{_without(folder)} (20 steps of DDIM, guidance "
+            f"{GUIDANCE})"
+        )
     if grid is not None:
         import torch
 
@@ -172,6 +195,11 @@ def _report(
         ]
         write_file(grid, sample_grid(rows, scale=max(1, MIN_TILE // teacher.image_shape[-1])))
         print(f"{grid}: {COLUMNS} samples of each class")
+
+
+def _without(folder: ModelFolder) -> str:
+    """Return what a model was never trained on, in words."""
+    return f" without {', '.join(folder.absent_names)}" if folder.absent_names else ""
 
 
 def _sample(teacher: ScoreModel, c: Tensor, noise: Generator) -> Tensor:
@@ -203,7 +231,8 @@ def distill(
 ) -> None:
     """Distill a teacher into a one-step generator.
 
-    The generator has forgotten nothing; sweeps can start from it (task.start). The preset is that of the shipped digits
+    The generator has forgotten nothing; sweeps can start from it (task.start). It is trained on the classes or prompts
+    that the teacher knows. The preset is that of the shipped digits
     or, for prompts, of digits in words. --set takes steps, seed, any hyperparameter (alpha=1.0), and resources
     (precision, micro_batch_size, activation_checkpointing).
     """
@@ -229,9 +258,11 @@ def distill(
     with _divergence_explained("generator_lr"), progress_bar("distilling", distillation.steps) as advance:
         generator = distill_teacher(model, distillation, progress=advance)
     generator.save(out, dtype=torch.float16)
-    print(f"{out}: one-step generator of {len(conditions)} {folder.kind.plural}")
+    known = len(model.conditioning.present)
+    print(f"{out}: one-step generator of {known} {folder.kind.plural}{_without(folder)}")
     if evaluator is not None:
-        print(f"fd_classifier {evaluator.distance(OneStepGenerator.load(out).generate):.4g} on 2,000 samples")
+        distance = evaluator.distance(OneStepGenerator.load(out).generate)
+        print(f"fd_classifier {distance:.4g} on 2,000 samples{_without(folder)}")
 
 
 def _conditions(folder: ModelFolder, prompts: str | None) -> tuple[str, ...]:
@@ -241,7 +272,10 @@ def _conditions(folder: ModelFolder, prompts: str | None) -> tuple[str, ...]:
     if folder.kind.argument == "prompt":
         if prompts is None:
             raise UserError(f"{folder.path} makes images of prompts; name a file of prompts (--prompts FILE)")
-        return read_prompts(prompts)
+        texts = read_prompts(prompts)
+        if len(folder.absent(texts)) == len(texts):
+            raise UserError(f"--prompts: {folder.path} was never trained on what they name; give other prompts")
+        return texts
     if prompts is not None:
         raise UserError(f"--prompts are for text-to-image teachers, and {folder.path} makes images of classes")
     return folder.class_names
@@ -250,9 +284,9 @@ def _conditions(folder: ModelFolder, prompts: str | None) -> tuple[str, ...]:
 def _evaluator_of_digits(folder: ModelFolder) -> TeacherEvaluator:
     from sfd_sweep.teachers.teacher_evaluator import TeacherEvaluator
 
-    evaluator = TeacherEvaluator.load()
-    evaluator.check_fit(folder.class_names, folder.image_shape)
-    return evaluator
+    evaluator, names = TeacherEvaluator.load(), folder.class_names
+    evaluator.check_fit(names, folder.image_shape)
+    return evaluator.of_model(names, folder.absent(names))
 
 
 def train_classifier(

@@ -51,6 +51,12 @@ class LabeledImages:
         return channels, height, width
 
     @property
+    def absent(self) -> tuple[int, ...]:
+        """Indices of the classes without an image, ascending."""
+        counts = self.labels.bincount(minlength=len(self.class_names)).tolist()
+        return tuple(index for index, count in enumerate(counts) if count == 0)
+
+    @property
     def images(self) -> Tensor:
         """All images, (n, C, H, W), float32 in [-1, 1]."""
         return self.at(slice(None))
@@ -71,6 +77,10 @@ class LabeledImages:
     def of_classes(self, classes: Sequence[int]) -> LabeledImages:
         """Return the images of the given classes, in their present order; the names of all classes are kept."""
         return self.take(torch.isin(self.labels, torch.tensor(classes, dtype=torch.int64)))
+
+    def without(self, classes: Sequence[int]) -> LabeledImages:
+        """Return the images of all other classes, in their present order; the names of all classes are kept."""
+        return self.of_classes([index for index in range(len(self.class_names)) if index not in classes])
 
     def split(self, held_out: float, seed: int) -> tuple[LabeledImages, LabeledImages]:
         """Split the images at random into those to train on and those to measure on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from sfd_sweep.errors import UserError
 
 COLUMNS = ("prompt", "caption", "text", "sentence")
 TABLES = (".csv", ".parquet")
+
+
+def names_concept(concept: str) -> re.Pattern[str]:
+    """Return a pattern of a concept's name as whole words, in any case."""
+    return re.compile(rf"(?<!\w){re.escape(concept)}(?!\w)", re.IGNORECASE)
 
 
 def read_prompts(source: str) -> tuple[str, ...]:

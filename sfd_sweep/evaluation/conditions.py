@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Annotated
 
@@ -41,6 +41,13 @@ class Conditions:
         retained = tuple(index for index in range(len(names)) if index not in forget)
         own = tuple((index,) for index in range(len(names)))
         return cls(names=names, subjects=names, retain=retained, forget=tuple(forget), evaluated=retained, called=own)
+
+    def without(self, absent: Sequence[int]) -> Conditions:
+        """Return the same conditions, of which some are neither retained nor evaluated."""
+        retain, evaluated = (
+            tuple(index for index in indices if index not in absent) for indices in (self.retain, self.evaluated)
+        )
+        return replace(self, retain=retain, evaluated=evaluated)
 
     @property
     def forgotten_classes(self) -> tuple[int, ...]:

@@ -92,7 +92,8 @@ def pretrained(
     """
     place = Folder.open(folder)
     with locked(folder), _removed_if_empty(place):
-        request = {"source": source, "class_names": list(images.class_names), **recipe.model_dump(mode="json")}
+        classes = {"class_names": list(images.class_names), "absent": list(images.absent)}
+        request = {"source": source, **classes, **recipe.model_dump(mode="json")}
         _prepare(place, request, resume=resume, overwrite=overwrite)
         checkpoints = Checkpoints(place, save_every)
         if workers.count:

@@ -112,7 +112,7 @@ class FolderEvaluation:
         evaluation = _localized(Evaluation(), folder, assets)
         evaluator = build_evaluator(
             evaluation,
-            conditions=Conditions.of_classes(names, indices),
+            conditions=Conditions.of_classes(names, indices).without(generator.model.conditioning.absent),
             image_shape=generator.image_shape,
             inception=False,
             teacher=None,

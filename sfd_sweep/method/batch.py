@@ -47,16 +47,16 @@ class ClassifierOverride:
 
     Attributes:
         classifier: returns logits, (n, classes), of x̂_ψ, which is a latent where the networks work on latents.
-        forgotten: condition indices.
+        excluded: indices of the conditions that are not retained.
     """
 
     classifier: Callable[[Tensor], Tensor]
-    forgotten: tuple[int, ...]
+    excluded: tuple[int, ...]
 
     def __call__(self, c: Tensor, alternative: Tensor, x_psi: Tensor) -> Tensor:  # noqa: ARG002
         with torch.autocast(x_psi.device.type, enabled=False):  # the evaluator's classifier computes in float32
             logits = self.classifier(x_psi).clone()
-        logits[:, list(self.forgotten)] = -torch.inf
+        logits[:, list(self.excluded)] = -torch.inf
         return logits.argmax(1)
 
 
@@ -78,9 +78,9 @@ class ForgettingTask:
     negative: int | None = None
 
     @classmethod
-    def nothing(cls, conditions: int) -> ForgettingTask:
-        """Return the task that retains every condition: distillation without forgetting."""
-        return cls(tuple(range(conditions)), (), RandomOverride())
+    def nothing(cls, retained: Sequence[int]) -> ForgettingTask:
+        """Return the task that retains conditions and forgets none: distillation without forgetting."""
+        return cls(tuple(retained), (), RandomOverride())
 
 
 @dataclass(frozen=True)

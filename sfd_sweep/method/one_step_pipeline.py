@@ -38,6 +38,7 @@ class OneStepPipeline(DiffusionPipeline):
         tokenizer: of the text encoder.
         t_init: the diffusion step at which the network is evaluated.
         id2label: the names of the classes by index.
+        absent: what the network was never trained on.
     """
 
     # diffusers takes an argument without a default for a module, and these for modules that a folder may lack.
@@ -53,6 +54,7 @@ class OneStepPipeline(DiffusionPipeline):
         tokenizer: Callable[..., Any] | None = None,
         t_init: int = 440,
         id2label: dict[str, str] | None = None,
+        absent: dict[str, list[int] | list[str]] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -63,7 +65,7 @@ class OneStepPipeline(DiffusionPipeline):
             text_encoder=text_encoder,
             tokenizer=tokenizer,
         )
-        self.register_to_config(t_init=t_init, id2label=id2label or {})
+        self.register_to_config(t_init=t_init, id2label=id2label or {}, absent=absent or {})
 
     @property
     def network(self) -> UNet2DModel | UNet2DConditionModel | DiTTransformer2DModel:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+ABSENT = "absent"
+"""Entry of `model_index.json` with what a model was never trained on: {"classes": [INDEX, …]} or
+{"concepts": [NAME, …]}. It is an object, since diffusers takes a list for a component."""
+
+
 @dataclass(frozen=True)
 class ConditionKind:
     """What one condition is, in the words of messages, model cards, pipelines and signatures.
@@ -83,14 +88,21 @@ class Conditioning(ABC):
         kind: what a condition is.
         names: names of the classes, or the prompts.
         null: index of the null condition; None if the network has none.
+        absent: indices of the conditions that the model was never trained on, ascending.
     """
 
     kind: ClassVar[ConditionKind]
     names: tuple[str, ...]
     null: int | None
+    absent: tuple[int, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Conditioning:
         return self
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """Indices of the conditions that the model was trained on."""
+        return tuple(index for index in range(len(self.names)) if index not in self.absent)
 
     @abstractmethod
     def arguments(self, c: Tensor) -> dict[str, Tensor]:
@@ -118,13 +130,20 @@ class Conditioning(ABC):
 
 
 class ClassLabels(Conditioning):
-    """Classes as conditions. If the network has a null label, it is the index after the last class."""
+    """Classes as conditions. If the network has a null label, it is the index after the last class.
+
+    Args:
+        names: of the classes, by index.
+        has_null: whether the network has a null label.
+        absent: indices of the classes that the model was never trained on.
+    """
 
     kind = CLASSES
 
-    def __init__(self, names: Sequence[str], *, has_null: bool = True) -> None:
+    def __init__(self, names: Sequence[str], *, has_null: bool = True, absent: Sequence[int] = ()) -> None:
         self.names = tuple(names)
         self.null = len(self.names) if has_null else None
+        self.absent = tuple(sorted(absent))
 
     def arguments(self, c: Tensor) -> dict[str, Tensor]:
         return {"class_labels": c}
@@ -133,4 +152,5 @@ class ClassLabels(Conditioning):
         return self, [class_index(self.names, each) for each in wanted]
 
     def save(self, folder: Path, dtype: torch.dtype) -> dict[str, Any]:  # noqa: ARG002
-        return {"id2label": {str(label): name for label, name in enumerate(self.names)}}
+        labels = {"id2label": {str(label): name for label, name in enumerate(self.names)}}
+        return labels | ({ABSENT: {"classes": list(self.absent)}} if self.absent else {})

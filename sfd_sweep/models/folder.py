@@ -9,6 +9,7 @@ teacher at once.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -35,6 +36,7 @@ ASSETS = Path(__file__).parent.parent / "assets"
 BUILTIN_MODELS = {
     "builtin:digits": ASSETS / "digits" / "teacher",
     "builtin:digits-distilled": ASSETS / "digits" / "generator",
+    "builtin:digits-without-0": ASSETS / "digits" / "generator-without-0",
 }
 CARD = "README.md"
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
@@ -135,6 +137,19 @@ class ModelFolder(FolderFiles):
     def null_label(self) -> int | None:
         """Index of the null condition after the folder's classes; None if the network has none."""
         return len(self.class_names) if self.family.has_null(self) else None
+
+    @property
+    def absent_names(self) -> tuple[str, ...]:
+        """The classes, or the concepts of prompts, that the model was never trained on."""
+        return self.family.absent_names(self)
+
+    def absent(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return which conditions the model was never trained on, by index, ascending.
+
+        Args:
+            names: the folder's classes, or prompts.
+        """
+        return self.family.absent(self, names)
 
     @property
     def condition_size(self) -> int:

@@ -89,7 +89,7 @@ def distill(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> OneStepGenerator:
-    """Distil a teacher into a one-step generator of all its classes or prompts.
+    """Distil a teacher into a one-step generator of all classes or prompts that it was trained on.
 
     Zhou et al., "Score identity Distillation" (ICML 2024); of prompts, with guidance, Zhou et al., "Long and Short
     Guidance in Score identity Distillation for One-Step Text-to-Image Generation" (2024).
@@ -108,7 +108,7 @@ def distill(
     trainer = Trainer(
         teacher,
         teacher,
-        ForgettingTask.nothing(len(teacher.conditioning.names)),
+        ForgettingTask.nothing(teacher.conditioning.present),
         distillation.settings,
         seed=distillation.seed,
         resources=distillation.resources,

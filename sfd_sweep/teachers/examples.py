@@ -22,8 +22,8 @@ class LabeledExamples:
 
     @property
     def conditioning(self) -> Conditioning:
-        """The classes."""
-        return ClassLabels(self.images.class_names)
+        """The classes; those without an image are absent."""
+        return ClassLabels(self.images.class_names, absent=self.images.absent)
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:

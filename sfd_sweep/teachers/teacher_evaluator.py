@@ -1,8 +1,9 @@
-"""Evaluation of models that have forgotten nothing: their distance to the real images of all classes."""
+"""Evaluation of models that have forgotten nothing: their distance to real images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -45,6 +46,17 @@ class TeacherEvaluator:
         evaluator.check_fit(images.class_names, images.image_shape)
         return evaluator
 
+    def of_model(self, class_names: tuple[str, ...], absent: Sequence[int]) -> TeacherEvaluator:
+        """Return the evaluator of a model that was trained on some of the classes.
+
+        Args:
+            class_names: the evaluator's classes in the model's order.
+            absent: indices of those that the model was never trained on.
+        """
+        order = torch.tensor([class_names.index(name) for name in self.images.class_names])
+        images = replace(self.images, labels=order[self.images.labels], class_names=class_names)
+        return replace(self, images=images.without(absent))
+
     def check_fit(self, class_names: tuple[str, ...], image_shape: tuple[int, int, int]) -> None:
         """Check that the classifier knows these classes and takes images of shape (C, H, W).
 
@@ -58,15 +70,18 @@ class TeacherEvaluator:
 
     @torch.no_grad()
     def distance(self, generate: Generate, *, samples: int = 2000, seed: int = 0) -> float:
-        """Return the Fréchet distance, on the classifier's features, of samples of all classes to all real images.
+        """Return the Fréchet distance, on the classifier's features, of samples to all real images.
+
+        The samples are of the classes that there are real images of.
 
         Args:
             generate: makes images for class indices.
-            samples: how many are made; every class in turn.
+            samples: how many are made; every such class in turn.
             seed: of their noise.
         """
         scorer = ImageScorer(self.classifier, self.images.levels, torch.device("cpu"))
-        labels = torch.arange(samples) % len(self.images.class_names)
+        present = self.images.labels.unique()
+        labels = present[torch.arange(samples) % len(present)]
         noise = torch.Generator().manual_seed(seed)
         made = scorer.score(generate(batch, noise) for batch in labels.split(BATCH_SIZE))
         real = scorer.score(self.images.batches(BATCH_SIZE))

@@ -61,12 +61,14 @@ class TextToImageComponents:
         means, deviations = encode_images(self.autoencoder, self.images, device)
         scaling_factor = 1 / float(means.std())
         self.autoencoder.register_to_config(scaling_factor=scaling_factor)
+        names = self.images.class_names
+        absent = [names[index] for index in self.images.absent]
         return CaptionedLatents(
             means=means * scaling_factor,
             deviations=deviations * scaling_factor,
             labels=self.images.labels,
             decoder=LatentDecoder(self.autoencoder),
-            conditioning=Prompts.of(self.text_encoder, self.recipe.prompts(self.images.class_names), device),
+            conditioning=Prompts.of(self.text_encoder, self.recipe.prompts(names), device, absent),
             captions=len(self.recipe.captions),
         )
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sfd_sweep.config import Override, Prompts, Task
-from sfd_sweep.datasets.prompts import read_prompts
+from sfd_sweep.datasets.prompts import names_concept, read_prompts
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
 
@@ -111,21 +110,16 @@ def _forgotten(source: str | tuple[str, ...] | None, key: str, concepts: tuple[s
 
 def _about(text: str, concept: str) -> Iterator[_Prompt]:
     """Yield the prompt if it has a placeholder for the concept or names it."""
-    pattern = text if CONCEPT in text else _named(concept).sub(CONCEPT, text)
+    pattern = text if CONCEPT in text else names_concept(concept).sub(CONCEPT, text)
     if CONCEPT in pattern:
         yield _Prompt(pattern, concept)
-
-
-def _named(concept: str) -> re.Pattern[str]:
-    """Return a pattern of the concept's name as whole words."""
-    return re.compile(rf"(?<!\w){re.escape(concept)}(?!\w)", re.IGNORECASE)
 
 
 def _retained(source: str | tuple[str, ...] | None, key: str, prompts: Prompts) -> tuple[_Prompt, ...]:
     found: list[_Prompt] = []
     for text in _texts(source, key):
         if CONCEPT not in text:
-            named = [other for other in prompts.others if _named(other).search(text)]
+            named = [other for other in prompts.others if names_concept(other).search(text)]
             found.append(_Prompt(text, named[0] if len(named) == 1 else ""))
         elif not prompts.others:
             raise UserError(f"task.prompts.{key}: {text!r} has {CONCEPT}, and task.prompts.others is empty; fill it")
@@ -152,7 +146,7 @@ def _check_apart(
             if prompt.text.casefold() in texts:
                 raise UserError(f"task.prompts: {prompt.text!r} is in both `{key}` and `{other}`; remove it from one")
     for prompt in (*retain, *evaluated):
-        if any(_named(found.subject).search(prompt.text) for found in forget):
+        if any(names_concept(found.subject).search(prompt.text) for found in forget):
             raise UserError(f"task.prompts.retain: {prompt.text!r} names a forgotten concept; remove it")
 
 
@@ -167,6 +161,6 @@ def _replacing(override: Override, forget: Sequence[_Prompt], concepts: tuple[st
         raise UserError(f"parameters.override: {len(words)} overrides for {len(concepts)} forgotten concepts")
     of = dict(zip(concepts, map(str, words), strict=True))
     for word in of.values():
-        if any(_named(concept).search(word) for concept in concepts):
+        if any(names_concept(concept).search(word) for concept in concepts):
             raise UserError(f"parameters.override: {word!r} names a forgotten concept; choose other words")
     return [_Prompt(prompt.about(of[prompt.subject]), of[prompt.subject]) for prompt in forget]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -167,7 +167,7 @@ def _resolved(
         if model.kind is not PROMPTS:
             raise UserError(f"task.kind: concept needs a text-to-image teacher, and {model.path} has classes")
         table = prompt_table(task, overrides, negatives)
-        return table.conditions, table.overrides
+        return _known(table.conditions, model, table.overrides), table.overrides
     if model.kind is PROMPTS:
         raise UserError(
             f"task.teacher: {model.path} is a text-to-image model; set task.kind: concept and task.prompts, or name a "
@@ -180,7 +180,32 @@ def _resolved(
     if len(forget) == len(names):
         raise UserError("task.forget: every class is forgotten; retain at least one")
     replacing = {override: class_overrides(override, forget, names) for override in overrides}
-    return Conditions.of_classes(names, forget), replacing
+    return _known(Conditions.of_classes(names, forget), model, replacing), replacing
+
+
+def _known(
+    conditions: Conditions, model: ModelFolder, overrides: Mapping[Override, tuple[int, ...] | None]
+) -> Conditions:
+    """Return the conditions without those that a model was never trained on.
+
+    Raises:
+        UserError: the model does not know what is forgotten or an override, or nothing that is retained.
+    """
+    names, absent = conditions.names, model.absent(conditions.names)
+    for index in absent:
+        if index in conditions.forget:
+            raise UserError(
+                f"task.forget: {model.path} was never trained on {names[index]!r}, so there is nothing to forget; name "
+                "another teacher"
+            )
+        if any(index in (replacing or ()) for replacing in overrides.values()):
+            raise UserError(
+                f"parameters.override: {model.path} was never trained on {names[index]!r}; name another override"
+            )
+    known = conditions.without(absent)
+    if not (known.retain and known.evaluated):
+        raise UserError(f"task: {model.path} was never trained on anything that is retained; name another teacher")
+    return known
 
 
 def _possible(space: SearchSpace, name: str) -> Iterator[Any]:
@@ -241,9 +266,18 @@ def _check_start(plan: ResolvedSweep) -> None:
         raise UserError(f"task.teacher: {teacher.path} is a one-step generator; name the diffusion model it came from")
     if any(getattr(start, name) != getattr(teacher, name) for name in ("class_names", "sample_shape", "image_shape")):
         raise UserError(f"task.start: {start.path} has other classes or another image size than the teacher")
+    if start.absent(plan.conditions.names) != teacher.absent(plan.conditions.names):
+        raise UserError(
+            f"task.start: teacher and start were trained without different {teacher.kind.plural} ({_listed(teacher)} "
+            f"and {_listed(start)}); distill the start from the teacher"
+        )
     for t_init in _possible(plan.space, "t_init"):
         if start.t_init is not None and t_init != start.t_init:
             raise UserError(
                 f"parameters.t_init: {t_init}, but the generator in {start.path} was distilled at {start.t_init}; "
                 f"set t_init: {start.t_init}"
             )
+
+
+def _listed(model: ModelFolder) -> str:
+    return ", ".join(map(repr, model.absent_names)) or "none"

@@ -131,13 +131,14 @@ class TrialContext:
         )
 
     def _override(self, settings: Settings) -> OverridePolicy:
-        forget, overrides = self.plan.conditions.forget, self.plan.overrides[settings.override]
+        conditions, overrides = self.plan.conditions, self.plan.overrides[settings.override]
         if overrides is not None:
-            return FixedOverride(dict(zip(forget, overrides, strict=True)))
+            return FixedOverride(dict(zip(conditions.forget, overrides, strict=True)))
         if settings.override == "random":
             return RandomOverride()
         classifier = self.evaluator.classifier
-        return ClassifierOverride(lambda x_psi: classifier(self.teacher.decode(x_psi)), forget)
+        excluded = tuple(set(range(len(conditions.names))) - set(conditions.retain))
+        return ClassifierOverride(lambda x_psi: classifier(self.teacher.decode(x_psi)), excluded)
 
 
 class TrialRunner:

@@ -302,3 +302,52 @@ def test_a_caption_without_class_is_refused(command, folder):
     assert said.code == 2
     assert "captions must have one {} each" in said.err
     assert not list(folder.iterdir())
+
+
+def test_a_never_knew_control_is_pretrained_and_distilled_without_a_class(command, folder):
+    few = ("--steps", "2", "--set", "channels=[8,8]")
+    said = command("pretrain", "builtin:digits", "--without", "0", "--without", "4", "--out", "teacher", *few)
+    assert (said.code, said.err) == (0, "")
+    assert re.search(r"fd_classifier \S+ on 2,000 samples without 0, 4 \(20 steps", said.out)
+    teacher = ModelFolder.open("teacher")
+    assert (teacher.class_names, teacher.null_label) == (tuple("0123456789"), 10)
+    assert teacher.index["absent"] == {"classes": [0, 4]}
+    said = command("distill", "teacher", "--out", "generator", "--steps", "1")
+    assert said.out.startswith("generator: one-step generator of 8 classes without 0, 4\n")
+    assert re.search(r"fd_classifier \S+ on 2,000 samples without 0, 4\n", said.out)
+    generator = OneStepGenerator.load("generator")
+    assert generator.model.conditioning.absent == (0, 4)
+    assert generator.t_init == 440
+    said = command("sample", "generator", "--label", "0", "--count", "2", "--out", "grid.png")
+    assert said.code == 0
+
+
+def test_a_teacher_of_captions_is_pretrained_and_distilled_without_a_word(command, folder):
+    said = command(*SHORT, "--without", "zero")
+    assert (said.code, said.err) == (0, "")
+    assert "on 2,000 samples without zero (20 steps" in said.out
+    assert ModelFolder.open("teacher").index["absent"] == {"concepts": ["zero"]}
+    (folder / "prompts.txt").write_text("a one\na zero\na two\n")
+    distilled = ("distill", "teacher", "--out", "generator", "--steps", "1", "--prompts")
+    said = command(*distilled, "prompts.txt")
+    assert said.out == "generator: one-step generator of 2 prompts without zero\n"
+    assert ModelFolder.open("generator").index["absent"] == {"concepts": ["zero"]}
+    (folder / "zeros.txt").write_text("a zero\nZero!\n")
+    said = command(*distilled, "zeros.txt", "--force")
+    assert said.code == 2
+    assert "was never trained on what they name" in said.err
+
+
+@pytest.mark.parametrize(
+    ("without", "words"),
+    [
+        (["ten"], "--without: there is no class 'ten'"),
+        ([*"0123456789"], "--without: no class is left"),
+    ],
+)
+def test_classes_that_cannot_be_left_out_are_refused(command, folder, without, words):
+    said = command("pretrain", "builtin:digits", "--out", "teacher", *(f"--without={name}" for name in without))
+    assert said.code == 2
+    assert words in said.err
+    assert said.err.count("\n") == 1
+    assert not list(folder.iterdir())

@@ -55,3 +55,12 @@ def test_quantized_values_are_the_nearest_of_evenly_spaced_levels(levels: int) -
 def test_eight_bit_images_stay_what_they_are() -> None:
     pixels = torch.arange(256) / 127.5 - 1
     torch.testing.assert_close(quantize(pixels, 256), pixels, atol=2e-7, rtol=0)
+
+
+def test_a_class_without_an_image_is_absent_and_keeps_its_name(images: LabeledImages) -> None:
+    assert images.absent == ()
+    part = images.without([0, 2])
+    assert part.absent == (0, 2)
+    assert torch.equal(part.images, images.images[images.labels == 1])
+    assert part.class_names == images.class_names
+    assert torch.equal(images.without([]).images, images.images)

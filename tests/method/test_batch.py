@@ -77,7 +77,7 @@ def test_some_of_the_samples_are_a_draw_too(rows):
 
 
 def test_nothing_is_forgotten_by_a_task_that_forgets_nothing():
-    update = draw(ForgettingTask.nothing(4))
+    update = draw(ForgettingTask.nothing(range(4)))
     assert len(update) == 300
     assert not update.forgotten.any()
     assert set(update.c.tolist()) == {0, 1, 2, 3}
@@ -106,7 +106,7 @@ def test_a_classifier_override_is_the_likeliest_class_that_is_not_forgotten():
         return logits
 
     x_psi = torch.randn(3, 1, 2, 2)
-    c_o = ClassifierOverride(classifier, forgotten=(0, 4))(torch.tensor([0, 4, 0]), torch.zeros(3), x_psi)
+    c_o = ClassifierOverride(classifier, excluded=(0, 4))(torch.tensor([0, 4, 0]), torch.zeros(3), x_psi)
     assert c_o.tolist() == [2, 1, 3]
     assert seen == [x_psi]
     assert torch.equal(logits, unchanged)

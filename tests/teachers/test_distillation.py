@@ -1,13 +1,16 @@
 """Recipes of distillation: presets, changes, and the teachers that they fit."""
 
 import pytest
+import torch
 from pydantic import ValidationError
-from tiny_models import save_teacher, tiny_model
-from tiny_text_models import save_stable_diffusion
+from tiny_models import NAMES, save_teacher, tiny_model
+from tiny_text_models import PROMPTS, save_stable_diffusion
 
 from sfd_sweep.errors import UserError
+from sfd_sweep.models.conditioning import ClassLabels
 from sfd_sweep.models.folder import ModelFolder
-from sfd_sweep.teachers.distillation import PRESETS, Distillation
+from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.teachers.distillation import PRESETS, Distillation, distill
 
 
 def test_the_preset_is_that_of_the_teachers_conditions(tmp_path):
@@ -63,3 +66,23 @@ def test_a_teacher_that_does_not_fit_is_refused(tmp_path, changes, words):
 def test_a_generator_is_no_teacher():
     with pytest.raises(UserError, match="is a one-step generator already"):
         Distillation().check_teacher(ModelFolder.open("builtin:digits-distilled"))
+
+
+def test_the_embedding_of_a_class_that_the_teacher_never_knew_is_not_trained():
+    teacher = tiny_model().with_conditioning(ClassLabels(NAMES, absent=[1]))
+    generator = distill(teacher, Distillation(steps=3))
+    before, after = (model.network.class_embedding.weight[:3] for model in (teacher, generator.model))
+    moved = (after - before).abs().amax(1)
+    assert moved[1] == 0
+    assert moved[[0, 2]].min() > 0
+    assert generator.model.conditioning.absent == (1,)
+
+
+def test_prompts_that_name_what_the_teacher_never_knew_are_left_out(tmp_path):
+    folder = ModelFolder.open(str(save_stable_diffusion(tmp_path / "teacher")))
+    known = load_score_model(folder, prompts=[PROMPTS[1], PROMPTS[2]])
+    folder.index["absent"] = {"concepts": ["ant"]}
+    without = load_score_model(folder, prompts=PROMPTS)
+    recipe = PRESETS["prompts"].with_changes({"steps": 2, "settings": {"batch_size": 4}})
+    expected, found = (distill(teacher, recipe).model.network.state_dict() for teacher in (known, without))
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())

@@ -34,3 +34,30 @@ def test_a_reference_of_other_classes_or_colours_is_refused(tmp_path: Path) -> N
     coloured = [encode(np.stack([image] * 3, -1), "PNG") for image in LARGE]
     with pytest.raises(UserError, match="takes images of 1 channels, not of 3"):
         TeacherEvaluator.load(reference=str(write_parquet(tmp_path / "rgb.parquet", coloured, [0] * 60)))
+
+
+def test_a_model_without_a_class_is_measured_on_the_others_in_its_own_order() -> None:
+    order = tuple("3210456789")
+    whole = TeacherEvaluator.load()
+    evaluator = whole.of_model(order, [3])  # without zeros
+    shown = evaluator.images
+    assert shown.class_names == order
+    assert torch.equal(shown.images, whole.images.images[whole.images.labels != 0])
+    assert [order[label] for label in shown.labels.tolist()] == [
+        str(label) for label in whole.images.labels.tolist() if label != 0
+    ]
+    asked: list[int] = []
+
+    def generate(c: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+        asked.extend(c.tolist())
+        return torch.stack([shown.images[shown.labels == label][len(asked) % 100] for label in c.tolist()])
+
+    assert evaluator.distance(generate, samples=900) > 0
+    assert {label: asked.count(label) for label in set(asked)} == dict.fromkeys({*range(10)} - {3}, 100)
+
+
+def test_real_images_of_the_known_classes_are_at_no_distance() -> None:
+    evaluator = TeacherEvaluator.load().of_model(tuple("0123456789"), [0])
+    real = iter(evaluator.images.batches(500))
+    count = len(evaluator.images)
+    assert evaluator.distance(lambda _c, _noise: next(real), samples=count) == pytest.approx(0, abs=1e-6)

@@ -46,3 +46,19 @@ def test_dropped_labels_train_the_null_label_and_no_other(label_dropout, null_le
     moved = (embeddings(label_dropout=label_dropout) - embeddings(lr=1e-12)).abs().mean(1)
     classes, null = float(moved[:10].min()), float(moved[10])
     assert (null > 10 * classes) if null_learns else (classes > 10 * null)
+
+
+def test_a_class_without_images_keeps_its_label_and_is_never_trained():
+    digits = load_images("builtin:digits").without([3, 0])
+
+    def teacher(**changes):
+        recipe = {"channels": (8, 8), "norm_groups": 4, "steps": 10, "weight_decay": 0, "ema_decay": 0.0, **changes}
+        return pretrain(digits, recipe=Pretraining(**recipe))
+
+    trained = teacher()
+    assert trained.conditioning.names == digits.class_names
+    assert trained.conditioning.absent == (0, 3)
+    rows = [model.network.class_embedding.weight for model in (trained, teacher(lr=1e-30))]
+    moved = (rows[0] - rows[1]).abs().amax(1)
+    assert (moved[[0, 3]] == 0).all()
+    assert moved[[1, 2, 4, 5, 6, 7, 8, 9, 10]].min() > 0

@@ -261,3 +261,32 @@ def test_a_caption_that_is_too_long_is_refused_before_anything_is_trained():
 def test_a_recipe_is_sound_or_refused(changes):
     with pytest.raises(ValidationError):
         TINY.with_changes(changes)
+
+
+def test_a_teacher_without_a_class_has_never_seen_its_images_or_its_captions():
+    whole, without = (pretrain(images, recipe=TINY) for images in (DIGITS, DIGITS.without([0])))
+    prompts = without.conditioning
+    assert prompts.names == whole.conditioning.names
+    assert [prompts.names[index] for index in prompts.absent] == ["zero", "the number zero"]
+    assert prompts.encoder.tokenizer.get_vocab() == whole.conditioning.encoder.tokenizer.get_vocab()
+    random, rows = torch.Generator().manual_seed(0), torch.arange(len(DIGITS.without([0])))
+    components = text_to_image.TextToImageComponents.untrained(DIGITS.without([0]), TINY.text, norm_groups=4, seed=0)
+    _, c = components.examples(CPU).draw(rows, slice(None), random)
+    assert set(c.tolist()) == set(range(2, 20))
+
+
+def test_images_of_a_class_that_is_left_out_do_not_reach_the_components(monkeypatch):
+    """The text encoder has a token for its name, whose embedding stays as it was drawn."""
+    components = text_to_image.TextToImageComponents.untrained(DIGITS.without([0]), TINY.text, norm_groups=4, seed=0)
+    encoder = components.text_encoder
+
+    def embedding(word):
+        token = encoder.tokenizer(word).input_ids[1]
+        return encoder.model.get_input_embeddings().weight[token].clone()
+
+    before = {word: embedding(word) for word in ("zero", "one")}
+    recipe = TINY.text.with_changes({"text_steps": 5, "disturbed_captions": 0})
+    monkeypatch.setattr(torch.optim, "AdamW", torch.optim.Adam)  # whose weights move by gradients alone
+    train_text_encoder(encoder, components.images.images, components.images, recipe, device=CPU, seed=0)
+    assert torch.equal(embedding("zero"), before["zero"])
+    assert not torch.equal(embedding("one"), before["one"])

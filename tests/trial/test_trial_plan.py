@@ -3,18 +3,23 @@
 import json
 
 import pytest
+import torch
+from concept_cases import concept_space, save_tiny_teacher
 from tiny_latent_models import save_dit, tiny_transformer, tiny_vae
 from tiny_models import save_teacher, tiny_model
 from tiny_text_models import save_stable_diffusion
-from trial_cases import digits_space
+from trial_cases import digits_settings, digits_space
 
+from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.models.conditioning import ClassLabels
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
 from sfd_sweep.models.weights import WEIGHTS
 from sfd_sweep.trial.resolve import resolve_sweep
+from sfd_sweep.trial.runner import TrialContext
 
 
 def refusal(*overrides: str) -> str:
@@ -169,3 +174,75 @@ def test_a_teacher_without_names_for_its_classes_is_refused(tmp_path):
     del index["id2label"]
     (teacher / "model_index.json").write_text(json.dumps(index))
     assert "id2label" in refusal(f"task.teacher={teacher}", "task.start=teacher", *TINY)
+
+
+def teacher_without(folder, *absent, name="teacher"):
+    """The shipped teacher, which says that it was trained without some digits."""
+    model = load_score_model(ModelFolder.open("builtin:digits"))
+    return save_teacher(folder / name, model.with_conditioning(ClassLabels("0123456789", absent=absent)))
+
+
+def test_what_a_teacher_never_knew_is_not_retained(tmp_path):
+    teacher = teacher_without(tmp_path, 5, 7)
+    plan = resolve_sweep(digits_space(f"task.teacher={teacher}", "task.start=teacher", "parameters.override=random"))
+    assert plan.conditions.names == tuple("0123456789")
+    assert plan.conditions.forget == (0,)
+    assert plan.conditions.retain == plan.conditions.evaluated == (1, 2, 3, 4, 6, 8, 9)
+
+
+def test_a_classifier_never_chooses_what_the_teacher_never_knew_as_override(tmp_path):
+    teacher = teacher_without(tmp_path, 5)
+    space = digits_space(f"task.teacher={teacher}", "task.start=teacher", "parameters.override=classifier")
+    context = TrialContext.build(resolve_sweep(space), None)
+    task = context.trainer(digits_settings(space)).task
+    fives = load_images("builtin:digits").of_classes([5]).images
+    chosen = task.override(torch.zeros(len(fives)), torch.zeros(len(fives)), fives)
+    assert set(chosen.tolist()) <= set(task.retained) == {1, 2, 3, 4, 6, 7, 8, 9}
+
+
+@pytest.mark.parametrize(
+    ("absent", "overrides", "words"),
+    [
+        ((0,), (), "task.forget: {teacher} was never trained on '0', so there is nothing to forget"),
+        ((1,), (), "parameters.override: {teacher} was never trained on '1'; name another override"),
+        (
+            (1, 2, 3, 4, 5, 6, 7, 8, 9),
+            ("parameters.override=random",),
+            "was never trained on anything that is retained",
+        ),
+        (
+            (5,),
+            ("task.start=builtin:digits-distilled",),
+            "task.start: teacher and start were trained without different classes ('5' and none)",
+        ),
+    ],
+)
+def test_what_a_teacher_never_knew_can_be_neither_forgotten_nor_an_override(tmp_path, absent, overrides, words):
+    teacher = teacher_without(tmp_path, *absent)
+    message = refusal(f"task.teacher={teacher}", "task.start=teacher", *overrides)
+    assert words.format(teacher=teacher) in message
+
+
+def test_a_start_that_never_knew_what_its_teacher_knows_is_refused():
+    message = refusal("task.start=builtin:digits-without-0")
+    assert message.startswith("task.start: ")
+    assert "(none and '0'); distill the start from the teacher" in message
+
+
+def test_prompts_that_name_what_the_teacher_never_knew_are_not_retained(tmp_path):
+    save_tiny_teacher(tmp_path)
+    index = tmp_path / "teacher" / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"absent": {"concepts": ["owl", "wasp"]}}))
+
+    def plan(*overrides):
+        return resolve_sweep(concept_space(tmp_path, *overrides, called=1))
+
+    conditions = plan("parameters.override=bee").conditions
+    retained = [conditions.names[index] for index in conditions.retain]
+    assert retained == ["cow", "a bee", "old bee"]
+    with pytest.raises(UserError, match=r"parameters.override: .* was never trained on 'wasp'"):
+        plan()
+    with pytest.raises(UserError, match=r"task.forget: .* was never trained on 'owl', so there is nothing to forget"):
+        plan(
+            "parameters.override=cow", "task.forget=[owl]", "task.prompts.others=[bee]", "evaluation.class_of={owl: 1}"
+        )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sfd_sweep.errors import UserError
-from sfd_sweep.models.conditioning import CLASSES, ClassLabels, Conditioning, ConditionKind
+from sfd_sweep.models.conditioning import ABSENT, CLASSES, ClassLabels, Conditioning, ConditionKind
 from sfd_sweep.models.weights import DIFFUSERS, WeightFiles, find_weights, read_weights
 
 if TYPE_CHECKING:
@@ -147,6 +147,19 @@ class Family(ABC):
         """Return the names of the classes by index; none where conditions are prompts."""
         return ()
 
+    def absent_names(self, files: FolderFiles) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the classes, or the concepts of prompts, that the model was never trained on."""
+        return ()
+
+    def absent(self, files: FolderFiles, names: Sequence[str]) -> tuple[int, ...]:  # noqa: ARG002
+        """Return the indices of the conditions that the model was never trained on, ascending.
+
+        Args:
+            files: of the model.
+            names: the folder's classes, or prompts.
+        """
+        return ()
+
     def has_null(self, files: FolderFiles) -> bool:  # noqa: ARG002
         """Return whether the network has a null condition, as guidance needs."""
         return True
@@ -232,16 +245,30 @@ class LabelConditional(Family):
                 f"{files.path}: id2label names {len(labels)} classes, but the network embeds {self._embeddings(files)} "
                 f"(it should be {' or '.join(map(str, sorted(fitting)))}, with one more for the null label)"
             )
+        absent = absent_entry(files, "classes")
+        if len(absent) == len(labels) or any(type(each) is not int or str(each) not in labels for each in absent):
+            raise UserError(
+                f'{files.path / INDEX}: "{ABSENT}" must be {{"classes": [index, …]}} with some of the classes of '
+                f"id2label, not {files.index[ABSENT]}"
+            )
 
     def class_names(self, files: FolderFiles) -> tuple[str, ...]:
         labels = files.index["id2label"]
         return tuple(str(labels[str(index)]) for index in range(len(labels)))
 
+    def absent_names(self, files: FolderFiles) -> tuple[str, ...]:
+        names = self.class_names(files)
+        return tuple(names[index] for index in self.absent(files, names))
+
+    def absent(self, files: FolderFiles, names: Sequence[str]) -> tuple[int, ...]:  # noqa: ARG002
+        return tuple(sorted(absent_entry(files, "classes")))
+
     def has_null(self, files: FolderFiles) -> bool:
         return self._embeddings(files) > len(files.index["id2label"])
 
     def load_conditioning(self, files: FolderFiles, prompts: Sequence[str], device: torch.device | str) -> Conditioning:  # noqa: ARG002
-        return ClassLabels(self.class_names(files), has_null=self.has_null(files))
+        names = self.class_names(files)
+        return ClassLabels(names, has_null=self.has_null(files), absent=self.absent(files, names))
 
     @abstractmethod
     def label_embeddings(self, network: ModelMixin) -> list[Tensor]:
@@ -320,6 +347,19 @@ def decoded_shape(latent_shape: tuple[int, int, int], vae: Mapping[str, Any]) ->
     """Return (C, H, W) of what an `AutoencoderKL` of such a config makes of a latent."""
     scale = 2 ** (len(vae["block_out_channels"]) - 1)  # every block but one doubles the size
     return int(vae["out_channels"]), latent_shape[1] * scale, latent_shape[2] * scale
+
+
+def absent_entry(files: FolderFiles, what: str) -> list[Any]:
+    """Return the list of what a model was never trained on: its "classes", or "concepts"; empty without an entry.
+
+    Raises:
+        UserError: the entry is no such list, without repetitions.
+    """
+    entry = files.index.get(ABSENT, {what: []})
+    absent = entry.get(what) if isinstance(entry, dict) and len(entry) == 1 else None
+    if not isinstance(absent, list) or len(set(map(repr, absent))) < len(absent):
+        raise UserError(f'{files.path / INDEX}: "{ABSENT}" must be {{"{what}": […]}}, each once, not {entry}')
+    return absent
 
 
 def read_json(path: Path) -> dict[str, Any]:

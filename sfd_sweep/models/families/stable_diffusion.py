@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safetensors import SafetensorError
 
+from sfd_sweep.datasets.prompts import names_concept
 from sfd_sweep.errors import UserError
 from sfd_sweep.extras import quiet_transformers, transformers_for
-from sfd_sweep.models.conditioning import PROMPTS, Conditioning
-from sfd_sweep.models.families.base import VAE, Family, FolderFiles, FreeCondition, Part
+from sfd_sweep.models.conditioning import ABSENT, PROMPTS, Conditioning
+from sfd_sweep.models.families.base import INDEX, VAE, Family, FolderFiles, FreeCondition, Part, absent_entry
 from sfd_sweep.models.weights import TRANSFORMERS, find_weights
 
 if TYPE_CHECKING:
@@ -66,13 +67,23 @@ class StableDiffusion(Family):
             )
         if not (files.path / TOKENIZER / "tokenizer_config.json").is_file():
             raise UserError(f"{files.path / TOKENIZER / 'tokenizer_config.json'} is missing; fetch the model again")
+        if not all(isinstance(name, str) and name.strip() for name in absent_entry(files, "concepts")):
+            raise UserError(
+                f'{files.path / INDEX}: "{ABSENT}" must be {{"concepts": [name, …]}}, not {files.index[ABSENT]}'
+            )
+
+    def absent_names(self, files: FolderFiles) -> tuple[str, ...]:
+        return tuple(absent_entry(files, "concepts"))
+
+    def absent(self, files: FolderFiles, names: Sequence[str]) -> tuple[int, ...]:
+        return _naming(self.absent_names(files), names)
 
     def condition_size(self, files: FolderFiles) -> int:
         config = files.configs[TEXT_ENCODER]
         return int(config.get("max_position_embeddings", 0)) * int(config["hidden_size"])
 
     def load_conditioning(self, files: FolderFiles, prompts: Sequence[str], device: torch.device | str) -> Conditioning:
-        return Prompts.of(TextEncoder.load(files.path), prompts, device)
+        return Prompts.of(TextEncoder.load(files.path), prompts, device, self.absent_names(files))
 
     def free_condition(
         self,
@@ -95,7 +106,7 @@ class StableDiffusion(Family):
         assert isinstance(conditioning, Prompts)
         embeddings = conditioning.embeddings.clone()
         embeddings[list(sources)] = conditioning.embeddings[list(sources.values())]
-        return Prompts(conditioning.encoder, conditioning.names, embeddings)
+        return Prompts(conditioning.encoder, conditioning.names, embeddings, conditioning.absent_concepts)
 
 
 class TextEncoder:
@@ -209,24 +220,35 @@ class Prompts(Conditioning):
         encoder: the text encoder that embedded them.
         texts: the prompts.
         embeddings: (len(texts) + 1, tokens, width), on the network's device.
+        absent_concepts: names of what the model was never trained on; a prompt that names one is absent.
     """
 
     kind = PROMPTS
 
-    def __init__(self, encoder: TextEncoder, texts: Sequence[str], embeddings: Tensor) -> None:
+    def __init__(
+        self, encoder: TextEncoder, texts: Sequence[str], embeddings: Tensor, absent_concepts: Sequence[str] = ()
+    ) -> None:
         self.encoder = encoder
         self.names = tuple(texts)
         self.null = len(self.names)
         self.embeddings = embeddings
+        self.absent_concepts = tuple(absent_concepts)
+        self.absent = _naming(self.absent_concepts, self.names)
 
     @classmethod
-    def of(cls, encoder: TextEncoder, texts: Sequence[str], device: torch.device | str) -> Prompts:
+    def of(
+        cls,
+        encoder: TextEncoder,
+        texts: Sequence[str],
+        device: torch.device | str,
+        absent_concepts: Sequence[str] = (),
+    ) -> Prompts:
         """Embed prompts.
 
         Raises:
             UserError: one is longer than the encoder reads.
         """
-        return cls(encoder, texts, encoder([*texts, ""], device))
+        return cls(encoder, texts, encoder([*texts, ""], device), absent_concepts)
 
     @property
     def width(self) -> int:
@@ -241,11 +263,18 @@ class Prompts(Conditioning):
         return self.with_prompts(prompts, device), [prompts.index(str(each)) for each in wanted]
 
     def with_prompts(self, prompts: Sequence[str], device: torch.device) -> Conditioning:
-        return Prompts.of(self.encoder, prompts, device)
+        return Prompts.of(self.encoder, prompts, device, self.absent_concepts)
 
     def save(self, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         self.encoder.save(folder, dtype)
-        return {TEXT_ENCODER: ["transformers", "CLIPTextModel"], TOKENIZER: ["transformers", "CLIPTokenizer"]}
+        parts = {TEXT_ENCODER: ["transformers", "CLIPTextModel"], TOKENIZER: ["transformers", "CLIPTokenizer"]}
+        return parts | ({ABSENT: {"concepts": list(self.absent_concepts)}} if self.absent_concepts else {})
+
+
+def _naming(concepts: Sequence[str], prompts: Sequence[str]) -> tuple[int, ...]:
+    """Return the indices of the prompts that name one of some concepts."""
+    patterns = [names_concept(concept) for concept in concepts]
+    return tuple(index for index, text in enumerate(prompts) if any(each.search(text) for each in patterns))
 
 
 class FreePrompt(Conditioning):

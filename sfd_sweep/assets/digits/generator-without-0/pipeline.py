@@ -1,0 +1,1 @@
+../../../method/one_step_pipeline.py
