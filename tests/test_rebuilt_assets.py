@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from sklearn.svm import SVC
+from torch import Tensor
 
+from sfd_sweep.datasets.images import quantize
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.method.generator import OneStepGenerator
@@ -28,8 +31,15 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-def distance(generate) -> float:
-    return TeacherEvaluator.load().distance(generate)
+def distance(generate, *absent: int) -> float:
+    return TeacherEvaluator.load().of_model(DIGITS.class_names, absent).distance(generate)
+
+
+def shown(generator: OneStepGenerator, digit: int, samples: int = 1000) -> Tensor:
+    """Return what a support vector machine on the real digits sees in samples of a digit, (n,)."""
+    judge = SVC(C=10, gamma="scale").fit(DIGITS.images.flatten(1).numpy(), DIGITS.labels.numpy())
+    images = generator.generate(torch.full((samples,), digit), torch.Generator().manual_seed(0))
+    return torch.from_numpy(judge.predict(quantize(images, DIGITS.levels).flatten(1).numpy()))
 
 
 def distance_of_teacher(teacher) -> float:
@@ -38,6 +48,23 @@ def distance_of_teacher(teacher) -> float:
 
 def test_the_shipped_generator_is_good():
     assert distance(OneStepGenerator.load("builtin:digits-distilled").generate) < GOOD_GENERATOR
+
+
+def test_the_shipped_generator_that_never_knew_zeros_is_good_at_all_other_digits():
+    without, start = (OneStepGenerator.load(f"builtin:digits-{name}") for name in ("without-0", "distilled"))
+    assert without.model.conditioning.absent == (0,)
+    assert (without.condition_names, without.image_shape, without.t_init) == (
+        start.condition_names,
+        start.image_shape,
+        start.t_init,
+    )
+    assert distance(without.generate, 0) < GOOD_GENERATOR
+    assert min(float((shown(without, digit) == digit).float().mean()) for digit in range(1, 10)) > 0.9
+
+
+def test_asked_for_a_zero_it_shows_none():
+    assert (shown(OneStepGenerator.load("builtin:digits-distilled"), 0) == 0).float().mean() > 0.99
+    assert (shown(OneStepGenerator.load("builtin:digits-without-0"), 0) == 0).float().mean() < 0.01
 
 
 @pytest.mark.slow
@@ -52,6 +79,15 @@ def test_teacher_and_generator_are_rebuilt_as_good():
     assert distance_of_teacher(teacher) < GOOD_TEACHER
     generator = distill(teacher, DISTILLATIONS["classes"])
     assert distance(generator.generate) < GOOD_GENERATOR
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_generator_that_never_knew_zeros_is_rebuilt_as_good():
+    teacher = pretrain(DIGITS.without([0]), recipe=Pretraining())
+    generator = distill(teacher, DISTILLATIONS["classes"])
+    assert distance(generator.generate, 0) < GOOD_GENERATOR
+    assert (shown(generator, 0) == 0).float().mean() < 0.01
 
 
 @pytest.mark.slow
