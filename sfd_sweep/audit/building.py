@@ -109,9 +109,7 @@ class AuditContext:
         """
         auditor = self.auditor(generator, cache)
         units = self.units(level)
-        reports = attack_reports(
-            units, run_here(auditor, units), lambda done, unit: progress(done, len(units), unit)
-        )
+        reports = attack_reports(units, run_here(auditor, units), lambda done, unit: progress(done, len(units), unit))
         attacks = self.attacks
         subjects = dict.fromkeys(attacks.conditions.subjects[index] for index in attacks.conditions.forget)
         sources = {GENERATOR: source, **self.sources}

@@ -10,8 +10,8 @@ NEVER = "never"
 """An attack that does not revive what is forgotten within its budget."""
 HOW_TO_GET_A_CONTROL = (
     "a control that never knew comes from `sfd-sweep pretrain` with `--without` and `sfd-sweep distill`, and for the "
-    "digits without 0 it is `builtin:digits-without-0`; name it by `--control`, or by `audit.control` in a search-space "
-    "file"
+    "digits without 0 it is `builtin:digits-without-0`; name it by `--control`, or by `audit.control` in a "
+    "search-space file"
 )
 
 
@@ -32,8 +32,8 @@ def headline(report: AuditReport) -> list[str]:
         )
     if rate := report.remembers():
         sentences.append(
-            f"The generator has not forgotten {forgotten}: asked for it, it shows it in {rate.value:.0%} of its samples "
-            "without any attack. It is a control, and no unlearned generator."
+            f"The generator has not forgotten {forgotten}: asked for it, it shows it in {rate.value:.0%} of its "
+            "samples without any attack. It is a control, and no unlearned generator."
         )
     return [*sentences, worst_figure(report)]
 

@@ -28,9 +28,7 @@ BETTER = {Goal.MINIMIZE: "low", Goal.MAXIMIZE: "high", None: ""}
 MOST_LABELS = 12
 
 
-def model_card(
-    description: Description, name: str, *, has_before: bool, audit: AuditReport | None = None
-) -> str:
+def model_card(description: Description, name: str, *, has_before: bool, audit: AuditReport | None = None) -> str:
     """Return the card as Markdown, with the front matter that model hubs read.
 
     Args:

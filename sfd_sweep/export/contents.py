@@ -31,7 +31,7 @@ from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.audit_picture import AUDIT_PICTURE, audit_png
 from sfd_sweep.tracking.pictures import front_png
 from sfd_sweep.tracking.results import Selection
-from sfd_sweep.trial.resolve import resolved
+from sfd_sweep.trial.resolve import resolved, start_source
 
 
 def describe(record: SweepRecord, choice: Selection, folder: Path, versions: dict[str, str]) -> Description:
@@ -162,11 +162,6 @@ def _open(source: str) -> ModelFolder | None:
     except UserError:
         return None
     return folder
-
-
-def start_source(task: Task) -> str:
-    """Return where the initial weights of a sweep's generators are."""
-    return task.teacher if task.start == "teacher" else task.start
 
 
 def _start_samples(task: Task, device: torch.device, prompts: Sequence[str]) -> Generate | None:

@@ -10,7 +10,7 @@ from sfd_sweep.audit.report import AuditReport, Level
 from sfd_sweep.config import AUDITS, REFERENCES
 from sfd_sweep.errors import UserError
 from sfd_sweep.export.appearing import appearing_complete
-from sfd_sweep.export.contents import audit_origin, describe, start_source, write_contents
+from sfd_sweep.export.contents import audit_origin, describe, write_contents
 from sfd_sweep.export.description import Figures, is_exported
 from sfd_sweep.export.folder_evaluation import AssetLocations, FolderEvaluation
 from sfd_sweep.export.verification import check_checksums, check_figures, check_pipeline
@@ -21,6 +21,7 @@ from sfd_sweep.tracking.model_registry import log_generator, register
 from sfd_sweep.tracking.results import Results, Selection
 from sfd_sweep.tracking.store import Store, refusals_of
 from sfd_sweep.trial.files import GENERATOR, step_folder, trial_folder
+from sfd_sweep.trial.resolve import start_source
 
 VERSION = "version."
 COMMIT = "mlflow.source.git.commit"
@@ -69,8 +70,9 @@ def export_trial(
         progress: of the audit, called after each attack on each subject.
 
     Raises:
-        UserError: the target is in the way, the trial has no weights in storage, or their figures are not the recorded
-            ones; it cannot be audited as `audit` in the search-space file says; or only the registration failed, which the message says.
+        UserError: the target is in the way, the trial has no weights in storage, their figures are not the recorded
+            ones, or it cannot be audited as the search-space file says; or only the registration failed, which the
+            message says.
     """
     target = target.expanduser().absolute()
     _check_target(target, force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sfd_sweep.audit.building import AuditContext, Progress
@@ -13,22 +14,35 @@ from sfd_sweep.export.appearing import changed_at_once
 from sfd_sweep.export.card import model_card
 from sfd_sweep.export.contents import audit_origin, write_audit
 from sfd_sweep.export.description import DESCRIPTION, Description, is_exported
-from sfd_sweep.export.folder_evaluation import AssetLocations, beside, folder_evaluation
+from sfd_sweep.export.folder_evaluation import AS_DESCRIBED, AssetLocations, beside, folder_evaluation
 from sfd_sweep.export.verification import CHECKSUMS, write_checksums
 from sfd_sweep.models.folder import CARD, ModelFolder
 from sfd_sweep.storage.folder import Folder
+
+
+@dataclass(frozen=True)
+class AuditSources:
+    """Judge and controls of an audit.
+
+    Attributes:
+        judge: a source as in `audit.judge`; None: as the folder says, or else a support vector machine.
+        control: a generator that never knew what is forgotten; None: as the folder says, or else none.
+        start: the generator's initial weights; None: as the folder says, if it does.
+    """
+
+    judge: str | None = None
+    control: str | None = None
+    start: str | None = None
 
 
 def audit_folder(
     folder: Path,
     level: Level = "quick",
     *,
-    judge: str | None = None,
-    control: str | None = None,
-    start: str | None = None,
+    given: AuditSources = AuditSources(),
     forget: Sequence[int | str] = (),
     override: Override | None = None,
-    assets: AssetLocations = AssetLocations(),
+    assets: AssetLocations = AS_DESCRIBED,
     device: str | None = None,
     cache: Folder | None = None,
     progress: Progress = lambda _done, _total, _unit: None,
@@ -38,9 +52,7 @@ def audit_folder(
     Args:
         folder: an exported one, or any one-step generator's.
         level: of the audit.
-        judge: a source as in `audit.judge`; None: as the folder says, or else a support vector machine.
-        control: a generator that never knew what is forgotten; None: as the folder says, or else none.
-        start: the generator's initial weights; None: as the folder says, if it does.
+        given: judge and controls, where they are not those that the folder states.
         forget: the forgotten classes, by index or name; an exported folder states them.
         override: what replaces them; an exported folder states it.
         assets: where the reference is on this machine.
@@ -51,14 +63,14 @@ def audit_folder(
     Raises:
         UserError: as `evaluate_folder`, or the judge or a control is missing or does not fit the generator.
     """
-    settings = audit_settings(folder, judge=judge, control=control)
+    settings = audit_settings(folder, given)
     evaluation = folder_evaluation(folder, forget=forget, override=override, assets=assets, device=device)
-    start = start or (evaluation.start if _is_here(evaluation.start) else None)
+    start = given.start or (evaluation.start if _is_here(evaluation.start) else None)
     context = AuditContext.build(evaluation.evaluator, settings, start=start, override=evaluation.override)
     return context.audit(evaluation.generator, level, source=folder.name, cache=cache, progress=progress)
 
 
-def audit_settings(folder: Path, *, judge: str | None = None, control: str | None = None) -> Audit:
+def audit_settings(folder: Path, given: AuditSources) -> Audit:
     """Return the settings of a folder's audit: what is given, and otherwise what an exported folder says.
 
     Raises:
@@ -66,7 +78,8 @@ def audit_settings(folder: Path, *, judge: str | None = None, control: str | Non
     """
     recorded = Description.read(folder).audit if is_exported(folder) else None
     if recorded is None:
-        return Audit(judge=judge or Audit().judge, control=control)
+        return Audit(judge=given.judge or Audit().judge, control=given.control)
+    control = given.control
     if control is None and recorded.control is not None:
         control = recorded.control.source
         if not _is_here(control):
@@ -74,7 +87,7 @@ def audit_settings(folder: Path, *, judge: str | None = None, control: str | Non
                 f"{folder / DESCRIPTION}: the audit's control {control!r} is not on this machine; say where it is "
                 "(--control)"
             )
-    return Audit(judge=judge or beside(folder, recorded.judge), control=control)
+    return Audit(judge=given.judge or beside(folder, recorded.judge), control=control)
 
 
 def keep_audit(folder: Path, report: AuditReport, settings: Audit) -> None:

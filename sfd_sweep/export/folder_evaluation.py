@@ -44,6 +44,10 @@ class AssetLocations:
     references: Folder | None = None
 
 
+AS_DESCRIBED = AssetLocations()
+"""All assets are where the description says."""
+
+
 @dataclass(frozen=True)
 class FolderEvaluation:
     """A generator with its evaluator and the numbers of samples.
@@ -163,7 +167,7 @@ def evaluate_folder(
     forget_samples: int | None = None,
     forget: Sequence[int | str] = (),
     override: Override | None = None,
-    assets: AssetLocations = AssetLocations(),
+    assets: AssetLocations = AS_DESCRIBED,
 ) -> Figures:
     """Evaluate the generator in a folder.
 

@@ -129,7 +129,7 @@ def differing_figure(recorded: Figures, found: Figures, *, classes: int) -> str 
         allowed = tolerance(recorded, name, classes)
         if not abs(found.metrics[name] - value) <= allowed:
             return (
-                f"{name} was recorded as {value:.4g}, but the exported generator has {found.metrics[name]:.4g} "
+                f"{name} was recorded as {value:.4g}, but the generator has {found.metrics[name]:.4g} "
                 f"(noise explains ±{allowed:.2g})"
             )
     return None

@@ -30,7 +30,9 @@ def audit_png(report: AuditReport) -> bytes:
     """Return the curves of an audit with their 95 % intervals (PNG)."""
     figure, panels = _figure(len(report.attacks))
     forgotten = " or ".join(report.forgotten)
-    figure.text(0.02, 0.985, f"{report.level} audit of forgetting {forgotten}", color=INK, va="top", size=13, weight="bold")
+    figure.text(
+        0.02, 0.985, f"{report.level} audit of forgetting {forgotten}", color=INK, va="top", size=13, weight="bold"
+    )
     height = figure.get_size_inches()[1]
     subtitle = "share of samples that show it, by the judge, over the attacker's budget, with 95 % intervals"
     figure.text(0.02, 1 - 0.45 / height, subtitle, color=MUTED, va="top", size=9)
