@@ -14,6 +14,7 @@ from sfd_sweep.export.contents import audit_origin, describe, write_contents
 from sfd_sweep.export.description import Figures, is_exported
 from sfd_sweep.export.folder_evaluation import AssetLocations, FolderEvaluation
 from sfd_sweep.export.verification import check_checksums, check_figures, check_pipeline
+from sfd_sweep.models.folder import is_model
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.storage.errors import storage_errors
 from sfd_sweep.storage.folder import Folder
@@ -101,10 +102,9 @@ def _audited(
     results: Results, evaluation: FolderEvaluation, level: Level, name: str, progress: Progress
 ) -> AuditReport:
     space, cache = results.record.space, Folder.open(results.record.summary.storage).parent / AUDITS
+    start = start_source(space.task) if is_model(start_source(space.task)) else None
     try:
-        context = AuditContext.build(
-            evaluation.evaluator, space.audit, start=start_source(space.task), override=evaluation.override
-        )
+        context = AuditContext.build(evaluation.evaluator, space.audit, start=start, override=evaluation.override)
         return context.audit(evaluation.generator, level, source=name, cache=cache, progress=progress)
     except UserError as error:
         raise UserError(f"{error}; or export without an audit: --audit none") from error

@@ -16,7 +16,7 @@ from sfd_sweep.export.contents import audit_origin, write_audit
 from sfd_sweep.export.description import DESCRIPTION, Description, is_exported
 from sfd_sweep.export.folder_evaluation import AS_DESCRIBED, AssetLocations, beside, folder_evaluation
 from sfd_sweep.export.verification import CHECKSUMS, write_checksums
-from sfd_sweep.models.folder import CARD, ModelFolder
+from sfd_sweep.models.folder import CARD, is_model
 from sfd_sweep.storage.folder import Folder
 
 
@@ -65,7 +65,7 @@ def audit_folder(
     """
     settings = audit_settings(folder, given)
     evaluation = folder_evaluation(folder, forget=forget, override=override, assets=assets, device=device)
-    start = given.start or (evaluation.start if _is_here(evaluation.start) else None)
+    start = given.start or (evaluation.start if is_model(evaluation.start) else None)
     context = AuditContext.build(evaluation.evaluator, settings, start=start, override=evaluation.override)
     return context.audit(evaluation.generator, level, source=folder.name, cache=cache, progress=progress)
 
@@ -82,7 +82,7 @@ def audit_settings(folder: Path, given: AuditSources) -> Audit:
     control = given.control
     if control is None and recorded.control is not None:
         control = recorded.control.source
-        if not _is_here(control):
+        if not is_model(control):
             raise UserError(
                 f"{folder / DESCRIPTION}: the audit's control {control!r} is not on this machine; say where it is "
                 "(--control)"
@@ -114,11 +114,3 @@ def keep_audit(folder: Path, report: AuditReport, settings: Audit) -> None:
         card = model_card(description, folder.resolve().name, has_before=has_before, audit=report)
         (new / CARD).write_text(card, encoding="utf-8")
         write_checksums(new)
-
-
-def _is_here(source: str | None) -> bool:
-    """Return whether a model can be opened on this machine."""
-    try:
-        return source is not None and bool(ModelFolder.open(source))
-    except UserError:
-        return False
