@@ -36,7 +36,7 @@ class AuditSources:
 
 
 def audit_folder(
-    folder: Path,
+    folder: str | Path,
     level: Level = "quick",
     *,
     given: AuditSources = AuditSources(),
@@ -63,6 +63,7 @@ def audit_folder(
     Raises:
         UserError: as `evaluate_folder`, or the judge or a control is missing or does not fit the generator.
     """
+    folder = Path(folder)
     settings = audit_settings(folder, given)
     evaluation = folder_evaluation(folder, forget=forget, override=override, assets=assets, device=device)
     start = given.start or (evaluation.start if is_model(evaluation.start) else None)

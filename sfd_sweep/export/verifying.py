@@ -34,7 +34,7 @@ class Finding:
 
 
 def verify_folder(
-    folder: Path,
+    folder: str | Path,
     *,
     level: Level = "quick",
     assets: AssetLocations = AS_DESCRIBED,
@@ -56,6 +56,7 @@ def verify_folder(
     Raises:
         UserError: the folder claims nothing, or what its claims rest on is not on this machine.
     """
+    folder = Path(folder)
     if not is_exported(folder):
         raise UserError(f"{folder} claims nothing that could be verified (no {DESCRIPTION}); export a generator first")
     checksums = _finding("checksums", lambda: check_checksums(folder), f"all files are those of {CHECKSUMS}")
