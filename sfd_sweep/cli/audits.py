@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sfd_sweep.cli.options import BestScore, Knee, Trial, Uri, chosen_device, one_thread, override_of, write_file
-from sfd_sweep.cli.progress import progress_bar
-from sfd_sweep.errors import Interrupted, UserError
+from sfd_sweep.cli.progress import progress_bar, stopped_by_ctrl_c
+from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
     from sfd_sweep.audit.report import AuditReport
@@ -180,7 +180,8 @@ def verify(
     one_thread()
     place = None if device == "auto" else chosen_device(device)
     assets = AssetLocations(reference=reference, inception=inception, teacher=teacher)
-    with progress_bar("auditing", seconds=SECONDS_BETWEEN_LINES) as advance:
+    stopped = stopped_by_ctrl_c(lambda: "the verification was stopped; nothing was changed")
+    with stopped, progress_bar("auditing", seconds=SECONDS_BETWEEN_LINES) as advance:
         findings = verify_folder(
             folder,
             level=level,
@@ -309,11 +310,9 @@ def _interruptible(kept: Folder) -> Iterator[Callable[[int, int, str], None]]:
             reached = f"{done} of {total} parts are kept in {kept.path}"
             advance(done, total=total, part=part)
 
-        try:
-            with storage_errors(kept):
-                yield noted
-        except KeyboardInterrupt as error:
-            raise Interrupted(f"the audit was stopped; {reached}, and the same command continues") from error
+        stopped = stopped_by_ctrl_c(lambda: f"the audit was stopped; {reached}, and the same command continues")
+        with stopped, storage_errors(kept):
+            yield noted
 
 
 def _check_folder(folder: Path) -> None:

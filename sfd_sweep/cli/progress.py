@@ -7,8 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sfd_sweep.errors import Interrupted
+
 SECONDS_BETWEEN_LINES = 60.0
 """Interval of progress lines without a terminal."""
+
+
+@contextmanager
+def stopped_by_ctrl_c(message: Callable[[], str]) -> Iterator[None]:
+    """Turn Ctrl-C in the block into `Interrupted` with a message."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(message()) from error
 
 
 @contextmanager

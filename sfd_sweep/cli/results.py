@@ -25,7 +25,7 @@ from sfd_sweep.cli.options import (
     select,
     write_file,
 )
-from sfd_sweep.cli.progress import progress_bar
+from sfd_sweep.cli.progress import progress_bar, stopped_by_ctrl_c
 from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ def export(
         raise UserError("select a trial: --trial N, --knee, --best-score, --max METRIC=VALUE, or --min METRIC=VALUE")
     one_thread()
     console.print(selection.why)
-    with progress_bar("auditing", seconds=10.0) as advance:
+    message = f"the export was stopped, and {out} was not written; attacks that had ended are not made again"
+    with stopped_by_ctrl_c(lambda: message), progress_bar("auditing", seconds=10.0) as advance:
         exported = export_trial(
             results,
             selection,

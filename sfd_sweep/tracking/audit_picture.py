@@ -41,7 +41,9 @@ def audit_png(report: AuditReport) -> bytes:
     for panel in panels[len(report.attacks) :]:
         panel.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="lower center", ncol=len(LINES), frameon=False, fontsize=9, labelcolor=INK)
+    figure.legend(
+        handles[::-1], labels[::-1], loc="lower center", ncol=len(LINES), frameon=False, fontsize=9, labelcolor=INK
+    )
     stream = io.BytesIO()
     figure.savefig(stream, format="png", facecolor="white")
     return stream.getvalue()
