@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfd_sweep.audit.building import AuditContext, Progress
-from sfd_sweep.audit.report import AUDIT, AttackReport, AuditReport, Level
+from sfd_sweep.audit.report import AUDIT, GENERATOR, AttackReport, AuditReport, Level
 from sfd_sweep.config import Audit
 from sfd_sweep.errors import ClaimFailed, UserError
 from sfd_sweep.export.description import DESCRIPTION, Description, is_exported
@@ -15,7 +15,11 @@ from sfd_sweep.export.folder_evaluation import AS_DESCRIBED, AssetLocations, Fol
 from sfd_sweep.export.verification import CHECKSUMS, check_checksums, check_pipeline, differing_figure
 
 OTHER_DEVICE = 0.15
-"""What rates of the same attack may differ by beyond their intervals where another kind of device draws other noise."""
+"""What rates with the whole budget may differ by beyond their intervals where another kind of device draws other noise.
+
+On digits, over eight seeds, the standard deviation of those rates is at most 0.036 (relearning on a generator that
+never knew); this is three of the difference. At smaller budgets it is up to 0.25, so they are not compared there.
+"""
 
 
 @dataclass(frozen=True)
@@ -93,22 +97,27 @@ def revival(recorded: AuditReport, found: AuditReport) -> str | None:
     """Return the attack that brings back the most beyond what was recorded, in words; None if none does.
 
     An attack does where the interval of its rate lies above the recorded one, at any budget that both have. On the same
-    kind of device, equal seeds draw equal noise, so that an unchanged generator has equal rates.
+    kind of device, equal seeds draw equal noise, so that an unchanged generator has equal rates. On another kind, only
+    the largest budget is compared.
     """
-    allowed = 0.0 if recorded.device == found.device else OTHER_DEVICE
+    is_same = recorded.device == found.device
     before = {attack.name: attack for attack in recorded.attacks}
     worst: tuple[float, str] | None = None
     for attack in found.attacks:
-        for excess, text in _beyond(before[attack.name], attack, allowed):
+        for excess, text in _beyond(before[attack.name], attack, is_same_device=is_same):
             worst = max(worst or (excess, text), (excess, text))
     return None if worst is None else worst[1]
 
 
-def _beyond(recorded: AttackReport, found: AttackReport, allowed: float) -> Iterator[tuple[float, str]]:
+def _beyond(recorded: AttackReport, found: AttackReport, *, is_same_device: bool) -> Iterator[tuple[float, str]]:
     """Yield by how much each rate lies above the recorded one, if by more than their intervals explain."""
-    before = dict(zip(recorded.budgets, recorded.curve("generator"), strict=True))
-    for budget, rate in zip(found.budgets, found.curve("generator"), strict=True):
-        if budget in before and rate.low > before[budget].high + allowed:
+    before = dict(zip(recorded.budgets, recorded.curve(GENERATOR), strict=True))
+    rates = {
+        budget: rate for budget, rate in zip(found.budgets, found.curve(GENERATOR), strict=True) if budget in before
+    }
+    allowed = 0.0 if is_same_device else OTHER_DEVICE
+    for budget, rate in rates.items() if is_same_device else list(rates.items())[-1:]:
+        if rate.low > before[budget].high + allowed:
             text = (
                 f"{found.name} at {budget:,} {found.unit} brings back what was forgotten in {rate.value:.0%} of the "
                 f"samples, and {before[budget].value:.0%} (at most {before[budget].high:.0%}) were recorded"

@@ -183,6 +183,7 @@ def test_another_kind_of_device_may_differ_by_more(forgetful: Exported) -> None:
     assert revival(recorded, report_with(forgetful.audit, 3, 30, 135, device="cuda")) is None
     assert revival(recorded, report_with(forgetful.audit, 3, 30, 135))
     assert revival(recorded, report_with(forgetful.audit, 3, 30, 200, device="cuda"))
+    assert revival(recorded, report_with(forgetful.audit, 3, 250, 90, device="cuda")) is None
 
 
 def test_the_card_has_the_attacks_the_controls_and_who_judged(forgetful: Exported) -> None:
