@@ -21,6 +21,7 @@ ROOMS = {
     "search": "study, samplers, schedulers, Pareto front, budget",
     "teachers": "pretraining, classifiers, imports, distillation",
     "trial": "resolved sweep, context, runner, files, report",
+    "audit": "attacks, controls, judge, intervals, report",
     "evaluation": "evaluator, classifiers, features, references",
     "method": "losses, trainer, batch, generator, LoRA",
     "models": "families, schedule, samplers, model folders",

@@ -9,6 +9,8 @@
     selection = results.select(knee=True)             # selection.trial, selection.why
     generator = sfd_sweep.load_generator("builtin:digits-distilled")
     images = generator.sample([0, 3, 7], seed=0)      # (3, C, H, W) in [-1, 1]
+    report = sfd_sweep.audit_folder("zero-free")      # attacks that try to bring back what is forgotten
+    findings = list(sfd_sweep.verify_folder("zero-free"))
 
 Invalid input raises `UserError`. The first call that needs torch, Ray, or MLflow imports it.
 """
@@ -24,6 +26,8 @@ from sfd_sweep.errors import UserError
 if TYPE_CHECKING:
     from sfd_sweep.config.loading import load_search_space
     from sfd_sweep.execution.run import resume, run
+    from sfd_sweep.export.folder_audit import audit_folder
+    from sfd_sweep.export.verifying import verify_folder
     from sfd_sweep.method.generator import OneStepGenerator
     from sfd_sweep.tracking.results import Results
 
@@ -33,18 +37,22 @@ __all__ = [
     "OneStepGenerator",
     "UserError",
     "__version__",
+    "audit_folder",
     "load_generator",
     "load_search_space",
     "open_sweep",
     "resume",
     "run",
+    "verify_folder",
 ]
 
 _MODULES = {
     "OneStepGenerator": "sfd_sweep.method.generator",
+    "audit_folder": "sfd_sweep.export.folder_audit",
     "load_search_space": "sfd_sweep.config.loading",
     "resume": "sfd_sweep.execution.run",
     "run": "sfd_sweep.execution.run",
+    "verify_folder": "sfd_sweep.export.verifying",
 }
 """Modules of the names that are imported on first use."""
 

@@ -17,6 +17,12 @@ class SweepFailed(UserError):
     exit_code = 1
 
 
+class ClaimFailed(UserError):
+    """A generator's folder is not what it says that it is."""
+
+    exit_code = 1
+
+
 class Interrupted(UserError):
     """The user stopped a sweep; the message says how to resume it."""
 

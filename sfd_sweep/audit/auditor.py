@@ -48,10 +48,6 @@ class Auditor:
         self._cache = cache
         self._hashes = {name: generator.content_hash() for name, generator in subjects.items()}
 
-    def units(self, attacks: Iterable[Attack], seeds: Sequence[int]) -> list[Unit]:
-        """Return all units, those of one attack together."""
-        return [Unit(attack, subject, seed) for attack in attacks for subject in self.subjects for seed in seeds]
-
     def run(self, unit: Unit) -> AttackRun:
         """Return the result of a unit, from the cache if it is there."""
         file = f"{self._key(unit)}.json"

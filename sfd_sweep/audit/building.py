@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sfd_sweep.audit.attacks.base import Attack, AttackContext
+from sfd_sweep.audit.attacks.relearning import Relearning
 from sfd_sweep.audit.auditor import Auditor, Unit, attack_reports, run_here
 from sfd_sweep.audit.controls import check_control, check_never_knew, swapped
 from sfd_sweep.audit.images import ConditionImages
@@ -18,7 +19,7 @@ from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics import ReferenceKind
-from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.folder import ModelFolder, portable_source
 from sfd_sweep.storage.folder import Folder
 
 ATTACKER_IMAGES, JUDGE_IMAGES = 100, 400
@@ -107,33 +108,50 @@ class AuditContext:
             UserError: a control does not fit the generator.
         """
         auditor = self.auditor(generator, cache)
-        attacks, missing = self._possible(LEVELS[level])
-        units = auditor.units(attacks, SEEDS[level])
-        runs = run_here(auditor, units)
-        reports = attack_reports(units, runs, lambda done, unit: progress(done, len(units), unit))
-        conditions = self.attacks.conditions
-        subjects = dict.fromkeys(conditions.subjects[index] for index in conditions.forget)
+        units = self.units(level)
+        reports = attack_reports(units, run_here(auditor, units), lambda done, unit: progress(done, len(units), unit))
+        attacks = self.attacks
+        subjects = dict.fromkeys(attacks.conditions.subjects[index] for index in attacks.conditions.forget)
+        sources = {GENERATOR: source, **self.sources}
+        sources = {subject: portable_source(each) for subject, each in sources.items()}
+        if SWAP in sources:
+            sources[SWAP] += " with the override's embedding"
         return AuditReport(
             level=level,
             forgotten=tuple(subjects),
             judge=JudgeReport(
-                name=self.attacks.judge.name,
+                name=_portable_name(attacks.judge.name),
                 recognized=self.discernment.recognized,
                 false_alarms=self.discernment.false_alarms,
             ),
-            classifier=self.attacks.classifier.name,
+            classifier=_portable_name(attacks.classifier.name),
             images=self.images,
-            sources={GENERATOR: source, **self.sources},
+            sources=sources,
             attacks=tuple(reports),
             retained={subject: auditor.retained_shares(subject, RETAINED_SAMPLES) for subject in auditor.subjects},
-            missing=(*self.missing, *missing),
-            device="cuda" if self.attacks.device.type == "cuda" else "cpu",
+            missing=(*self.missing, *self._possible(level)[1]),
+            device="cuda" if attacks.device.type == "cuda" else "cpu",
         )
 
-    def _possible(self, attacks: Sequence[Attack]) -> tuple[list[Attack], list[str]]:
-        """Return the attacks that can be made, and why the others cannot."""
+    def units(self, level: Level) -> list[Unit]:
+        """Return the parts of an audit, those of one attack together.
+
+        Raises:
+            UserError: there are too few images for any targeted relearning.
+        """
+        possible, _ = self._possible(level)
+        subjects = (GENERATOR, *self.controls)
+        return [Unit(attack, subject, seed) for attack in possible for subject in subjects for seed in SEEDS[level]]
+
+    def _possible(self, level: Level) -> tuple[list[Attack], list[str]]:
+        """Return the attacks of a level that can be made, and why the others cannot."""
+        attacks = LEVELS[level]
         reasons = {attack: attack.needs(self.attacks) for attack in attacks}
         possible = [attack for attack, reason in reasons.items() if reason is None]
+        relearning = [attack for attack in attacks if isinstance(attack, Relearning) and attack.on == "forgotten"]
+        if len(self.attacks.forgotten_images) and not set(relearning) & set(possible):
+            fewest = min(relearning, key=lambda attack: attack.images)
+            raise UserError(f"{reasons[fewest]}; give more reference images (--reference, or evaluation.reference)")
         return possible, [reason for reason in reasons.values() if reason is not None]
 
     def auditor(self, generator: OneStepGenerator, cache: Folder | None = None) -> Auditor:
@@ -179,14 +197,17 @@ def _controls(
     controls, sources, missing = {}, {}, []
     names = context.conditions.names
     if start is None:
-        missing.append("the start and `swap`: the start is unknown")
+        missing.append("the start and `swap`: the start is unknown, or not on this machine (--start names it)")
     elif ModelFolder.open(start).t_init is None:
-        missing.append(f"the start and `swap`: {start} is no one-step generator")
+        missing.append(f"the start and `swap`: {portable_source(start)} is no one-step generator")
     else:
         controls[START] = OneStepGenerator.load(start, context.device, prompts=names)
+        if controls[START].condition_names != names:
+            plural = controls[START].kind.plural
+            raise UserError(f"the start {start} has other {plural} than the generator; name the one that it began from")
         targets = override or (context.conditions.evaluated[0],) * len(context.conditions.forget)
         controls[SWAP] = swapped(controls[START], dict(zip(context.conditions.forget, targets, strict=True)))
-        sources |= {START: start, SWAP: f"{start} with the override's embedding"}
+        sources |= {START: start, SWAP: start}
     if settings.control is None:
         missing.append("the generator that never knew: audit.control names none, so excess is unknown")
     else:
@@ -196,3 +217,9 @@ def _controls(
             raise UserError(f"audit.control: {error}") from error
         sources[NEVER_KNEW] = settings.control
     return controls, sources, tuple(missing)
+
+
+def _portable_name(name: str) -> str:
+    """Return the name of a classifier without a path of this machine."""
+    prefix = next((each for each in ("the classifier clip:", "the classifier ") if name.startswith(each)), None)
+    return name if prefix is None else prefix + portable_source(name.removeprefix(prefix))

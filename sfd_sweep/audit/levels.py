@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from sfd_sweep.audit.attacks.asking import Asking
 from sfd_sweep.audit.attacks.base import Attack
 from sfd_sweep.audit.attacks.inversion import ConditionInversion
 from sfd_sweep.audit.attacks.noise import Leak, NoiseSearch
 from sfd_sweep.audit.attacks.other_steps import OtherSteps
 from sfd_sweep.audit.attacks.relearning import Relearning
-
-Level = Literal["quick", "full"]
+from sfd_sweep.audit.report import Level
 
 LEVELS: dict[Level, tuple[Attack, ...]] = {
     "quick": (

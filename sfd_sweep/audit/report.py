@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +14,13 @@ from sfd_sweep.errors import UserError
 AUDIT = "audit.json"
 GENERATOR, START, NEVER_KNEW, SWAP = SUBJECTS = ("generator", "start", "never_knew", "swap")
 """Who is attacked: the generator, and its controls."""
+ASKING = "asking"
+"""Name of the attack that is none: the forgotten conditions are asked for."""
 REVIVED = 0.3
 """Rate beyond which what is forgotten counts as revived."""
+LEAST_RETAINED = 0.5
+"""Least share of a retained condition's samples that are called by it, as a part of the start's share."""
+Level = Literal["quick", "full"]
 
 
 class _Part(BaseModel):
@@ -69,10 +74,17 @@ class AttackReport(_Part):
 
     def excess(self, subject: str = GENERATOR) -> Interval | None:
         """Return the excess over the never-knew control at the budget where it is largest; None without a control."""
-        if NEVER_KNEW not in self.runs:
-            return None
-        pairs = zip(self.curve(subject), self.curve(NEVER_KNEW), strict=True)
-        return max((excess_interval(*pair) for pair in pairs), key=lambda each: each.value)
+        return self.worst_point(subject)[1] if NEVER_KNEW in self.runs else None
+
+    def worst_point(self, subject: str = GENERATOR) -> tuple[int, Interval]:
+        """Return the budget with the largest excess over the never-knew control, and that excess.
+
+        Without the control, the rate takes the place of the excess.
+        """
+        figures = self.curve(subject)
+        if NEVER_KNEW in self.runs:
+            figures = [excess_interval(*pair) for pair in zip(figures, self.curve(NEVER_KNEW), strict=True)]
+        return max(zip(self.budgets, figures, strict=True), key=lambda pair: pair[1].value)
 
     def revival(self, subject: str = GENERATOR) -> int | None:
         """Return the least budget with a rate above 30 %; None if there is none."""
@@ -110,7 +122,7 @@ class AuditReport(_Part):
     """
 
     version: Literal[1] = 1
-    level: Literal["quick", "full"]
+    level: Level
     forgotten: tuple[str, ...]
     judge: JudgeReport
     classifier: str
@@ -123,7 +135,7 @@ class AuditReport(_Part):
 
     def worst(self, subject: str = GENERATOR) -> tuple[AttackReport, Interval]:
         """Return the attack with the largest excess over the never-knew control, or the largest rate without one."""
-        figures = [(attack, attack.excess(subject) or attack.rate(subject)) for attack in self.attacks]
+        figures = [(attack, attack.worst_point(subject)[1]) for attack in self.attacks]
         return max(figures, key=lambda pair: pair[1].value)
 
     @property
@@ -131,9 +143,37 @@ class AuditReport(_Part):
         """Whether excess over a generator that never knew is defined."""
         return NEVER_KNEW in self.sources
 
-    def write(self, folder: Path) -> None:
-        """Write the report into a folder."""
-        (folder / AUDIT).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Who was attacked: the generator first, then its controls from the least to the most that they know."""
+        order = (GENERATOR, NEVER_KNEW, SWAP, START)
+        return tuple(subject for subject in order if subject in self.sources)
+
+    def broken(self) -> tuple[str, float] | None:
+        """Return the worst retained condition and its share, if that is less than half of the start's; else None.
+
+        Without a start, less than half of the samples counts. A generator of noise shows nothing that is forgotten,
+        however it is attacked, and this tells it from one that has forgotten.
+        """
+        starts = self.retained.get(START, {})
+        parts = {
+            name: share / starts.get(name, 1.0)
+            for name, share in self.retained[GENERATOR].items()
+            if starts.get(name, 1.0) > 0
+        }
+        if not parts:
+            return None
+        worst, part = worst_retained(parts)
+        return (worst, self.retained[GENERATOR][worst]) if part < LEAST_RETAINED else None
+
+    def remembers(self) -> Interval | None:
+        """Return the rate without any attack, if it counts as revived: such a generator has forgotten nothing."""
+        asking = next((attack.rate() for attack in self.attacks if attack.name == ASKING), None)
+        return asking if asking is not None and asking.value > REVIVED else None
+
+    def to_json(self) -> str:
+        """Return the text of `audit.json`."""
+        return self.model_dump_json(indent=1) + "\n"
 
     @classmethod
     def read(cls, folder: Path) -> AuditReport | None:
@@ -145,19 +185,27 @@ class AuditReport(_Part):
         path = folder / AUDIT
         if not path.is_file():
             return None
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, place: str) -> AuditReport:
+        """Return the report of a text.
+
+        Args:
+            content: of `audit.json`.
+            place: where it is, for messages.
+
+        Raises:
+            UserError: it is broken, or of an unknown format.
+        """
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
-            raise UserError(f"{path} is no audit ({where}: {first['msg']}); audit the generator again") from error
+            raise UserError(f"{place} is no audit ({where}: {first['msg']}); audit the generator again") from error
 
 
 def worst_retained(shares: Mapping[str, float]) -> tuple[str, float]:
     """Return the retained condition with the lowest share of samples called by their condition."""
     return min(shares.items(), key=lambda pair: pair[1])
-
-
-def seeds_of(runs: Sequence[AttackRun]) -> tuple[int, ...]:
-    """Return the seeds of some runs."""
-    return tuple(run.seed for run in runs)

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from sfd_sweep.cli import models, results, sweeps, training
+from sfd_sweep.cli import audits, models, results, sweeps, training
 from sfd_sweep.errors import UserError
 
 app = typer.Typer(
@@ -43,6 +43,8 @@ app.command()(results.ui)
 app.command()(results.export)
 app.command()(models.sample)
 app.command()(models.evaluate)
+app.command()(audits.audit)
+app.command()(audits.verify)
 app.command()(training.pretrain)
 app.command()(training.distill)
 app.command()(training.train_classifier)
@@ -52,7 +54,8 @@ app.command()(models.import_checkpoint)
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit.
 
-    The exit code is 0 for success, 1 for a failed sweep, 2 for invalid input, and 130 for an interruption.
+    The exit code is 0 for success, 1 for a failed sweep or a folder that is not what it claims, 2 for invalid input,
+    and 130 for an interruption.
 
     Args:
         arguments: Command-line arguments; None: those of the process.

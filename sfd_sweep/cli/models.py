@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from sfd_sweep.cli.options import ClassNames, Force, check_target, one_thread, parse_class_names, write_file
+from sfd_sweep.cli.options import (
+    ClassNames,
+    Force,
+    check_target,
+    one_thread,
+    override_of,
+    parse_class_names,
+    write_file,
+)
 from sfd_sweep.errors import UserError
 
 Generator = Annotated[
@@ -86,13 +94,12 @@ def evaluate(
     from sfd_sweep.export.folder_evaluation import AssetLocations, evaluate_folder
 
     one_thread()
-    overrides = override or []
     found = evaluate_folder(
         folder,
         samples=samples,
         forget_samples=forget_samples,
         forget=forget or (),
-        override=overrides[0] if len(overrides) == 1 else tuple(overrides) or None,
+        override=override_of(override),
         assets=AssetLocations(reference=reference, inception=inception, teacher=teacher),
     )
     if layout == "json":

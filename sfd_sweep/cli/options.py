@@ -12,6 +12,7 @@ import typer
 from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
+    from sfd_sweep.config import Override
     from sfd_sweep.tracking.results import Results, Selection
 
 Name = Annotated[str, typer.Argument(help="Name of the sweep.", metavar="NAME")]
@@ -140,6 +141,13 @@ def parse_class_names(text: str) -> tuple[str, ...]:
     if not all(names) or len(set(names)) < len(names):
         raise UserError(f"--class-names {text!r}: every class needs a name of its own, separated by commas")
     return names
+
+
+def override_of(words: Sequence[str] | None) -> Override | None:
+    """Return the override of an option: one for all forgotten classes, or one for each; None if it is absent."""
+    if not words:
+        return None
+    return words[0] if len(words) == 1 else tuple(words)
 
 
 def check_target(out: Path, force: bool) -> None:

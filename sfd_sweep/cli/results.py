@@ -25,6 +25,7 @@ from sfd_sweep.cli.options import (
     select,
     write_file,
 )
+from sfd_sweep.cli.progress import progress_bar, stopped_by_ctrl_c
 from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,14 +123,19 @@ def export(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Export a generator that does not count as forgotten; its card says so.")
     ] = False,
+    audit: Annotated[
+        Literal["none", "quick", "full"],
+        typer.Option(help="Attacks that try to bring back what is forgotten before the folder appears."),
+    ] = "quick",
     force: Force = False,
     uri: Uri = None,
 ) -> None:
     """Export the generator of a trial as a folder.
 
-    The folder is evaluated again before it gets its name, and registered in MLflow. A trial outside of the file's
-    `selection` is refused.
+    The folder is evaluated again and audited before it gets its name, and registered in MLflow. A trial outside of the
+    file's `selection` is refused.
     """
+    from sfd_sweep.audit.summary import headline
     from sfd_sweep.cli.tables import console, print_metrics
     from sfd_sweep.export.exporting import export_trial
     from sfd_sweep.tracking.results import Results
@@ -140,9 +146,23 @@ def export(
         raise UserError("select a trial: --trial N, --knee, --best-score, --max METRIC=VALUE, or --min METRIC=VALUE")
     one_thread()
     console.print(selection.why)
-    exported = export_trial(results, selection, out, force=force, anyway=anyway, alias=alias, uri=uri)
+    message = f"the export was stopped, and {out} was not written; attacks that had ended are not made again"
+    with stopped_by_ctrl_c(lambda: message), progress_bar("auditing", seconds=10.0) as advance:
+        exported = export_trial(
+            results,
+            selection,
+            out,
+            force=force,
+            anyway=anyway,
+            alias=alias,
+            uri=uri,
+            audit=None if audit == "none" else audit,
+            progress=lambda done, total, unit: advance(done, total=total, part=str(unit)),
+        )
     console.print(f"\n{exported.folder} loads with diffusers alone and reproduces the recorded metrics.")
     print_metrics(exported.found.metrics, exported.found.samples)
+    if exported.audit is not None:
+        console.print("\n" + " ".join(headline(exported.audit)))
     console.print(f"\nMLflow registered it as {exported.registered} with the alias {alias}.")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sfd_sweep.execution.doctor import Finding
     from sfd_sweep.execution.events import Outcome
     from sfd_sweep.search.records import SweepRecord, SweepSummary
-    from sfd_sweep.search.trial import Trial
+    from sfd_sweep.search.trial import AuditFigure, Trial
     from sfd_sweep.tracking.results import Selection
     from sfd_sweep.trial.report import Report
 
@@ -33,6 +33,7 @@ FORGOTTEN = "forgotten"
 SWAP = "swap"
 NOT_DRAWN = "-"
 """A searched parameter whose condition does not hold."""
+AUDIT = "audit"
 FILE_WIDTH = 200
 """Width of output to a file or a pipe."""
 
@@ -183,6 +184,7 @@ def print_trial(selection: Selection) -> None:
             console.print(pairs(_with_counts(report.metrics, report.samples)))
     rest = {
         "reason": trial.reason,
+        "audit": trial.run.audit and _audit_in_full(trial.run.audit),
         "slot time": clock(trial.run.slot_hours * 3600),
         "model": trial.run.model_uri,
         "MLflow run": trial.run.run_id,
@@ -227,6 +229,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
 
 def _trials_table(record: SweepRecord) -> Table:
     metrics = watched_metrics(record.space)
+    audited = _is_any_audited(record.trials)
     rows: list[Sequence[str | Text]] = [
         (
             str(trial.number),
@@ -235,28 +238,35 @@ def _trials_table(record: SweepRecord) -> Table:
             *_values(trial.report, metrics),
             "" if trial.run.score is None else figure(trial.run.score),
             *_forgotten(record, trial),
+            *([_audit(trial)] if audited else []),
             _standing(record, trial),
         )
         for trial in record.trials
     ]
-    columns = ("trial", "state", "step", *metrics, "score", *_forgotten_column(record), "front")
-    return table(columns, rows, text=("state", FORGOTTEN, "front"))
+    columns = (
+        *("trial", "state", "step", *metrics, "score", *_forgotten_column(record)),
+        *([AUDIT] if audited else []),
+        "front",
+    )
+    return table(columns, rows, text=("state", FORGOTTEN, AUDIT, "front"))
 
 
 def _front_table(record: SweepRecord) -> Table:
     metrics = watched_metrics(record.space)
+    audited = _is_any_audited(record.front)
     rows = [
         (
             str(trial.number),
             *_values(record.front_figures[trial.number], metrics),
             figure(record.front_score(trial)),
             *_forgotten(record, trial),
+            *([_audit(trial)] if audited else []),
             _standing(record, trial),
         )
         for trial in record.front
     ]
-    columns = ("trial", *metrics, "score", *_forgotten_column(record), "front")
-    return table(columns, rows, text=(FORGOTTEN, "front"))
+    columns = ("trial", *metrics, "score", *_forgotten_column(record), *([AUDIT] if audited else []), "front")
+    return table(columns, rows, text=(FORGOTTEN, AUDIT, "front"))
 
 
 def _forgotten_column(record: SweepRecord) -> tuple[str, ...]:
@@ -289,6 +299,29 @@ def _remarks(record: SweepRecord) -> Iterator[str]:
 def _swap_in_words(record: SweepRecord, swap: Report) -> str:
     values = [f"{name} {figure(swap.metrics[name])}" for name in watched_metrics(record.space)]
     return f"{', '.join(values)} on {in_words(swap.samples)}"
+
+
+def _is_any_audited(trials: Sequence[Trial]) -> bool:
+    return any(trial.run.audit for trial in trials)
+
+
+def _audit(trial: Trial) -> str:
+    """Return the figure of a trial's audit with its interval, or "" without an audit."""
+    found = trial.run.audit
+    if found is None:
+        return ""
+    what = "excess" if found.is_excess else "rate"
+    broken = ", broken" if found.broken else ""
+    return f"{what} {found.value:.2f} ({found.low:.2f} to {found.high:.2f}), {found.level}{broken}"
+
+
+def _audit_in_full(found: AuditFigure) -> str:
+    what = "worst excess over a generator that never knew" if found.is_excess else "worst rate, excess unknown"
+    broken = "; the generator is broken" if found.broken else ""
+    return (
+        f"{found.level}: {what}, {found.value:.2f} (95 % interval {found.low:.2f} to {found.high:.2f}), by "
+        f"{found.attack}{broken}"
+    )
 
 
 def _settings_table(record: SweepRecord, trials: Sequence[Trial]) -> Table:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +22,7 @@ from sfd_sweep.cli.options import (
     parse_class_names,
     write_file,
 )
+from sfd_sweep.cli.progress import progress_bar
 from sfd_sweep.errors import TrialFailed, UserError
 
 if TYPE_CHECKING:
@@ -39,8 +38,6 @@ GUIDANCE = 1.25
 COLUMNS = 10
 MIN_TILE = 32
 """Smallest size of an image in a picture, in pixels."""
-SECONDS_BETWEEN_LINES = 60.0
-"""Interval of progress lines without a terminal."""
 
 Fields = Annotated[
     list[str] | None,
@@ -345,43 +342,3 @@ def _divergence_explained(rate: str) -> Iterator[None]:
         yield
     except TrialFailed as error:
         raise UserError(f"{error}; try a lower learning rate (--set {rate}=…)") from error
-
-
-@contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[..., None]]:
-    """Show a bar on a terminal, or print a line a minute to stderr.
-
-    Yields:
-        A function of the work done and, optionally, the loss.
-    """
-    from sfd_sweep.cli.tables import console
-
-    if not console.is_terminal:
-        yield _progress_lines(what, total)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-
-        def advance(done: int, loss: float | None = None) -> None:
-            progress.update(task, completed=done, description=_with_loss(what, loss))
-
-        yield advance
-
-
-def _progress_lines(what: str, total: int) -> Callable[..., None]:
-    printed = time.monotonic()
-
-    def advance(done: int, loss: float | None = None) -> None:
-        nonlocal printed
-        if time.monotonic() - printed >= SECONDS_BETWEEN_LINES:
-            printed = time.monotonic()
-            print(f"{_with_loss(what, loss)}: {done:,} of {total:,}", file=sys.stderr, flush=True)
-
-    return advance
-
-
-def _with_loss(what: str, loss: float | None) -> str:
-    return what if loss is None else f"{what}, loss {loss:.4g}"

@@ -34,10 +34,11 @@ from sfd_sweep.config.schema import (
     Tracking,
     TrialSchedule,
 )
-from sfd_sweep.config.search_space import REFERENCES, SearchSpace
+from sfd_sweep.config.search_space import AUDITS, REFERENCES, SearchSpace
 from sfd_sweep.config.settings import Override, Settings
 
 __all__ = [
+    "AUDITS",
     "REFERENCES",
     "AshaScheduler",
     "Audit",

@@ -24,8 +24,8 @@ from sfd_sweep.config.schema import (
 )
 from sfd_sweep.metrics import METRICS, Need
 
-REFERENCES = "references"
-"""Folder in the storage that all sweeps share."""
+REFERENCES, AUDITS = "references", "audits"
+"""Folders in the storage that all sweeps share."""
 
 
 class SearchSpace(Section):
@@ -56,8 +56,8 @@ class SearchSpace(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        if self.name == REFERENCES:
-            reason = "is the folder of reference statistics that sweeps share; choose another name"
+        if self.name in (REFERENCES, AUDITS):
+            reason = "is a folder of results that sweeps share; choose another name"
             raise_config_error(("name",), f"{self.name} {reason}")
         if not self.parameters.searched():
             example = "generator_lr: {type: float, low: 1.0e-5, high: 1.0e-3, log: true}"

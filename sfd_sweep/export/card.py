@@ -5,6 +5,17 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from sfd_sweep.audit.report import NEVER_KNEW, AttackReport, AuditReport
+from sfd_sweep.audit.summary import (
+    REVIVAL_HEADER,
+    SUBJECT_NAMES,
+    cell,
+    comparison,
+    headline,
+    judged_by,
+    retained_in_words,
+    revival_in_words,
+)
 from sfd_sweep.config import Bound, Constraint
 from sfd_sweep.export.description import Description, Figures, FrontMember
 from sfd_sweep.metrics import METRICS, Goal
@@ -18,13 +29,14 @@ BETTER = {Goal.MINIMIZE: "low", Goal.MAXIMIZE: "high", None: ""}
 MOST_LABELS = 12
 
 
-def model_card(description: Description, name: str, *, has_before: bool) -> str:
+def model_card(description: Description, name: str, *, has_before: bool, audit: AuditReport | None = None) -> str:
     """Return the card as Markdown, with the front matter that model hubs read.
 
     Args:
         description: of the generator.
         name: of its folder.
         has_before: whether `before.png` is beside it.
+        audit: of the generator; None if it was not audited.
     """
     aims = [objective.metric for objective in description.objectives]
     bounds = (*description.constraints, *description.selection.bounds)
@@ -49,6 +61,7 @@ def model_card(description: Description, name: str, *, has_before: bool) -> str:
         front_metrics=[f"`{metric}`" for metric in metrics],
         front=_front(description, metrics),
         settings=_settings(description),
+        audit=None if audit is None else _audit(audit, description),
     )
     return str(card)
 
@@ -148,6 +161,40 @@ def _in_signs(bounds: Sequence[Bound]) -> str:
     lower = [f"`{bound.metric}` ≥ {bound.min:g}" for bound in bounds if bound.min is not None]
     upper = [f"`{bound.metric}` ≤ {bound.max:g}" for bound in bounds if bound.max is not None]
     return " and ".join(lower + upper)
+
+
+def _audit(report: AuditReport, description: Description) -> dict[str, object]:
+    """Everything that the section on the audit shows."""
+    origin = description.audit
+    sources = {SUBJECT_NAMES[subject]: f"`{report.sources[subject]}`" for subject in report.subjects[1:]}
+    if origin is not None and origin.control is not None and origin.control.sha256 is not None:
+        sources[SUBJECT_NAMES[NEVER_KNEW]] += f" (weights SHA-256 `{origin.control.sha256}`)"
+    header = ["attack", "budget", *(f"{SUBJECT_NAMES[subject]}, %" for subject in report.subjects)]
+    if report.has_control:
+        header.append("excess")
+    return {
+        "level": report.level,
+        "headline": headline(report),
+        "comparison": comparison(report),
+        "header": [*header, REVIVAL_HEADER],
+        "rows": [_attack_row(attack, report) for attack in report.attacks],
+        "retained": retained_in_words(report),
+        "judged_by": judged_by(report),
+        "sources": sources,
+        "missing": report.missing,
+        "attacks": [f"*{attack.name}*: {attack.description}" for attack in report.attacks],
+    }
+
+
+def _attack_row(attack: AttackReport, report: AuditReport) -> list[str]:
+    excess = attack.excess()
+    return [
+        attack.name,
+        f"{attack.budgets[-1]:,} {attack.unit}",
+        *(cell(attack.rate(subject)) for subject in report.subjects),
+        *([] if excess is None else [f"{excess.value:.2f} ({excess.low:.2f} to {excess.high:.2f})"]),
+        revival_in_words(attack),
+    ]
 
 
 def _settings(description: Description) -> list[list[str]]:

@@ -9,26 +9,29 @@ from pathlib import Path
 
 import torch
 
-from sfd_sweep.config import Evaluation, Task
+from sfd_sweep.audit.judges import SVM
+from sfd_sweep.audit.report import AUDIT, AuditReport, Level
+from sfd_sweep.config import Audit, Evaluation, Task
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers import clip as clip_network
 from sfd_sweep.evaluation.classifiers.loading import CLIP, FILES, is_portable
 from sfd_sweep.evaluation.evaluator import Generate, grid_columns
 from sfd_sweep.evaluation.factory import load_classifier_for
 from sfd_sweep.export.card import model_card
-from sfd_sweep.export.description import Description, Figures, FrontMember, Lineage, Origin
+from sfd_sweep.export.description import AuditOrigin, Description, Figures, FrontMember, Lineage, Origin
 from sfd_sweep.export.folder_evaluation import FolderEvaluation
 from sfd_sweep.export.verification import sha256, write_checksums
 from sfd_sweep.method.generator import PIPELINE, OneStepGenerator
-from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.folder import CARD, ModelFolder, portable_source
 from sfd_sweep.models.loading import load_score_model
 from sfd_sweep.models.samplers import sample_ddim
 from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.storage.folder import Folder
+from sfd_sweep.tracking.audit_picture import AUDIT_PICTURE, audit_png
 from sfd_sweep.tracking.pictures import front_png
 from sfd_sweep.tracking.results import Selection
-from sfd_sweep.trial.resolve import resolved
+from sfd_sweep.trial.resolve import resolved, start_source
 
 
 def describe(record: SweepRecord, choice: Selection, folder: Path, versions: dict[str, str]) -> Description:
@@ -66,10 +69,36 @@ def describe(record: SweepRecord, choice: Selection, folder: Path, versions: dic
     )
 
 
+def audit_origin(settings: Audit, level: Level, folder: Path) -> AuditOrigin:
+    """Return by what an audit was made, and copy a local judge into the generator's folder.
+
+    Raises:
+        UserError: the judge is missing.
+    """
+    judge = SVM
+    if settings.judge != SVM:
+        is_clip = settings.judge.startswith(CLIP)
+        judge = _ship(settings.judge, folder / "judge", clip_network.FILES if is_clip else FILES)
+    control = None if settings.control is None else _origin(settings.control, settings.control)
+    return AuditOrigin(level=level, judge=judge, control=control)
+
+
+def write_audit(folder: Path, report: AuditReport) -> None:
+    """Write `audit.json` and `audit.png`, each atomically."""
+    place = Folder.open(folder)
+    place.write(AUDIT, report.to_json().encode())
+    place.write(AUDIT_PICTURE, audit_png(report))
+
+
 def write_contents(
-    folder: Path, name: str, record: SweepRecord, description: Description, evaluation: FolderEvaluation
+    folder: Path,
+    name: str,
+    record: SweepRecord,
+    description: Description,
+    evaluation: FolderEvaluation,
+    audit: AuditReport | None,
 ) -> None:
-    """Write code, pictures, description, card and checksums beside a generator.
+    """Write code, pictures, description, audit, card and checksums beside a generator.
 
     The pipeline is that of this version, not of the one that ran the sweep: no code from a storage is run.
 
@@ -79,6 +108,7 @@ def write_contents(
         record: of the sweep.
         description: of the generator.
         evaluation: of the generator; it draws the pictures before and after on the same noise.
+        audit: of the generator, if it was audited.
 
     Raises:
         UserError: the weights of the start are broken.
@@ -86,12 +116,15 @@ def write_contents(
     shutil.copyfile(PIPELINE, folder / "pipeline.py")
     evaluator, columns = evaluation.evaluator, grid_columns(evaluation.generator.image_shape)
     (folder / "grid.png").write_bytes(evaluator.grid(evaluation.generator.generate, columns=columns))
-    start = _start(record.space.task, evaluator.device, description.conditions.names)
+    start = _start_samples(record.space.task, evaluator.device, description.conditions.names)
     if start is not None:
         (folder / "before.png").write_bytes(evaluator.grid(start, columns=columns))
     (folder / "front.png").write_bytes(front_png(record))
     description.write(folder)
-    (folder / "README.md").write_text(model_card(description, name, has_before=start is not None), encoding="utf-8")
+    if audit is not None:
+        write_audit(folder, audit)
+    card = model_card(description, name, has_before=start is not None, audit=audit)
+    (folder / CARD).write_text(card, encoding="utf-8")
     write_checksums(folder)
 
 
@@ -100,7 +133,7 @@ def _lineage(record: SweepRecord, trial: Trial, versions: dict[str, str]) -> Lin
     assert trial.report is not None
     return Lineage(
         teacher=_origin(task.teacher, task.teacher),
-        start=_origin(task.start, _start_source(task)),
+        start=_origin(task.start, start_source(task)),
         sweep=record.space.name,
         trial=trial.number,
         state=trial.state,
@@ -114,9 +147,9 @@ def _lineage(record: SweepRecord, trial: Trial, versions: dict[str, str]) -> Lin
 def _origin(name: str, source: str) -> Origin:
     folder = _open(source)
     if folder is None:
-        return Origin(source=_portable(name), sha256=None)
+        return Origin(source=portable_source(name), sha256=None)
     return Origin(
-        source=_portable(name),
+        source=portable_source(name),
         sha256=sha256(folder.weights),
         licence=folder.licence,
         safety_checker=folder.has_safety_checker,
@@ -133,25 +166,15 @@ def _open(source: str) -> ModelFolder | None:
     return folder
 
 
-def _start_source(task: Task) -> str:
-    return task.teacher if task.start == "teacher" else task.start
-
-
-def _start(task: Task, device: torch.device, prompts: Sequence[str]) -> Generate | None:
+def _start_samples(task: Task, device: torch.device, prompts: Sequence[str]) -> Generate | None:
     """What training started from: a one-step generator, or a teacher sampled by DDIM."""
-    folder = _open(_start_source(task))
+    folder = _open(start_source(task))
     if folder is None:
         return None
     if folder.t_init is not None:
         return OneStepGenerator.load(folder.path, device, prompts=prompts).generate
     model = load_score_model(folder, device, prompts=prompts)
     return lambda c, noise: sample_ddim(model, c, noise)
-
-
-def _portable(source: str) -> str:
-    """A local folder by its name; `builtin:…` and hub ids unchanged."""
-    folder = Path(source).expanduser()
-    return folder.name if folder.is_absolute() or folder.is_dir() else source
 
 
 def _portable_evaluation(evaluation: Evaluation, folder: Path) -> Evaluation:
@@ -168,7 +191,7 @@ def _portable_evaluation(evaluation: Evaluation, folder: Path) -> Evaluation:
         update={
             "classifier": classifier,
             "clip": clip,
-            "reference": _portable(evaluation.reference),
+            "reference": portable_source(evaluation.reference),
             "inception": evaluation.inception.model_copy(update={"weights": None}),
         }
     )

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sfd_sweep.audit.report import Level
 from sfd_sweep.config import Constraint, Evaluation, Objective, SelectionBounds, Settings, Task
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
@@ -73,6 +74,20 @@ class Lineage(_Part):
     versions: dict[str, str]
 
 
+class AuditOrigin(_Part):
+    """By what the audit in `audit.json` was made.
+
+    Attributes:
+        level: of the audit.
+        judge: a portable source, or a folder below this one.
+        control: the generator that never knew; None without one.
+    """
+
+    level: Level
+    judge: str
+    control: Origin | None
+
+
 class FrontMember(_Part):
     """A trial on the front on export, with the figures that members are compared by."""
 
@@ -97,6 +112,7 @@ class Description(_Part):
         device: kind of device of the evaluation: equal seeds draw equal noise there.
         front: best first objective first.
         why: the reason for choosing this trial.
+        audit: None if the generator was not audited.
     """
 
     version: Literal[1] = 1
@@ -115,6 +131,7 @@ class Description(_Part):
     front: tuple[FrontMember, ...]
     why: str
     lineage: Lineage
+    audit: AuditOrigin | None = None
 
     @property
     def figures(self) -> Figures:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfd_sweep.config import REFERENCES
+from sfd_sweep.audit.building import AuditContext, Progress
+from sfd_sweep.audit.report import AuditReport, Level
+from sfd_sweep.config import AUDITS, REFERENCES
 from sfd_sweep.errors import UserError
-from sfd_sweep.export.contents import describe, write_contents
+from sfd_sweep.export.appearing import appearing_complete
+from sfd_sweep.export.contents import audit_origin, describe, write_contents
 from sfd_sweep.export.description import Figures, is_exported
 from sfd_sweep.export.folder_evaluation import AssetLocations, FolderEvaluation
 from sfd_sweep.export.verification import check_checksums, check_figures, check_pipeline
+from sfd_sweep.models.folder import is_model
 from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.search.scores import violation, why_not_forgotten
 from sfd_sweep.search.trial import Trial
@@ -23,6 +24,7 @@ from sfd_sweep.tracking.model_registry import log_generator, register
 from sfd_sweep.tracking.results import Results, Selection
 from sfd_sweep.tracking.store import Store, refusals_of
 from sfd_sweep.trial.files import GENERATOR, step_folder, trial_folder
+from sfd_sweep.trial.resolve import start_source
 
 VERSION = "version."
 COMMIT = "mlflow.source.git.commit"
@@ -37,12 +39,14 @@ class Exported:
         recorded: the figures that the sweep recorded.
         found: those that were measured on the exported folder.
         registered: URI of its version in MLflow's model registry; None if it was not to be registered.
+        audit: None if it was not to be audited.
     """
 
     folder: Path
     recorded: Figures
     found: Figures
     registered: str | None
+    audit: AuditReport | None
 
 
 def export_trial(
@@ -54,8 +58,10 @@ def export_trial(
     anyway: bool = False,
     alias: str | None = "champion",
     uri: str | None = None,
+    audit: Level | None = "quick",
+    progress: Progress = lambda _done, _total, _unit: None,
 ) -> Exported:
-    """Write a trial's generator as a diffusers folder, verify it, and register it.
+    """Write a trial's generator as a diffusers folder, verify it, audit it, and register it.
 
     Args:
         results: of the trial's sweep.
@@ -65,10 +71,13 @@ def export_trial(
         anyway: whether to export a generator that does not count as forgotten by the sweep's `selection`.
         alias: of the generator among the versions of the sweep's registered model; None: it is not registered.
         uri: of the tracking store that the results were read from (see `Results.read`).
+        audit: its level; None: the generator is not audited.
+        progress: of the audit, called after each attack on each subject.
 
     Raises:
-        UserError: the target is in the way, the trial does not count as forgotten, it has no weights in storage, or
-            their figures are not the recorded ones; or only the registration failed, which the message says.
+        UserError: the target is in the way, the trial does not count as forgotten, it has no weights in storage, their
+            figures are not the recorded ones, or it cannot be audited as the search-space file says; or only the
+            registration failed, which the message says.
     """
     target = target.expanduser().absolute()
     _check_target(target, force)
@@ -77,17 +86,34 @@ def export_trial(
     generator = _stored_generator(results, choice.trial)
     store = Store.open(uri)
     versions = _versions(store, results.record.summary.run_id)
-    with _appearing_complete(target) as folder:
+    with appearing_complete(target) as folder:
         generator.download(folder)
         description = describe(results.record, choice, folder, versions)
         evaluation = FolderEvaluation.of_exported(folder, description, _assets(results))
-        write_contents(folder, target.name, results.record, description, evaluation)
-        check_checksums(folder)
-        check_pipeline(folder, description.conditions.names)
         found = evaluation.figures()
         check_figures(description.figures, found, classes=len(evaluation.evaluator.classifier.class_names))
+        report = None
+        if audit is not None:
+            report = _audited(results, evaluation, audit, target.name, progress)
+            origin = audit_origin(results.record.space.audit, audit, folder)
+            description = description.model_copy(update={"audit": origin})
+        write_contents(folder, target.name, results.record, description, evaluation, report)
+        check_checksums(folder)
+        check_pipeline(folder, description.conditions.names)
     registered = None if alias is None else _register(store, results, choice.trial, target, alias)
-    return Exported(target, description.figures, found, registered)
+    return Exported(target, description.figures, found, registered, report)
+
+
+def _audited(
+    results: Results, evaluation: FolderEvaluation, level: Level, name: str, progress: Progress
+) -> AuditReport:
+    space, cache = results.record.space, Folder.open(results.record.summary.storage).parent / AUDITS
+    start = start_source(space.task) if is_model(start_source(space.task)) else None
+    try:
+        context = AuditContext.build(evaluation.evaluator, space.audit, start=start, override=evaluation.override)
+        return context.audit(evaluation.generator, level, source=name, cache=cache, progress=progress)
+    except UserError as error:
+        raise UserError(f"{error}; or export without an audit: --audit none") from error
 
 
 def _check_target(target: Path, force: bool) -> None:
@@ -172,27 +198,6 @@ def _versions(store: Store, run_id: str) -> dict[str, str]:
     if COMMIT in tags:
         versions["commit"] = tags[COMMIT] + (" with changes" if versions.pop("changed") == "true" else "")
     return versions
-
-
-@contextmanager
-def _appearing_complete(target: Path) -> Iterator[Path]:
-    """A folder beside the target that replaces it when the block succeeds, and is deleted when it fails."""
-    try:
-        scratch = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
-    except OSError as error:
-        raise UserError(f"cannot write into {target.parent} ({error.strerror}); choose another folder") from error
-    with scratch:
-        new, old = Path(scratch.name) / "new", Path(scratch.name) / "old"
-        new.mkdir()
-        yield new
-        if target.exists():
-            target.rename(old)
-        try:
-            new.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
 
 
 def _register(store: Store, results: Results, trial: Trial, folder: Path, alias: str) -> str:

@@ -40,7 +40,12 @@ class AssetLocations:
     reference: str | None = None
     inception: str | None = None
     teacher: str | None = None
+    classifier: str | None = None
     references: Folder | None = None
+
+
+AS_DESCRIBED = AssetLocations()
+"""All assets are where the description says."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,21 @@ class FolderEvaluation:
     start: str | None = None
 
     @classmethod
-    def of_exported(cls, folder: Path, description: Description, assets: AssetLocations) -> FolderEvaluation:
+    def of_exported(
+        cls, folder: Path, description: Description, assets: AssetLocations, device: str | None = None
+    ) -> FolderEvaluation:
         """Return the sweep's evaluation: the same evaluator, seed and samples, and the same kind of device if present.
+
+        Args:
+            folder: of the generator.
+            description: of the generator.
+            assets: where its evaluation's assets are.
+            device: of networks and samples; None: of the kind that the description names, if there is one.
 
         Raises:
             UserError: the generator, a network or the reference is missing or broken.
         """
-        device = description.device if torch.cuda.is_available() else "cpu"
+        device = device or (description.device if torch.cuda.is_available() else "cpu")
         generator = OneStepGenerator.load(folder, device, prompts=description.conditions.names)
         evaluation = _localized(description.evaluation, folder, assets)
         needs_teacher = not generator.kind.has_labeled_references or evaluation.reference_kind is ReferenceKind.TEACHER
@@ -92,14 +105,19 @@ class FolderEvaluation:
 
     @classmethod
     def of_plain(
-        cls, folder: Path, forget: Sequence[int | str], override: Override, assets: AssetLocations
+        cls,
+        folder: Path,
+        forget: Sequence[int | str],
+        override: Override,
+        assets: AssetLocations,
+        device: str | None = None,
     ) -> FolderEvaluation:
         """Return an evaluation by the defaults of a search-space file.
 
         Raises:
             UserError: there is no generator, it has no such classes, or the classifier does not fit it.
         """
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         generator = OneStepGenerator.load(folder, device)
         if generator.kind is not CLASSES:
             raise UserError(
@@ -115,8 +133,9 @@ class FolderEvaluation:
             conditions=Conditions.of_classes(names, indices).without(generator.model.conditioning.absent),
             image_shape=generator.image_shape,
             inception=False,
-            teacher=None,
+            teacher=_load_teacher(assets.teacher, device, names) if assets.teacher else None,
             device=device,
+            cache=assets.references,
         )
         samples = {"retained": evaluation.samples, "forgotten": evaluation.forget_samples}
         return cls(generator, evaluator, class_overrides(override, indices, names), samples)
@@ -148,7 +167,7 @@ def evaluate_folder(
     forget_samples: int | None = None,
     forget: Sequence[int | str] = (),
     override: Override | None = None,
-    assets: AssetLocations = AssetLocations(),
+    assets: AssetLocations = AS_DESCRIBED,
 ) -> Figures:
     """Evaluate the generator in a folder.
 
@@ -170,16 +189,21 @@ def evaluate_folder(
 
 
 def folder_evaluation(
-    folder: Path, *, forget: Sequence[int | str], override: Override | None, assets: AssetLocations
+    folder: Path,
+    *,
+    forget: Sequence[int | str],
+    override: Override | None,
+    assets: AssetLocations,
+    device: str | None = None,
 ) -> FolderEvaluation:
     """Return the generator in a folder with its evaluator; arguments and errors are those of `evaluate_folder`."""
     if is_exported(folder):
         if forget or override is not None:
             raise UserError(f"{folder} states itself what was forgotten and what replaces it; leave both out")
         check_checksums(folder)
-        return FolderEvaluation.of_exported(folder, Description.read(folder), assets)
+        return FolderEvaluation.of_exported(folder, Description.read(folder), assets, device)
     if forget and override is not None:
-        return FolderEvaluation.of_plain(folder, forget, override, assets)
+        return FolderEvaluation.of_plain(folder, forget, override, assets, device)
     if not (folder.is_dir() or str(folder).startswith("builtin:")):
         raise UserError(f"there is no folder {folder}; give one that `sfd-sweep export` wrote")
     raise UserError(
@@ -193,16 +217,16 @@ def _localized(evaluation: Evaluation, folder: Path, assets: AssetLocations) -> 
     weights = assets.inception or evaluation.inception.weights
     return evaluation.model_copy(
         update={
-            "classifier": _beside(folder, evaluation.classifier),
-            "clip": evaluation.clip and _beside(folder, evaluation.clip),
+            "classifier": assets.classifier or beside(folder, evaluation.classifier),
+            "clip": evaluation.clip and beside(folder, evaluation.clip),
             "reference": assets.reference or evaluation.reference,
             "inception": evaluation.inception.model_copy(update={"weights": weights}),
         }
     )
 
 
-def _beside(folder: Path, source: str) -> str:
-    """The path of a network that was exported with the generator; any other source unchanged."""
+def beside(folder: Path, source: str) -> str:
+    """Return the path of a network that was exported with the generator; any other source unchanged."""
     path = folder / source.removeprefix(CLIP)
     if not path.is_dir():
         return source

@@ -117,16 +117,25 @@ def check_figures(recorded: Figures, found: Figures, *, classes: int) -> None:
     Raises:
         UserError: a figure differs; the message gives both.
     """
+    if differing := differing_figure(recorded, found, classes=classes):
+        raise UserError(
+            f"{differing}, so nothing was exported: the weights or the evaluation are not those of the sweep; restore "
+            "them, or export another trial"
+        )
+
+
+def differing_figure(recorded: Figures, found: Figures, *, classes: int) -> str | None:
+    """Return the first recorded figure that was measured differently, in words; None if all agree."""
     for name, value in recorded.metrics.items():
         if METRICS[name].audited:
             continue
         allowed = tolerance(recorded, name, classes)
         if not abs(found.metrics[name] - value) <= allowed:
-            raise UserError(
-                f"{name} was recorded as {value:.4g}, but the exported generator has {found.metrics[name]:.4g} "
-                f"(noise explains ±{allowed:.2g}), so nothing was exported: the weights or the evaluation are not "
-                "those of the sweep; restore them, or export another trial"
+            return (
+                f"{name} was recorded as {value:.4g}, but the generator has {found.metrics[name]:.4g} "
+                f"(noise explains ±{allowed:.2g})"
             )
+    return None
 
 
 def tolerance(recorded: Figures, metric: str, classes: int) -> float:

@@ -61,6 +61,21 @@ def find_model(source: str) -> Path:
     raise UserError(f"no model folder at {source!r}; give a diffusers folder, a hub id (owner/name) or builtin:digits")
 
 
+def is_model(source: str | None) -> bool:
+    """Return whether a source is a model that can be opened on this machine."""
+    try:
+        return source is not None and bool(ModelFolder.open(source))
+    except UserError:
+        return False
+
+
+def portable_source(source: str) -> str:
+    """Return a source as it may be told to others: a local folder by its name, `builtin:…` and hub ids unchanged."""
+    folder = Path(source).expanduser()
+    is_local = folder.is_absolute() or folder.is_dir()
+    return (folder.name or folder.resolve().name) if is_local else source
+
+
 def _fetch(hub_id: str) -> Path:
     """Fetch a supported model's components; pickled weights only where there are no others."""
     folder = fetch(hub_id, kind="model", files=[INDEX])

@@ -10,6 +10,29 @@ from sfd_sweep.trial.report import Report, TrialState
 
 
 @dataclass(frozen=True)
+class AuditFigure:
+    """What an audit of a trial has found.
+
+    Attributes:
+        level: of the audit.
+        value: the worst excess over a generator that never knew, or the worst rate without such a control.
+        low: lower limit of its 95 % interval.
+        high: upper limit.
+        is_excess: whether it is an excess.
+        attack: the worst one.
+        broken: whether the generator no longer shows a retained condition, so that the figure means nothing.
+    """
+
+    level: str
+    value: float
+    low: float
+    high: float
+    is_excess: bool
+    attack: str
+    broken: bool
+
+
+@dataclass(frozen=True)
 class TrialRun:
     """What only MLflow holds of a trial.
 
@@ -21,6 +44,7 @@ class TrialRun:
         score: combined score at the last evaluation; lower is better.
         pareto: whether it was on the front when last tagged.
         model_uri: MLflow model of its generator, if one was logged.
+        audit: the last full audit, or else the last quick one; None if there was none.
     """
 
     run_id: str
@@ -30,6 +54,7 @@ class TrialRun:
     score: float | None
     pareto: bool
     model_uri: str | None
+    audit: AuditFigure | None = None
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from sfd_sweep.tracking.schema import (
     metrics_to_report,
     parameters_to_settings,
     restore,
+    text_to_audit,
 )
 from sfd_sweep.tracking.store import Store, model_uri, refusals_of
 from sfd_sweep.trial.files import CONFIG
@@ -212,6 +213,7 @@ def _trial(run: Run, parameters: Parameters) -> Trial:
             score=metrics.get(SCORE),
             pareto=tags.get(Tag.PARETO) == "true",
             model_uri=model_uri(run),
+            audit=text_to_audit(tags.get(Tag.AUDIT)),
         ),
     )
 

@@ -2,13 +2,17 @@
 
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
+from sfd_sweep.audit.report import AuditReport
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.search.records import ResourceUsage
+from sfd_sweep.search.trial import AuditFigure
 from sfd_sweep.trial.report import Report
 
 
@@ -25,6 +29,7 @@ class Tag(StrEnum):
     PARETO = "sfd.pareto"  # "true" on the front, else "false"
     FORGOTTEN = "sfd.forgotten"  # "true" if it counts as forgotten, else "false"; missing if the file has no selection
     SCORE = "sfd.score"  # combined score at the last evaluation
+    AUDIT = "sfd.audit"  # figure of a trial's last full audit, or else of its last quick one, as JSON
 
 
 SWEEP_KIND = "sweep"
@@ -34,6 +39,7 @@ STEP = "step"  # metric of a trial: number of updates
 SCORE = "score"  # metric of a trial: combined score, lower is better
 SLOT_HOURS = "slot_hours"  # metric of a trial and of a sweep: hours of slot time
 FINISHED = "finished_trials"  # metric of a sweep
+AUDIT_PREFIX = "audit_"  # prefix of a trial's metrics from its audit
 FINAL = "final/"  # prefix of a trial's metrics from its final evaluation
 SWAP = "swap/"  # prefix of a sweep's metrics from the evaluation of the null baseline
 
@@ -104,13 +110,43 @@ def metrics_to_report(metrics: Mapping[str, float]) -> Report | None:
     own = {STEP, SCORE, SLOT_HOURS, "dropped_samples"}
     return Report(
         step=int(metrics[STEP]),
-        metrics={name: value for name, value in metrics.items() if "/" not in name and name not in own},
+        metrics={
+            name: value
+            for name, value in metrics.items()
+            if "/" not in name and name not in own and not name.startswith(AUDIT_PREFIX)
+        },
         samples={name: int(value) for name, value in below(metrics, "samples/").items()},
         losses=below(metrics, "loss/"),
         seconds=below(metrics, "seconds/"),
         evaluation_seconds=below(metrics, "evaluation_seconds/"),
         dropped_samples=int(metrics["dropped_samples"]),
     )
+
+
+def audit_to_text(figure: AuditFigure) -> str:
+    """Return the figure of an audit as the text of a tag."""
+    return json.dumps(asdict(figure))
+
+
+def text_to_audit(text: str | None) -> AuditFigure | None:
+    """Return the figure of an audit in a tag (inverse of `audit_to_text`); None without a tag."""
+    return AuditFigure(**json.loads(text)) if text else None
+
+
+def audit_curves(report: AuditReport) -> dict[str, dict[int, float]]:
+    """Return the rates of an audit over the budget, by the name of a metric for each attack and subject."""
+    return {
+        f"{AUDIT_PREFIX}{report.level}/{_plain(attack.name)}/{subject}": {
+            budget: rate.value for budget, rate in zip(attack.budgets, attack.curve(subject), strict=True)
+        }
+        for attack in report.attacks
+        for subject in report.subjects
+    }
+
+
+def _plain(name: str) -> str:
+    """Return a name with letters and digits alone, as MLflow takes it for a metric."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
 
 
 def sweep_metrics(

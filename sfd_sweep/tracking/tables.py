@@ -13,7 +13,9 @@ def trials_table(record: SweepRecord) -> pd.DataFrame:
     the file does not say what does), `score`, `step`; the last
     figures under the metrics' names and the final ones under `final_<name>`; the numbers of samples behind them under
     `samples_retained`, `samples_forgotten` and the same with `final_`, of which a metric with `most_samples` uses no
-    more than these; `slot_seconds`; every setting under its name; `run_id`. What a trial lacks is missing.
+    more than these; of an audited trial `audit_level`, `audit_excess` (or `audit_rate` without a control that never
+    knew), `audit_low`, `audit_high`, `audit_attack` and `audit_broken`; `slot_seconds`; every setting under its name;
+    `run_id`. What a trial lacks is missing.
     """
     front = {trial.number for trial in record.front}
     columns = ["trial", "state", "reason", "pareto", "counts_as_forgotten", "score", "step"]
@@ -43,5 +45,14 @@ def _row(record: SweepRecord, trial: Trial, *, pareto: bool) -> dict[str, object
         if report:
             row |= {prefix + name: value for name, value in report.metrics.items()}
             row |= {f"{prefix}samples_{name}": count for name, count in report.samples.items()}
+    if audit := trial.run.audit:
+        row |= {
+            "audit_level": audit.level,
+            "audit_excess" if audit.is_excess else "audit_rate": audit.value,
+            "audit_low": audit.low,
+            "audit_high": audit.high,
+            "audit_attack": audit.attack,
+            "audit_broken": audit.broken,
+        }
     row["slot_seconds"] = trial.run.slot_hours * 3600
     return row | trial.settings.model_dump(mode="json") | {"run_id": trial.run.run_id}

@@ -120,6 +120,11 @@ class ResolvedSweep:
         return tuple({model.path: model for model in (self.teacher, self.start)}.values())
 
 
+def start_source(task: Task) -> str:
+    """Return where the initial weights of a sweep's generators are."""
+    return task.teacher if task.start == "teacher" else task.start
+
+
 def class_overrides(
     override: Override, forget: tuple[int, ...], class_names: tuple[str, ...]
 ) -> tuple[int, ...] | None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tiny_models import save_teacher, tiny_model
 from tiny_text_models import PROMPTS, save_stable_diffusion
 
-from sfd_sweep.cli import options, training
+from sfd_sweep.cli import options, progress
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.models.conditioning import PROMPTS as PROMPT_CONDITIONS
@@ -104,7 +104,7 @@ def test_a_teacher_that_does_not_fit_the_classifier_is_refused_before_it_is_trai
 
 
 def test_without_a_terminal_progress_comes_in_lines(command, folder, monkeypatch):
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     said = command("pretrain", "builtin:digits", "--out", "teacher", "--steps", "20", "--no-evaluate")
     assert said.code == 0
     assert re.fullmatch(r"(pretraining, loss [\d.]+: (10|20) of 20\n){2}", said.err)

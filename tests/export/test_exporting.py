@@ -78,10 +78,11 @@ def test_the_exported_figures_are_the_final_ones_bit_for_bit_on_the_same_device(
 
 def test_the_folder_holds_what_it_promises_and_nothing_else(exported: Exported) -> None:
     files = {path.relative_to(exported.folder).as_posix() for path in exported.folder.rglob("*") if path.is_file()}
-    pictures = {"grid.png", "before.png", "front.png"}
+    pictures = {"grid.png", "before.png", "front.png", "audit.png"}
     assert files == pictures | {
         "README.md",
         "SHA256SUMS",
+        "audit.json",
         "classifier/config.json",
         "classifier/model.safetensors",
         "model_index.json",
@@ -100,7 +101,9 @@ def test_before_and_after_show_as_many_images_as_a_trials_grid(
     sweep: Sweep, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluator, "GRID_LARGE", 7)  # digits have 8 pixels a side
-    few = export_trial(sweep.results, sweep.results.select(trial=FRONT), tmp_path / "few", alias=None, uri=sweep.uri)
+    few = export_trial(
+        sweep.results, sweep.results.select(trial=FRONT), tmp_path / "few", alias=None, audit=None, uri=sweep.uri
+    )
     for name in ("grid.png", "before.png"):
         widths = [Image.open(each.folder / name).width for each in (exported, few)]
         assert widths[0] - widths[1] == 6 * (32 + 2 * GAP)
@@ -193,12 +196,17 @@ def test_the_alias_moves_with_the_next_export_and_a_pruned_trial_has_its_own_ver
     sweep: Sweep, exported: Exported, tmp_path: Path
 ) -> None:
     choice = sweep.results.select(trial=PRUNED)
-    pruned = export_trial(sweep.results, choice, tmp_path / "pruned", alias="latest-try", uri=sweep.uri)
+    pruned = export_trial(sweep.results, choice, tmp_path / "pruned", alias="latest-try", audit=None, uri=sweep.uri)
     assert pruned.registered != exported.registered
     client = MlflowClient(sweep.uri)
     assert client.get_model_version_by_alias("small", "latest-try").run_id == choice.trial.run.run_id
     again = export_trial(
-        sweep.results, sweep.results.select(trial=FRONT), tmp_path / "again", alias="latest-try", uri=sweep.uri
+        sweep.results,
+        sweep.results.select(trial=FRONT),
+        tmp_path / "again",
+        alias="latest-try",
+        audit=None,
+        uri=sweep.uri,
     )
     assert again.registered == exported.registered
     moved = client.get_model_version_by_alias("small", "latest-try")
@@ -209,7 +217,9 @@ def test_the_alias_moves_with_the_next_export_and_a_pruned_trial_has_its_own_ver
 
 def test_without_an_alias_the_registry_is_left_alone(sweep: Sweep, tmp_path: Path) -> None:
     before = MlflowClient(sweep.uri).search_model_versions("name = 'small'")
-    done = export_trial(sweep.results, choice_of(sweep.results, PRUNED), tmp_path / "out", alias=None, uri=sweep.uri)
+    done = export_trial(
+        sweep.results, choice_of(sweep.results, PRUNED), tmp_path / "out", alias=None, audit=None, uri=sweep.uri
+    )
     assert done.registered is None
     assert MlflowClient(sweep.uri).search_model_versions("name = 'small'") == before
 
@@ -217,7 +227,12 @@ def test_without_an_alias_the_registry_is_left_alone(sweep: Sweep, tmp_path: Pat
 def test_an_alias_that_mlflow_refuses_is_told_and_the_verified_folder_stays(sweep: Sweep, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"out is written and verified, but it is not registered: .* failed"):
         export_trial(
-            sweep.results, sweep.results.select(trial=FRONT), tmp_path / "out", alias="not an alias!", uri=sweep.uri
+            sweep.results,
+            sweep.results.select(trial=FRONT),
+            tmp_path / "out",
+            alias="not an alias!",
+            audit=None,
+            uri=sweep.uri,
         )
     assert (tmp_path / "out" / "README.md").is_file()
 
@@ -269,7 +284,9 @@ def test_what_is_there_already_is_not_touched(sweep: Sweep, folder: Path) -> Non
 
 def test_force_replaces_an_exported_folder_by_a_verified_one(sweep: Sweep, folder: Path) -> None:
     (folder / "old.txt").write_text("old")
-    export_trial(sweep.results, sweep.results.select(trial=PRUNED), folder, force=True, alias=None, uri=sweep.uri)
+    export_trial(
+        sweep.results, sweep.results.select(trial=PRUNED), folder, force=True, alias=None, audit=None, uri=sweep.uri
+    )
     assert not (folder / "old.txt").exists()
     assert json.loads((folder / "sfd_sweep.json").read_text())["lineage"]["trial"] == PRUNED
     assert list(folder.parent.iterdir()) == [folder]
@@ -323,5 +340,6 @@ def test_a_generator_is_exported_without_its_teacher_and_start_where_they_are_go
     done = export_trial(results, results.select(trial=FRONT), tmp_path / "out", alias=None, uri=sweep.uri)
     card = (done.folder / "README.md").read_text()
     assert "`gone`, its weights were not found on export" in card
+    assert "Not tried: the start and `swap`: the start is unknown, or not on this machine" in card
     assert not (done.folder / "before.png").exists()
     assert "before.png" not in card

@@ -32,6 +32,7 @@ objectives:
   - {{metric: fd_classifier, goal: minimize, reference_point: 50}}
   - {{metric: unlearning_accuracy, goal: maximize, reference_point: 0}}
 evaluation: {{samples: 90, forget_samples: 50, final_samples: 180, seed: 3, classifier: "{folder}/evaluator"}}
+audit: {{control: "builtin:digits-without-0"}}
 tracking: {{uri: "sqlite:///{folder}/mlflow.db"}}
 storage: "{folder}/runs"
 """

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sfd_sweep.audit.attacks.base import Attack, AttackContext, Point
+from sfd_sweep.audit.report import ASKING
 from sfd_sweep.method.generator import OneStepGenerator
 
 
@@ -15,7 +16,7 @@ class Asking(Attack):
 
     unit = "samples of each noise"
     description = "The forgotten conditions are asked for."
-    name = "asking"
+    name = ASKING
 
     def curve(self, generator: OneStepGenerator, context: AttackContext, seed: int) -> Iterator[Point]:  # noqa: ARG002
         yield context.point(1, generator)

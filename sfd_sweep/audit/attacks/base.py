@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sfd_sweep.audit.images import ConditionImages
 from sfd_sweep.audit.judges import Judge
+from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.conditions import Conditions, spread
 from sfd_sweep.method.generator import OneStepGenerator
@@ -114,6 +115,19 @@ class Attack(ABC):
 
     unit: ClassVar[str]
     description: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Check the budget.
+
+        Raises:
+            UserError: it is nothing.
+        """
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(self).__name__
+            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+                raise UserError(f"{field.name} of {kind} must be more than 0, not {value}")
+            if field.name == "budgets" and (not value or sorted(set(value)) != list(value) or value[-1] <= 0):
+                raise UserError(f"budgets of {kind} must increase to more than 0, not {value}")
 
     @property
     @abstractmethod
