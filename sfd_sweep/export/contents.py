@@ -42,7 +42,7 @@ def describe(record: SweepRecord, choice: Selection, folder: Path, versions: dic
     space, trial = record.space, choice.trial
     assert trial.report is not None
     conditions, override = resolved(space, ModelFolder.open(str(folder)), trial.settings.override)
-    load_classifier_for(space.evaluation, conditions)  # names the source in its error message
+    load_classifier_for(space.evaluation.classifier, conditions)  # names the source in its error message
     lineage = _lineage(record, trial, versions)
     return Description(
         conditions=conditions,

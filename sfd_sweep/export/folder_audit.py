@@ -43,6 +43,6 @@ def audit_folder(
     """
     evaluation = folder_evaluation(folder, forget=forget, override=override, assets=assets)
     context = AuditContext.build(
-        evaluation.evaluator, settings, start=start or evaluation.start, override=evaluation.override
+        evaluation.evaluator, settings, start=start or evaluation.start, override=evaluation.override, cache=cache
     )
     return context.audit(evaluation.generator, level, source=folder.name, cache=cache, progress=progress)
