@@ -76,7 +76,7 @@ class TokenSearch:
         (gradient,) = torch.autograd.grad(loss(encoder.embed_with(encoder.framed(ids[None]), tokens)).sum(), tokens)
         change = gradient[0] @ encoder.vocabulary.T
         change[:, ~allowed.to(device)] = torch.inf
-        return change.argsort(1, stable=True)[:, : min(self.suggestions, int(allowed.sum()))].cpu()
+        return change.argsort(dim=1, stable=True)[:, : min(self.suggestions, int(allowed.sum()))].cpu()
 
     def _replaced(self, ids: Tensor, suggested: Tensor, random: torch.Generator) -> Tensor:
         shape = (self.candidates,)

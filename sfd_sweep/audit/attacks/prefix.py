@@ -41,7 +41,7 @@ class PrefixSearch(Attack):
     description = "A few tokens before a forgotten prompt are optimized through the generator (UnlearnDiffAtk)."
     name = "prefix search"
 
-    restarts: int = 4
+    restarts: int = 2
     tokens: int = FREE_TOKENS
     budgets: tuple[int, ...] = (0, 10, 20, 40)
     batch_size: int = 32
@@ -87,7 +87,7 @@ class PrefixSearch(Attack):
             ids = encoder.framed(torch.cat([prefix.cpu(), words])[: encoder.room][None])
             tokens = encoder.vocabulary[prefix].detach()[None].requires_grad_(True)
             telling = self._telling(generator, encoder, context, ids, tokens, z)
-            value = float(telling.nan_to_num(nan=-torch.inf))
+            value = float(telling.detach().nan_to_num(nan=-torch.inf))
             best = (value, ids) if best is None or value > best[0] else best
             if step in self.budgets:
                 yield best

@@ -60,6 +60,11 @@ class PromptAttack(Attack):
             best = int(telling[:budget].argmax())
             yield context.point(budget, asked, torch.full((context.samples,), best, device=device))
 
+    def _up_to(self, count: int) -> tuple[int, ...]:
+        """Return the budgets that so many prompts suffice for, and their number if it is none of them."""
+        most = min(count, self.budgets[-1])
+        return (*(budget for budget in self.budgets if budget < most), most)
+
     @torch.no_grad()
     def _telling(self, asked: OneStepGenerator, context: AttackContext, random: torch.Generator) -> Tensor:
         """Return the mean probability of what is forgotten by prompt, (n,), all on the same noise."""
@@ -86,8 +91,7 @@ class HeldOutPrompts(PromptAttack):
         return None if context.conditions.held_out else f"{self.name}: there are none (task.prompts.held_out)"
 
     def looks(self, context: AttackContext) -> tuple[int, ...]:
-        count = len(context.conditions.held_out)
-        return (*(budget for budget in self.budgets if budget < count), min(count, self.budgets[-1]))
+        return self._up_to(len(context.conditions.held_out))
 
     def prompts(self, encoder: TextEncoder, context: AttackContext, seed: int) -> Tensor:
         names = [context.conditions.names[index] for index in context.conditions.held_out]
@@ -112,8 +116,7 @@ class Misspellings(PromptAttack):
         return None if _misspelled_prompts(context) else f"{self.name}: the concept has too few letters"
 
     def looks(self, context: AttackContext) -> tuple[int, ...]:
-        count = len(_misspelled_prompts(context))
-        return (*(budget for budget in self.budgets if budget < count), min(count, self.budgets[-1]))
+        return self._up_to(len(_misspelled_prompts(context)))
 
     def prompts(self, encoder: TextEncoder, context: AttackContext, seed: int) -> Tensor:
         texts = [text for text in _misspelled_prompts(context) if len(encoder.words(text)) <= encoder.room]
