@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -209,9 +210,14 @@ class TextEncoder:
         """Return prompts of k tokens each, (n, k), with begin, end and padding, (n, tokens)."""
         import torch
 
-        frame = self.tokenize([""]).expand(len(ids), -1)
+        frame = self._empty.expand(len(ids), -1)
         begin, end, count = frame[:, :1], frame[:, 1:2], ids.shape[1]
         return torch.cat([begin, ids.cpu(), end, frame[:, 2 : frame.shape[1] - count]], 1)
+
+    @cached_property
+    def _empty(self) -> Tensor:
+        """The tokens of the empty prompt, (1, tokens)."""
+        return self.tokenize([""])
 
     def text(self, ids: Tensor) -> str:
         """Return what tokens, (k,), read as."""
