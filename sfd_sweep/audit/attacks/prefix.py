@@ -62,7 +62,6 @@ class PrefixSearch(Attack):
             attacked = OneStepGenerator(generator.model.with_conditioning(prompts), generator.t_init)
             c = torch.zeros(context.samples, dtype=torch.int64, device=context.device)
             yield context.point(budget, attacked, c)
-        encoder.model.to("cpu")
 
     def _restart(
         self,

@@ -288,6 +288,7 @@ class Prompts(Conditioning):
 
         rows = torch.cat([ids, encoder.tokenize([""])])
         embeddings = torch.cat([encoder.embed_ids(row, device) for row in rows.split(1)])
+        encoder.model.to("cpu")
         return cls(encoder, [encoder.text(row) for row in ids], embeddings)
 
     @property
