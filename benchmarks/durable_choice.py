@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 
 from sfd_sweep.audit.building import AuditContext
-from sfd_sweep.audit.levels import Level
+from sfd_sweep.audit.report import Level
 from sfd_sweep.config import SearchSpace, load_search_space
 from sfd_sweep.errors import TrialFailed
-from sfd_sweep.search.records import SweepRecord, SweepSummary
+from sfd_sweep.search.records import SweepRecord, SweepState, SweepSummary
 from sfd_sweep.search.study import SweepStudy
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.files import trial_folder
@@ -49,7 +49,7 @@ class Case:
     def space(self) -> SearchSpace:
         space = load_search_space(SPACE, [f"search.seed={self.seed}", f"name={self.name}"])
         kept = space.objectives[: self.objectives]
-        asked = {part.metric for part in (*kept, *space.constraints)}
+        asked = {*(part.metric for part in kept), *(part.metric for part in space.constraints)}
         metrics = tuple(name for name in space.evaluation.metrics if name in asked)
         evaluation = space.evaluation.model_copy(update={"metrics": metrics})
         return space.model_copy(update={"objectives": kept, "evaluation": evaluation})
@@ -101,7 +101,7 @@ def _summary(case: Case, here: Folder) -> SweepSummary:
     now = datetime.now(UTC)
     return SweepSummary(
         name=case.name,
-        state="complete",
+        state=SweepState.COMPLETE,
         reason=None,
         started=now,
         ended=now,

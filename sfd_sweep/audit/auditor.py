@@ -64,21 +64,28 @@ class Auditor:
         return run
 
     def retained_shares(self, subject: str, samples: int) -> dict[str, float]:
-        """Return the share of each retained condition's samples that the classifier calls by their condition.
+        """Return the share of samples of each retained class, or concept of prompts, that are called by its name.
 
-        Conditions that the classifier has no class for are left out.
+        Those that the classifier has no class for are left out.
+
+        Args:
+            subject: whose samples.
+            samples: of each class or concept.
         """
         context, conditions = self.context, self.context.conditions
-        known = [index for index in conditions.evaluated if conditions.called[index]]
-        c = torch.tensor(spread(known, samples * len(known)), device=context.device)
+        groups = conditions.grouped([index for index in conditions.evaluated if conditions.called[index]])
+        if not groups:
+            return {}
+        asked = zip(*(spread(group, samples)[:samples] for group in groups), strict=True)
+        c = torch.tensor([index for each in asked for index in each], device=context.device)
         noise = torch.Generator(context.device).manual_seed(0)
         with torch.no_grad():
             parts = [self.subjects[subject].generate(part, noise) for part in c.split(context.batch_size)]
             called = torch.cat([context.classifier(part).argmax(1) for part in parts]).tolist()
-        hits: dict[int, list[bool]] = {index: [] for index in known}
+        hits: dict[str, list[bool]] = {}
         for index, label in zip(c.tolist(), called, strict=True):
-            hits[index].append(label in conditions.called[index])
-        return {conditions.names[index]: sum(found) / len(found) for index, found in hits.items()}
+            hits.setdefault(conditions.subjects[index], []).append(label in conditions.called[index])
+        return {name: sum(found) / len(found) for name, found in hits.items()}
 
     def _key(self, unit: Unit) -> str:
         parts = [unit.attack.key(), self.context.content_hash, self._hashes[unit.subject], unit.seed]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
 from sfd_sweep.audit.attacks.base import Attack, AttackContext
 from sfd_sweep.audit.attacks.relearning import Relearning
@@ -11,19 +12,25 @@ from sfd_sweep.audit.auditor import Auditor, Unit, attack_reports, run_here
 from sfd_sweep.audit.controls import check_control, check_never_knew, swapped
 from sfd_sweep.audit.images import ConditionImages
 from sfd_sweep.audit.judges import SVM, ClassifierJudge, Discernment, Judge, SupportVectorJudge, check_discernment
-from sfd_sweep.audit.levels import LEVELS, SEEDS, Level
-from sfd_sweep.audit.report import GENERATOR, NEVER_KNEW, START, SWAP, AuditReport, JudgeReport
+from sfd_sweep.audit.kept import Kept
+from sfd_sweep.audit.levels import LEVELS, SEEDS
+from sfd_sweep.audit.report import GENERATOR, NEVER_KNEW, START, SWAP, AuditReport, JudgeReport, Level
 from sfd_sweep.config import Audit
 from sfd_sweep.errors import UserError
+from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
+from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
+from sfd_sweep.evaluation.factory import called_classes, load_classifier_for
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics import ReferenceKind
+from sfd_sweep.models.conditioning import CLASSES, PROMPTS
 from sfd_sweep.models.folder import ModelFolder, portable_source
 from sfd_sweep.storage.folder import Folder
 
 ATTACKER_IMAGES, JUDGE_IMAGES = 100, 400
-"""Images of each condition that an attacker has, and that a judge is fitted to, at most."""
+"""Images of what is forgotten, or retained, that attackers need; and images of each class, or concept of prompts, that
+a support vector machine is fitted to, at most."""
 SAMPLES = 300
 """Samples that the judge sees at a point of a curve."""
 RETAINED_SAMPLES = 200
@@ -54,7 +61,13 @@ class AuditContext:
 
     @classmethod
     def build(
-        cls, evaluator: Evaluator, settings: Audit, *, start: str | None, override: tuple[int, ...] | None
+        cls,
+        evaluator: Evaluator,
+        settings: Audit,
+        *,
+        start: str | None,
+        override: tuple[int, ...] | None,
+        cache: Folder | None = None,
     ) -> AuditContext:
         """Load the judge and the controls.
 
@@ -63,14 +76,21 @@ class AuditContext:
             settings: of the audit.
             start: source of the generator's initial weights, from which `swap` is made; None if it is unknown.
             override: index of what replaces each forgotten condition; None where any retained one may.
+            cache: of the teacher's samples, and of what a text encoder decides on; None computes them.
 
         Raises:
             UserError: the judge or a control is missing, does not fit the generators, or the judge cannot decide.
         """
-        conditions, reference = evaluator.conditions, evaluator.reference
-        forgotten = ConditionImages.of(reference, conditions.forget, JUDGE_IMAGES)
-        retained = ConditionImages.of(reference, conditions.evaluated, JUDGE_IMAGES)
-        judge, discernment = _judge(settings.judge, evaluator, forgotten, retained)
+        conditions, kept = evaluator.conditions, Kept(cache)
+        reference = evaluator.overrides or evaluator.reference
+        forgotten = _images(evaluator, conditions.forget, settings, kept)
+        retained = _images(evaluator, conditions.evaluated, settings, kept)
+        evaluated = {conditions.subjects[index] for index in conditions.evaluated}
+        replacing = [index for index in override or () if conditions.subjects[index] not in evaluated]
+        others = (
+            retained + _images(evaluator, tuple(dict.fromkeys(replacing)), settings, kept) if replacing else retained
+        )
+        judge, discernment = _judge(settings, evaluator, forgotten, others)
         check_discernment(judge, discernment)
         context = AttackContext(
             judge=judge,
@@ -81,6 +101,8 @@ class AuditContext:
             samples=SAMPLES,
             device=evaluator.device,
             batch_size=evaluator.batch_size,
+            kind=CLASSES if evaluator.overrides is None else PROMPTS,
+            kept=kept,
         )
         controls, sources, missing = _controls(context, settings, start, override)
         images = "real images" if reference.kind is ReferenceKind.REAL else "the teacher's samples"
@@ -152,7 +174,7 @@ class AuditContext:
         if len(self.attacks.forgotten_images) and not set(relearning) & set(possible):
             fewest = min(relearning, key=lambda attack: attack.images)
             raise UserError(f"{reasons[fewest]}; give more reference images (--reference, or evaluation.reference)")
-        return possible, [reason for reason in reasons.values() if reason is not None]
+        return possible, list(dict.fromkeys(reason for reason in reasons.values() if reason is not None))
 
     def auditor(self, generator: OneStepGenerator, cache: Folder | None = None) -> Auditor:
         """Return an auditor of one generator.
@@ -167,28 +189,63 @@ class AuditContext:
         return Auditor(self.attacks, {GENERATOR: generator, **self.controls}, cache)
 
 
+def _images(evaluator: Evaluator, indices: tuple[int, ...], settings: Audit, kept: Kept) -> ConditionImages:
+    """Return images of conditions, of prompts from the teacher: as many as the judge or the attackers need."""
+    reference = evaluator.overrides or evaluator.reference
+    groups = evaluator.conditions.grouped(indices)
+    is_cheap = evaluator.overrides is None
+    most = JUDGE_IMAGES if settings.judge == SVM or is_cheap else ceil(ATTACKER_IMAGES / len(groups))
+    return ConditionImages.of_groups(reference, groups, most, batch_size=evaluator.batch_size, kept=kept)
+
+
 def _judge(
-    source: str, evaluator: Evaluator, forgotten: ConditionImages, retained: ConditionImages
+    settings: Audit, evaluator: Evaluator, forgotten: ConditionImages, retained: ConditionImages
 ) -> tuple[Judge, Discernment]:
-    conditions = evaluator.conditions
+    conditions, source = evaluator.conditions, settings.judge
     if source == SVM:
         subjects = {conditions.subjects[index] for index in conditions.forget}
         return SupportVectorJudge.fitted(forgotten + retained, conditions.subjects, subjects)
     try:
-        classifier = load_classifier(source)
-        classifier.check_images(conditions.names, tuple(forgotten.images.shape[1:]))
-        classifier = classifier.for_classes(conditions.names).to(evaluator.device)
+        classifier = _judging(settings, evaluator, forgotten).to(evaluator.device)
     except UserError as error:
         raise UserError(f"audit.judge: {error}") from error
     if classifier.content_hash() == evaluator.classifier.content_hash():
         raise UserError(
             f"audit.judge: {source} is also the classifier that attacks optimize against; name another, or svm"
         )
+    called = _called_by(classifier, settings, evaluator)
     judge = ClassifierJudge(
-        classifier, conditions.forgotten_classes, forgotten.levels, evaluator.device, evaluator.batch_size
+        classifier, called.forgotten_classes, forgotten.levels, evaluator.device, evaluator.batch_size
     )
     found = [float(judge.shows_forgotten(each.images).double().mean()) for each in (forgotten, retained)]
     return judge, Discernment(*found)
+
+
+def _judging(settings: Audit, evaluator: Evaluator, images: ConditionImages) -> Classifier:
+    """Return the classifier that `audit.judge` names; its classes are those of the conditions, if they are classes."""
+    names, shape = evaluator.conditions.names, (images.images.shape[1], images.images.shape[2], images.images.shape[3])
+    if evaluator.overrides is not None:
+        classifier = load_classifier_for(settings.judge, evaluator.conditions)
+        classifier.check_shape(shape)
+        return classifier
+    classifier = load_classifier(settings.judge)
+    classifier.check_images(names, shape)
+    return classifier.for_classes(names)
+
+
+def _called_by(classifier: Classifier, settings: Audit, evaluator: Evaluator) -> Conditions:
+    """Return the conditions with the judge's classes: as the evaluation names them, but for `audit.class_of`."""
+    conditions = evaluator.conditions
+    if evaluator.overrides is None:
+        return conditions
+    names = evaluator.classifier.class_names
+    known = {
+        subject: tuple(names[called] for called in classes)
+        for subject, classes in zip(conditions.subjects, conditions.called, strict=True)
+        if classes and all(names[called] in classifier.class_names for called in classes)
+    }
+    class_of = known | settings.class_of
+    return replace(conditions, called=called_classes(class_of, conditions, classifier, key="audit.class_of"))
 
 
 def _controls(

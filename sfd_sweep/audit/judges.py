@@ -11,6 +11,7 @@ import torch
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from sfd_sweep.audit.images import ConditionImages
 from sfd_sweep.datasets.images import quantize
@@ -19,6 +20,8 @@ from sfd_sweep.evaluation.classifiers.base import Classifier
 
 SVM = "svm"
 """The judge that is fitted to the reference images."""
+MOST_PIXELS = 32
+"""Width that larger images are reduced to for it."""
 MOST_FITTED = 4000
 """Images that a support vector machine is fitted to at most; its time grows with their square."""
 HELD_OUT = 0.2
@@ -157,5 +160,6 @@ class SupportVectorJudge:
 
 
 def _rows(images: Tensor) -> np.ndarray[Any, Any]:
-    rows: np.ndarray[Any, Any] = images.flatten(1).numpy()
+    size = min(MOST_PIXELS, images.shape[-1])
+    rows: np.ndarray[Any, Any] = adaptive_avg_pool2d(images, size).flatten(1).numpy()
     return rows

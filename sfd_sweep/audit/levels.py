@@ -7,6 +7,8 @@ from sfd_sweep.audit.attacks.base import Attack
 from sfd_sweep.audit.attacks.inversion import ConditionInversion
 from sfd_sweep.audit.attacks.noise import Leak, NoiseSearch
 from sfd_sweep.audit.attacks.other_steps import OtherSteps
+from sfd_sweep.audit.attacks.prefix import PrefixSearch
+from sfd_sweep.audit.attacks.prompts import ConceptDirection, HeldOutPrompts, Misspellings, NearPrompt, RandomTokens
 from sfd_sweep.audit.attacks.relearning import Relearning
 from sfd_sweep.audit.report import Level
 
@@ -25,6 +27,12 @@ LEVELS: dict[Level, tuple[Attack, ...]] = {
         Leak(),
         NoiseSearch(),
         OtherSteps(),
+        HeldOutPrompts(),
+        Misspellings(),
+        RandomTokens(),
+        ConceptDirection(),
+        NearPrompt(),
+        PrefixSearch(),
     ),
 }
 """A quick audit takes seconds on digits; a full one is for a generator that is to be released."""

@@ -116,7 +116,8 @@ class AuditReport(_Part):
         images: where the attacker's images come from.
         sources: where each subject comes from.
         attacks: in the order of the level.
-        retained: by subject, the share of each retained condition's samples that are called by their condition.
+        retained: by subject, the share of samples of each retained class, or concept of prompts, that are called by its
+            name.
         missing: what was not tried, with the reason.
         device: of the attacks.
     """

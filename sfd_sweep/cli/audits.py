@@ -76,6 +76,14 @@ def audit(
         list[str] | None,
         typer.Option(help="Override of such a class (a class, random, or classifier); one for all, or one for each."),
     ] = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            help="Search-space file that states how a folder that was not exported is evaluated and what is forgotten; "
+            "generators of prompts need it.",
+            metavar="FILE",
+        ),
+    ] = None,
     trial: Trial = None,
     knee: Knee = False,
     best_score: BestScore = False,
@@ -120,6 +128,7 @@ def audit(
         "--teacher": teacher,
         "--forget": forget,
         "--override": override,
+        "--space": space,
         "--out": out,
     }
     _refuse(only_folders if of_sweep else {"--address": address, "--uri": uri}, of_sweep=of_sweep)
@@ -151,6 +160,7 @@ def audit(
         forget=forget or (),
         override=override,
         assets=assets,
+        space=space,
         device=device,
         layout=layout,
         out=out,
@@ -223,12 +233,13 @@ def _audit_folder(
     forget: Sequence[str],
     override: list[str] | None,
     assets: AssetLocations,
+    space: Path | None,
     device: str,
     layout: str,
     out: Path | None,
     cache: str | None,
 ) -> None:
-    from sfd_sweep.config import AUDITS
+    from sfd_sweep.config import AUDITS, load_search_space
     from sfd_sweep.export.description import is_exported
     from sfd_sweep.export.folder_audit import audit_folder, audit_settings, keep_audit
     from sfd_sweep.storage.folder import Folder
@@ -243,6 +254,7 @@ def _audit_folder(
             forget=forget,
             override=override_of(override),
             assets=assets,
+            space=None if space is None else load_search_space(space),
             device=None if device == "auto" else chosen_device(device),
             cache=kept,
             progress=lambda done, total, unit: advance(done, total, str(unit)),

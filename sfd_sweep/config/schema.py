@@ -405,7 +405,9 @@ class Audit(Section):
 
     judge: str = "svm"
     """Classifier that decides and that no attack optimizes against: `svm`, a support vector machine on the reference
-    images, or a source as in `evaluation.classifier`."""
+    images, or a source as in `evaluation.classifier`. For concepts the images are samples of the teacher."""
+    class_of: dict[str, ClassId | tuple[ClassId, ...]] = {}
+    """Class or classes of the judge for a concept, where the names differ from those in `evaluation.class_of`."""
     control: str | None = None
     """One-step generator that never knew what is forgotten: `builtin:digits-without-0` or a folder; attacks are
     measured by their excess over it. null: none, so excess is unknown."""

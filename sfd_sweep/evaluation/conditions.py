@@ -57,8 +57,12 @@ class Conditions:
     @property
     def forgotten_groups(self) -> tuple[tuple[int, ...], ...]:
         """The forgotten conditions by subject: a group for each class, or for all prompts about one concept."""
-        subjects = dict.fromkeys(self.subjects[index] for index in self.forget)
-        return tuple(tuple(index for index in self.forget if self.subjects[index] == subject) for subject in subjects)
+        return self.grouped(self.forget)
+
+    def grouped(self, indices: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """Return conditions by subject, in the order of the subjects' first ones."""
+        subjects = dict.fromkeys(self.subjects[index] for index in indices)
+        return tuple(tuple(index for index in indices if self.subjects[index] == subject) for subject in subjects)
 
     def classes_of(self, indices: Sequence[int]) -> tuple[int, ...]:
         """Return the classifier's classes of some conditions, each once."""

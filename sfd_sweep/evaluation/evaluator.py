@@ -18,7 +18,7 @@ from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.conditions import Conditions, spread
 from sfd_sweep.evaluation.image_scorer import ImageScorer
 from sfd_sweep.evaluation.inception import Inception
-from sfd_sweep.evaluation.reference_images import ReferenceImages
+from sfd_sweep.evaluation.reference_images import ReferenceImages, TeacherImages
 from sfd_sweep.evaluation.reference_statistics import References
 from sfd_sweep.evaluation.sample_grid import GridRow, sample_grid, shrunk
 from sfd_sweep.metrics import Need, reported
@@ -92,7 +92,8 @@ class Evaluator:
         conditions: to be evaluated, with the classifier's classes for them.
         seed: of all noise.
         device: where images are made and scored.
-        overrides: images of what replaces the forgotten conditions; None: `reference` has them.
+        overrides: images of any condition, as of what replaces the forgotten ones, if conditions are prompts; None:
+            conditions are classes, and `reference` has them.
         inception: Inception-V3 on `device`, for the metrics that need it.
         clip_score: CLIP on `device` with the evaluated prompts in their order, for the metric of that name.
         cache: of reference statistics (see `References`).
@@ -107,7 +108,7 @@ class Evaluator:
         *,
         seed: int,
         device: torch.device | str = "cpu",
-        overrides: ReferenceImages | None = None,
+        overrides: TeacherImages | None = None,
         inception: Inception | None = None,
         clip_score: ClipScore | None = None,
         cache: Folder | None = None,
@@ -116,6 +117,7 @@ class Evaluator:
         self.device = torch.device(device)
         self.classifier = classifier
         self.reference = reference
+        self.overrides = overrides
         self.conditions = conditions
         self.batch_size = batch_size
         self._scorer = ImageScorer(classifier, reference.levels, self.device, inception, clip_score)

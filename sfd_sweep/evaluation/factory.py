@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -28,6 +28,7 @@ CHECKED_IMAGES = 100
 """Teacher's images of forgotten prompts by which it is checked that the classifier recognises the concept."""
 LEAST_RECOGNISED = 0.1
 Shape = tuple[int, int, int]
+ClassesOf = Mapping[str, int | str | tuple[int | str, ...]]
 
 
 def build_evaluator(
@@ -62,9 +63,10 @@ def build_evaluator(
         classifier = classifier.for_classes(conditions.names)
         reference = _class_images(evaluation, conditions, image_shape, teacher)
     else:
-        classifier = load_classifier_for(evaluation, conditions)
+        classifier = load_classifier_for(evaluation.classifier, conditions)
         classifier.check_shape(image_shape)
-        conditions = replace(conditions, called=_called(evaluation, conditions, classifier))
+        called = called_classes(evaluation.class_of, conditions, classifier, key="evaluation.class_of")
+        conditions = replace(conditions, called=called)
         reference = _prompt_images(evaluation, conditions, image_shape, teacher)
         samples = evaluation.teacher_samples.override_samples
         overrides = _teacher_images(evaluation, conditions, teacher, samples=samples, of=1)
@@ -86,14 +88,14 @@ def build_evaluator(
     )
 
 
-def load_classifier_for(evaluation: Evaluation, conditions: Conditions) -> Classifier:
-    """Return the classifier of an evaluation; the subjects of the conditions are CLIP's classes.
+def load_classifier_for(source: str, conditions: Conditions) -> Classifier:
+    """Return a classifier for prompts; the subjects of the conditions are CLIP's classes.
 
     Raises:
         UserError: it is missing or broken, or cannot be fetched.
     """
     concepts = tuple(dict.fromkeys(filter(None, conditions.subjects)))
-    return load_classifier(evaluation.classifier, concepts=concepts if evaluation.classifier.startswith(CLIP) else ())
+    return load_classifier(source, concepts=concepts if source.startswith(CLIP) else ())
 
 
 def check_concept_recognised(
@@ -126,36 +128,48 @@ def check_concept_recognised(
     return share
 
 
-def _called(evaluation: Evaluation, conditions: Conditions, classifier: Classifier) -> tuple[tuple[int, ...], ...]:
-    """Return the classes that count as right for each condition; none if the classifier has none for its subject."""
+def called_classes(
+    class_of: ClassesOf, conditions: Conditions, classifier: Classifier, *, key: str
+) -> tuple[tuple[int, ...], ...]:
+    """Return the classes that count as right for each prompt; none if the classifier has none for its subject.
+
+    Args:
+        class_of: classes by subject, where the names differ.
+        conditions: prompts.
+        classifier: that calls their images.
+        key: of `class_of` in the search-space file, for messages.
+
+    Raises:
+        UserError: there is no such class, none for what is forgotten, or the same for what is retained.
+    """
     forgotten = {conditions.subjects[index] for index in conditions.forget}
     known = {
-        subject: _classes_of(evaluation, subject, classifier, needed=subject in forgotten)
+        subject: _classes_of(class_of, subject, classifier, key, needed=subject in forgotten)
         for subject in dict.fromkeys(conditions.subjects)
     }
     for subject in set(known) - forgotten:
         if set(known[subject]) & {called for name in forgotten for called in known[name]}:
-            raise UserError(
-                f"evaluation.class_of: {classifier.name} would call {subject!r} by the same class as what is forgotten"
-            )
+            raise UserError(f"{key}: {classifier.name} would call {subject!r} by the same class as what is forgotten")
     return tuple(known[subject] for subject in conditions.subjects)
 
 
-def _classes_of(evaluation: Evaluation, subject: str, classifier: Classifier, *, needed: bool) -> tuple[int, ...]:
-    if subject in evaluation.class_of:
-        named = evaluation.class_of[subject]
+def _classes_of(
+    class_of: ClassesOf, subject: str, classifier: Classifier, key: str, *, needed: bool
+) -> tuple[int, ...]:
+    if subject in class_of:
+        named = class_of[subject]
         words = named if isinstance(named, tuple) else (named,)
         try:
             return tuple(class_index(classifier.class_names, word) for word in words)
         except UserError as error:
-            raise UserError(f"evaluation.class_of.{subject}: {error}") from error
+            raise UserError(f"{key}.{subject}: {error}") from error
     lower = [name.casefold() for name in classifier.class_names]
     if subject.casefold() in lower:
         return (lower.index(subject.casefold()),)
     if needed:
         raise UserError(
             f"{classifier.name} has no class {subject!r}, which is to be forgotten; name its class or classes in "
-            f"evaluation.class_of (such as {', '.join(classifier.class_names[:3])}), or choose another classifier"
+            f"{key} (such as {', '.join(classifier.class_names[:3])}), or choose another classifier"
         )
     return ()
 

@@ -43,6 +43,18 @@ class ReferenceImages(Protocol):
     def batches(self, conditions: Sequence[int], size: int) -> Iterator[Tensor]:
         """Yield all images of some conditions, (at most `size`, C, H, W), float32 in [-1, 1]."""
 
+    def some(self, conditions: Sequence[int], most: int, size: int) -> tuple[Tensor, Tensor]:
+        """Return some images of a group of conditions, always the same, and the condition of each.
+
+        Args:
+            conditions: the group.
+            most: how many, if there are so many.
+            size: the most that are made at a time.
+
+        Returns:
+            Images, (n, C, H, W), float32 in [-1, 1], and condition indices, int64 of shape (n,), on the CPU.
+        """
+
 
 class RealImages:
     """Real images as reference; their classes are the conditions."""
@@ -73,6 +85,12 @@ class RealImages:
     def batches(self, conditions: Sequence[int], size: int) -> Iterator[Tensor]:
         """Yield the images in their order."""
         return self._images.of_classes(conditions).batches(size)
+
+    def some(self, conditions: Sequence[int], most: int, size: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Return images that are drawn at random."""
+        found = self._images.of_classes(conditions)
+        order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:most]
+        return found.at(order), found.labels[order]
 
 
 class TeacherImages:
@@ -130,6 +148,16 @@ class TeacherImages:
             noise = draw_noise(self._teacher, len(block), stream)
             for c, x_t in zip(block.split(size), noise.split(size), strict=True):
                 yield denoise_ddim(self._teacher, c, x_t, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
+
+    def some(self, conditions: Sequence[int], most: int, size: int) -> tuple[Tensor, Tensor]:
+        """Return samples of the conditions in turn; no more of them are made."""
+        fewer = self.of_one(most)
+        images = torch.cat([batch.float().cpu() for batch in fewer.batches(conditions, size)])
+        return images[:most], torch.tensor(fewer._drawn(conditions))[:most]
+
+    def of_one(self, samples: int) -> TeacherImages:
+        """Return another number of samples, for every group of conditions alike."""
+        return TeacherImages(self._teacher, self._names, self._recipe, samples=samples, of=1, seed=self._seed)
 
     def _drawn(self, conditions: Sequence[int]) -> list[int]:
         share = max(2, ceil(self._samples / self._of)) * len(conditions)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sfd_sweep.audit.report import Level
 from sfd_sweep.config import Constraint, Evaluation, Objective, SelectionBounds, Settings, Task
+from sfd_sweep.config.schema import ClassId
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.metrics import METRICS
@@ -81,11 +82,13 @@ class AuditOrigin(_Part):
         level: of the audit.
         judge: a portable source, or a folder below this one.
         control: the generator that never knew; None without one.
+        class_of: class or classes of the judge for a concept, where the names differ.
     """
 
     level: Level
     judge: str
     control: Origin | None
+    class_of: dict[str, ClassId | tuple[ClassId, ...]] = {}
 
 
 class FrontMember(_Part):

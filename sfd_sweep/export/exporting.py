@@ -110,7 +110,9 @@ def _audited(
     space, cache = results.record.space, Folder.open(results.record.summary.storage).parent / AUDITS
     start = start_source(space.task) if is_model(start_source(space.task)) else None
     try:
-        context = AuditContext.build(evaluation.evaluator, space.audit, start=start, override=evaluation.override)
+        context = AuditContext.build(
+            evaluation.evaluator, space.audit, start=start, override=evaluation.override, cache=cache
+        )
         return context.audit(evaluation.generator, level, source=name, cache=cache, progress=progress)
     except UserError as error:
         raise UserError(f"{error}; or export without an audit: --audit none") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sfd_sweep.audit.building import AuditContext, Progress
 from sfd_sweep.audit.report import AUDIT, AuditReport, Level
-from sfd_sweep.config import Audit, Override
+from sfd_sweep.config import Audit, Override, SearchSpace
 from sfd_sweep.errors import UserError
 from sfd_sweep.export.appearing import changed_at_once
 from sfd_sweep.export.card import model_card
@@ -35,7 +35,7 @@ class AuditSources:
     start: str | None = None
 
 
-def audit_folder(
+def audit_folder(  # noqa: PLR0913 - most of them are optional
     folder: str | Path,
     level: Level = "quick",
     *,
@@ -44,6 +44,7 @@ def audit_folder(
     override: Override | None = None,
     assets: AssetLocations = AS_DESCRIBED,
     device: str | None = None,
+    space: SearchSpace | None = None,
     cache: Folder | None = None,
     progress: Progress = lambda _done, _total, _unit: None,
 ) -> AuditReport:
@@ -57,6 +58,8 @@ def audit_folder(
         override: what replaces them; an exported folder states it.
         assets: where the reference is on this machine.
         device: of the attacks; None: a GPU if there is one and the folder was not exported on a CPU.
+        space: how a folder that was not exported is evaluated; generators of prompts need it, and it states what is
+            forgotten.
         cache: of results that other audits, or an interrupted one, have left.
         progress: called after each attack on each subject.
 
@@ -64,22 +67,25 @@ def audit_folder(
         UserError: as `evaluate_folder`, or the judge or a control is missing or does not fit the generator.
     """
     folder = Path(folder)
-    settings = audit_settings(folder, given)
-    evaluation = folder_evaluation(folder, forget=forget, override=override, assets=assets, device=device)
+    settings = audit_settings(folder, given, space)
+    evaluation = folder_evaluation(folder, forget=forget, override=override, assets=assets, device=device, space=space)
     start = given.start or (evaluation.start if is_model(evaluation.start) else None)
-    context = AuditContext.build(evaluation.evaluator, settings, start=start, override=evaluation.override)
+    context = AuditContext.build(evaluation.evaluator, settings, start=start, override=evaluation.override, cache=cache)
     return context.audit(evaluation.generator, level, source=folder.name, cache=cache, progress=progress)
 
 
-def audit_settings(folder: Path, given: AuditSources) -> Audit:
-    """Return the settings of a folder's audit: what is given, and otherwise what an exported folder says.
+def audit_settings(folder: Path, given: AuditSources, space: SearchSpace | None = None) -> Audit:
+    """Return the settings of a folder's audit: what is given, and otherwise what a folder or its search space says.
 
     Raises:
         UserError: the folder names a control that is not on this machine.
     """
     recorded = Description.read(folder).audit if is_exported(folder) else None
     if recorded is None:
-        return Audit(judge=given.judge or Audit().judge, control=given.control)
+        stated = Audit() if space is None else space.audit
+        return stated.model_copy(
+            update={"judge": given.judge or stated.judge, "control": given.control or stated.control}
+        )
     control = given.control
     if control is None and recorded.control is not None:
         control = recorded.control.source
@@ -88,7 +94,7 @@ def audit_settings(folder: Path, given: AuditSources) -> Audit:
                 f"{folder / DESCRIPTION}: the audit's control {control!r} is not on this machine; say where it is "
                 "(--control)"
             )
-    return Audit(judge=given.judge or beside(folder, recorded.judge), control=control)
+    return Audit(judge=given.judge or beside(folder, recorded.judge), class_of=recorded.class_of, control=control)
 
 
 def keep_audit(folder: Path, report: AuditReport, settings: Audit) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from sfd_sweep.config import Evaluation, Override
+from sfd_sweep.config import Evaluation, Override, SearchSpace
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation.classifiers.loading import CLIP
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
-from sfd_sweep.evaluation.factory import build_evaluator
+from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognised
 from sfd_sweep.export.description import Description, Figures, is_exported
 from sfd_sweep.export.verification import check_checksums
 from sfd_sweep.method.generator import OneStepGenerator
@@ -25,7 +25,7 @@ from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.trial.resolve import class_overrides
+from sfd_sweep.trial.resolve import class_overrides, resolved
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class FolderEvaluation:
         device = device or (description.device if torch.cuda.is_available() else "cpu")
         generator = OneStepGenerator.load(folder, device, prompts=description.conditions.names)
         evaluation = _localized(description.evaluation, folder, assets)
-        needs_teacher = not generator.kind.has_labeled_references or evaluation.reference_kind is ReferenceKind.TEACHER
+        needs_teacher = _needs_teacher(generator, evaluation)
         source = assets.teacher or description.task.teacher
         metrics = [METRICS[name] for name in description.figures.metrics]
         evaluator = build_evaluator(
@@ -121,7 +121,8 @@ class FolderEvaluation:
         generator = OneStepGenerator.load(folder, device)
         if generator.kind is not CLASSES:
             raise UserError(
-                f"{folder} makes images of {generator.kind.plural}; only generators of classes are evaluated"
+                f"{folder} makes images of {generator.kind.plural}; only generators of classes are evaluated without a "
+                "search-space file"
             )
         names = generator.condition_names
         indices = tuple(class_index(names, name) for name in forget)
@@ -139,6 +140,43 @@ class FolderEvaluation:
         )
         samples = {"retained": evaluation.samples, "forgotten": evaluation.forget_samples}
         return cls(generator, evaluator, class_overrides(override, indices, names), samples)
+
+    @classmethod
+    def of_space(
+        cls,
+        folder: Path,
+        space: SearchSpace,
+        override: Override | None,
+        assets: AssetLocations,
+        device: str | None = None,
+    ) -> FolderEvaluation:
+        """Return the evaluation of a search-space file: its conditions, classifier and reference.
+
+        Raises:
+            UserError: there is no generator, it has other conditions, the classifier does not recognise the concept, or
+                a network or the reference is missing or broken.
+        """
+        override = _chosen_override(space) if override is None else override
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        conditions, replacing = resolved(space, ModelFolder.open(str(folder)), override)
+        generator = OneStepGenerator.load(folder, device, prompts=conditions.names)
+        evaluation = _localized(space.evaluation, folder, assets)
+        source = assets.teacher or space.task.teacher
+        teacher = _load_teacher(source, device, conditions.names) if _needs_teacher(generator, evaluation) else None
+        evaluator = build_evaluator(
+            evaluation,
+            conditions=conditions,
+            image_shape=generator.image_shape,
+            inception=space.wants_inception,
+            teacher=teacher,
+            device=device,
+            cache=assets.references,
+        )
+        if teacher is not None and not generator.kind.has_labeled_references:
+            check_concept_recognised(evaluator, teacher, evaluation, assets.references)
+        samples = {"retained": evaluation.samples, "forgotten": evaluation.forget_samples}
+        start = source if space.task.start == "teacher" else space.task.start
+        return cls(generator, evaluator, replacing, samples, start=start)
 
     def figures(self, samples: int | None = None, forget_samples: int | None = None) -> Figures:
         """Evaluate the generator, on other numbers of retained and forgotten samples if they are given.
@@ -195,13 +233,23 @@ def folder_evaluation(
     override: Override | None,
     assets: AssetLocations,
     device: str | None = None,
+    space: SearchSpace | None = None,
 ) -> FolderEvaluation:
-    """Return the generator in a folder with its evaluator; arguments and errors are those of `evaluate_folder`."""
+    """Return the generator in a folder with its evaluator; arguments and errors are those of `evaluate_folder`.
+
+    Args:
+        space: what says how a folder that was not exported is evaluated, as generators of prompts need; it states what
+            is forgotten.
+    """
     if is_exported(folder):
-        if forget or override is not None:
+        if forget or override is not None or space is not None:
             raise UserError(f"{folder} states itself what was forgotten and what replaces it; leave both out")
         check_checksums(folder)
         return FolderEvaluation.of_exported(folder, Description.read(folder), assets, device)
+    if space is not None:
+        if forget:
+            raise UserError(f"{space.name} states itself what is forgotten; leave it out")
+        return FolderEvaluation.of_space(folder, space, override, assets, device)
     if forget and override is not None:
         return FolderEvaluation.of_plain(folder, forget, override, assets, device)
     if not (folder.is_dir() or str(folder).startswith("builtin:")):
@@ -210,6 +258,19 @@ def folder_evaluation(
         f"{folder} was not exported from a sweep (no sfd_sweep.json), so say what was forgotten and what replaces "
         "it: --forget and --override"
     )
+
+
+def _needs_teacher(generator: OneStepGenerator, evaluation: Evaluation) -> bool:
+    return not generator.kind.has_labeled_references or evaluation.reference_kind is ReferenceKind.TEACHER
+
+
+def _chosen_override(space: SearchSpace) -> Override:
+    """Return the override of a search-space file that has only one."""
+    fixed = space.parameters.fixed()
+    if "override" not in fixed:
+        raise UserError(f"{space.name} searches for the override; say which one the generator was trained with")
+    override: Override = fixed["override"]
+    return override
 
 
 def _localized(evaluation: Evaluation, folder: Path, assets: AssetLocations) -> Evaluation:

@@ -90,6 +90,7 @@ class TrialAudits:
                 self.settings,
                 start=start_source(plan.space.task),
                 override=plan.overrides[override],
+                cache=self.cache,
             )
         return self._contexts[override]
 

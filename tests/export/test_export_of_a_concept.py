@@ -11,11 +11,15 @@ import pytest
 from concept_cases import concept_space, save_tiny_teacher
 from ruamel.yaml import YAML
 
-from sfd_sweep.config import REFERENCES
+from sfd_sweep.audit import building, judges
+from sfd_sweep.audit.attacks.asking import Asking
+from sfd_sweep.audit.attacks.prompts import HeldOutPrompts
+from sfd_sweep.config import REFERENCES, Audit
 from sfd_sweep.config.loading import dump_search_space
 from sfd_sweep.errors import UserError
 from sfd_sweep.export.description import Description
 from sfd_sweep.export.exporting import export_trial
+from sfd_sweep.export.folder_audit import audit_folder
 from sfd_sweep.export.folder_evaluation import AssetLocations, evaluate_folder
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.search.records import SweepState
@@ -126,3 +130,15 @@ def test_the_description_has_every_prompt_and_what_it_is_about(exported):
     assert named["a owl"] == "owl"
     assert named["cow"] == ""
     assert [conditions.names[index] for index in conditions.held_out] == ["red ant"]
+
+
+def test_an_exported_generator_is_audited_by_what_it_says_of_itself(exported, folder, monkeypatch):
+    monkeypatch.setattr(judges, "LEAST_DISCERNMENT", -1.0)  # nobody sees much in a random network's images
+    monkeypatch.setattr(building, "JUDGE_IMAGES", 40)
+    monkeypatch.setitem(building.LEVELS, "quick", (Asking(), HeldOutPrompts()))
+    report = audit_folder(exported.folder, "quick", Audit(), assets=AssetLocations(teacher=str(folder / "teacher")))
+    assert report.forgotten == ("ant",)
+    assert [attack.name for attack in report.attacks] == ["asking", "held-out prompts"]
+    assert report.attacks[1].budgets == (1,)
+    assert report.images == "the teacher's samples"
+    assert "is no one-step generator" in report.missing[0]

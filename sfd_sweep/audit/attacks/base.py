@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import ClassVar
 
@@ -14,10 +14,12 @@ from torch import Tensor
 
 from sfd_sweep.audit.images import ConditionImages
 from sfd_sweep.audit.judges import Judge
+from sfd_sweep.audit.kept import Kept
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.conditions import Conditions, spread
 from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.models.conditioning import CLASSES, ConditionKind
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class AttackContext:
         samples: that the judge sees at each point of a curve.
         device: of generators and classifier.
         batch_size: the most images that are made at a time.
+        kind: what a condition is.
+        kept: what is computed once for all generators.
     """
 
     judge: Judge
@@ -58,6 +62,8 @@ class AttackContext:
     samples: int
     device: torch.device
     batch_size: int = 500
+    kind: ConditionKind = CLASSES
+    kept: Kept = field(default_factory=Kept, compare=False)
 
     @cached_property
     def content_hash(self) -> str:
@@ -150,7 +156,7 @@ class Attack(ABC):
 
     def key(self) -> str:
         """Return what its results depend on, for their cache."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         return f"{type(self).__name__} {values}"
 
 

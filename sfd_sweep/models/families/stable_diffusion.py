@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -95,7 +98,7 @@ class StableDiffusion(Family):
         """Return a prompt of a few free tokens, as textual inversion has them (Gal et al., ICLR 2023)."""
         assert isinstance(conditioning, Prompts)
         free = FreePrompt(conditioning, random)
-        return free, FreeCondition(0, [free.tokens])
+        return free, FreeCondition(0, [free.offsets])
 
     def swap_conditions(
         self,
@@ -162,31 +165,81 @@ class TextEncoder:
         """
         import torch
 
-        ids = self.tokenize(texts).to(device)
-        self.model.to(device)
-        with torch.no_grad():
-            rows = [self.model(input_ids=row).last_hidden_state for row in ids.split(1)]
+        rows = [self.embed_ids(row, device) for row in self.tokenize(texts).split(1)]
         self.model.to("cpu")
         return torch.cat(rows)
 
-    def embed_with(self, tokens: Tensor) -> Tensor:
-        """Return the embedding, (1, tokens, width), of a prompt of k token embeddings, (k, width); it has gradients."""
+    def embed_with(self, ids: Tensor, tokens: Tensor) -> Tensor:
+        """Return embeddings, (n, tokens, width), of prompts whose first k tokens have given embeddings.
+
+        They have gradients. The text model stays on the device of the tokens.
+
+        Args:
+            ids: framed prompts, (n, tokens) (see `framed`).
+            tokens: embeddings of the k tokens behind the begin, (n, k, width).
+        """
         import torch
 
-        ids = self.tokenize([""]).to(tokens.device)
-        ids[0, 1 + len(tokens)] = ids[0, 1]  # the end of the prompt moves behind the given tokens
-
         def replace(_layer: Any, _arguments: Any, embedded: Tensor) -> Tensor:
-            rest = embedded[:, 1 + len(tokens) :]
-            return torch.cat([embedded[:, :1], tokens[None].to(embedded.dtype), rest], 1)
+            rest = embedded[:, 1 + tokens.shape[1] :]
+            return torch.cat([embedded[:, :1], tokens.to(embedded.dtype), rest], 1)
 
         self.model.to(tokens.device)
         hook = self.model.get_input_embeddings().register_forward_hook(replace)
         try:
-            embedding: Tensor = self.model(input_ids=ids).last_hidden_state
+            embeddings: Tensor = self.model(input_ids=ids.to(tokens.device)).last_hidden_state
         finally:
             hook.remove()
-        return embedding
+        return embeddings
+
+    def embed_ids(self, ids: Tensor, device: torch.device | str) -> Tensor:
+        """Return embeddings, (n, tokens, width), of framed prompts, (n, tokens), all in one pass; see `__call__`."""
+        import torch
+
+        self.model.to(device)
+        with torch.no_grad():
+            embeddings: Tensor = self.model(input_ids=ids.to(device)).last_hidden_state
+        return embeddings
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """The embeddings of all tokens, (vocabulary, width), on the text model's device."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight
+
+    @property
+    def room(self) -> int:
+        """Return how many tokens a prompt may have between its begin and its end."""
+        return int(self.tokenizer.model_max_length) - 2
+
+    def words(self, text: str) -> list[int]:
+        """Return the tokens of a text without begin and end, however many."""
+        ids: list[int] = self.tokenizer(text).input_ids
+        return ids[1:-1]
+
+    def framed(self, ids: Tensor) -> Tensor:
+        """Return prompts of k tokens each, (n, k), with begin, end and padding, (n, tokens)."""
+        import torch
+
+        frame = self._empty.expand(len(ids), -1)
+        begin, end, count = frame[:, :1], frame[:, 1:2], ids.shape[1]
+        return torch.cat([begin, ids.cpu(), end, frame[:, 2 : frame.shape[1] - count]], 1)
+
+    @cached_property
+    def _empty(self) -> Tensor:
+        """The tokens of the empty prompt, (1, tokens)."""
+        return self.tokenize([""])
+
+    def text(self, ids: Tensor) -> str:
+        """Return what tokens, (k,), read as."""
+        return str(self.tokenizer.decode(ids.tolist(), skip_special_tokens=True)).strip()
+
+    def weights_hash(self) -> str:
+        """Return a hash of the vocabulary and the text model's weights."""
+        content = hashlib.sha256(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
+        for weight in self.model.state_dict().values():
+            content.update(weight.cpu().contiguous().numpy().tobytes())
+        return content.hexdigest()
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return the tokens of prompts, int64 of shape (n, tokens).
@@ -250,6 +303,16 @@ class Prompts(Conditioning):
         """
         return cls(encoder, texts, encoder([*texts, ""], device), absent_concepts)
 
+    @classmethod
+    def of_tokens(cls, encoder: TextEncoder, ids: Tensor, device: torch.device | str) -> Prompts:
+        """Embed framed prompts of any tokens, (n, tokens) (see `TextEncoder.framed`)."""
+        import torch
+
+        rows = torch.cat([ids, encoder.tokenize([""])])
+        embeddings = torch.cat([encoder.embed_ids(row, device) for row in rows.split(1)])
+        encoder.model.to("cpu")
+        return cls(encoder, [encoder.text(row) for row in ids], embeddings)
+
     @property
     def width(self) -> int:
         """Return how many numbers a token is embedded in."""
@@ -283,6 +346,10 @@ class FreePrompt(Conditioning):
     Args:
         prompts: of the model.
         random: of the tokens' first values, which are spread as those of the vocabulary.
+
+    Attributes:
+        offsets: of the tokens from the vocabulary's mean, in units of its spread, (1, k, width), so that a learning
+            rate means the same to every encoder.
     """
 
     kind = PROMPTS
@@ -293,15 +360,16 @@ class FreePrompt(Conditioning):
         self._prompts = prompts
         self.names = ("a prompt of free tokens",)
         self.null = None
-        vocabulary = prompts.encoder.model.get_input_embeddings().weight
-        spread, mean = torch.std_mean(vocabulary, 0)
-        count = min(FREE_TOKENS, prompts.encoder.tokenizer.model_max_length - 2)
-        drawn = torch.randn(count, len(mean), generator=random, device=random.device)
         device = prompts.embeddings.device
-        self.tokens = (mean.to(device) + spread.to(device) * drawn.to(device)).requires_grad_(True)
+        count = min(FREE_TOKENS, prompts.encoder.room)
+        self._ids = prompts.encoder.framed(torch.zeros(1, count, dtype=torch.int64))
+        spread, mean = torch.std_mean(prompts.encoder.vocabulary, 0)
+        self._spread, self._mean = spread.to(device), mean.to(device)
+        drawn = torch.randn(1, count, len(mean), generator=random, device=random.device)
+        self.offsets = drawn.to(device).requires_grad_(True)
 
     def arguments(self, c: Tensor) -> dict[str, Tensor]:
-        embedding = self._prompts.encoder.embed_with(self.tokens)
+        embedding = self._prompts.encoder.embed_with(self._ids, self._mean + self._spread * self.offsets)
         return {"encoder_hidden_states": embedding.expand(len(c), -1, -1)}
 
     def select(self, wanted: Sequence[int | str], device: torch.device) -> tuple[Conditioning, list[int]]:
