@@ -120,7 +120,7 @@ def attack_all(
     seeds: int,
 ) -> Iterator[Recorded]:
     """Make the attacks that were not made before; yield the results after each."""
-    wanted = [(attack, 0, min(contexts)) for attack in CANDIDATES]
+    wanted: list[tuple[Attack, int, int]] = [(attack, 0, min(contexts)) for attack in CANDIDATES]
     wanted += [(attack, seed, max(contexts)) for attack in attacks for seed in range(seeds)]
     if "leak" not in known.curves:
         share = leak_by_judge(generator, contexts[max(contexts)], 2000)

@@ -251,7 +251,9 @@ def _called_by(classifier: Classifier, settings: Audit, evaluator: Evaluator) ->
 def _controls(
     context: AttackContext, settings: Audit, start: str | None, override: tuple[int, ...] | None
 ) -> tuple[dict[str, OneStepGenerator], dict[str, str], tuple[str, ...]]:
-    controls, sources, missing = {}, {}, []
+    controls: dict[str, OneStepGenerator] = {}
+    sources: dict[str, str] = {}
+    missing = []
     names = context.conditions.names
     if start is None:
         missing.append("the start and `swap`: the start is unknown, or not on this machine (--start names it)")

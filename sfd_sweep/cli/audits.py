@@ -121,7 +121,7 @@ def audit(
     """
     one_thread()
     of_sweep = trial is not None or knee or best_score or front
-    only_folders = {
+    only_folders: dict[str, object] = {
         "--start": start,
         "--classifier": classifier,
         "--reference": reference,

@@ -169,7 +169,8 @@ class _Pool:
 
     def _executed(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
         """Execute tasks, one on each worker at a time, and yield each with its result as they end."""
-        waiting, running = list(tasks)[::-1], {}
+        waiting = list(tasks)[::-1]
+        running: dict[Any, tuple[Any, Task]] = {}
         idle = list(self._workers)
         while waiting or running:
             while waiting and idle:

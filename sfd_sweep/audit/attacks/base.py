@@ -128,11 +128,11 @@ class Attack(ABC):
         Raises:
             UserError: it is nothing.
         """
-        for field in fields(self):
-            value, kind = getattr(self, field.name), type(self).__name__
+        for each in fields(self):
+            value, kind = getattr(self, each.name), type(self).__name__
             if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-                raise UserError(f"{field.name} of {kind} must be more than 0, not {value}")
-            if field.name == "budgets" and (not value or sorted(set(value)) != list(value) or value[-1] <= 0):
+                raise UserError(f"{each.name} of {kind} must be more than 0, not {value}")
+            if each.name == "budgets" and (not value or sorted(set(value)) != list(value) or value[-1] <= 0):
                 raise UserError(f"budgets of {kind} must increase to more than 0, not {value}")
 
     @property

@@ -62,5 +62,5 @@ class ConditionInversion(Attack):
                 c = torch.full((self.batch_size,), free.index, device=context.device)
                 loss = -context.telling(model.decode(attacked(z, c))).mean()
                 adam.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 adam.step()

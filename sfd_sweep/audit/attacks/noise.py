@@ -91,7 +91,7 @@ class NoiseSearch(Attack):
                 adam.zero_grad()
                 for part, asked in zip(z.split(context.batch_size), c.split(context.batch_size), strict=True):
                     loss = -context.telling(generator.model.decode(generator(part, asked))).sum()
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss.backward()
                 adam.step()
                 with torch.no_grad():
                     z.mul_(norms / z.flatten(1).norm(dim=1).view(-1, 1, 1, 1))

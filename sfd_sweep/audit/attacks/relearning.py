@@ -75,7 +75,7 @@ class Relearning(Attack):
             if step < self.budgets[-1]:
                 loss = self._loss(attacked, targets, conditions, context, random)
                 adam.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 adam.step()
 
     def _available(self, context: AttackContext) -> ConditionImages:

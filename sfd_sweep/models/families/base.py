@@ -340,7 +340,8 @@ class LatentDecoder:
         parts = images.split(max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3])))
         with torch.no_grad():
             latents = torch.cat([self.vae.encode(part).latent_dist.mode() for part in parts])
-        return (latents - (config.shift_factor or 0)) * config.scaling_factor
+        scaled: Tensor = (latents - (config.shift_factor or 0)) * config.scaling_factor
+        return scaled
 
 
 def decoded_shape(latent_shape: tuple[int, int, int], vae: Mapping[str, Any]) -> tuple[int, int, int]:
