@@ -247,11 +247,15 @@ def _conditions(folder: ModelFolder, prompts: str | None) -> tuple[str, ...]:
     return folder.class_names
 
 
-def _evaluator_of_digits(folder: ModelFolder) -> TeacherEvaluator:
+def _evaluator_of_digits(folder: ModelFolder) -> TeacherEvaluator | None:
+    """Return the evaluator of models of the shipped digits; None for a model of anything else."""
     from sfd_sweep.teachers.teacher_evaluator import TeacherEvaluator
 
     evaluator = TeacherEvaluator.load()
-    evaluator.check_fit(folder.class_names, folder.image_shape)
+    try:
+        evaluator.check_fit(folder.class_names, folder.image_shape)
+    except UserError:
+        return None
     return evaluator
 
 

@@ -165,7 +165,7 @@ def _negative_prompt(space: SearchSpace) -> Iterator[ConfigError]:
 def _metrics(space: SearchSpace) -> Iterator[ConfigError]:
     """Find metrics that the task does not define, or that the classifier or the reference cannot provide."""
     evaluation, prompts = space.evaluation, space.task.prompts
-    met = {Need.INCEPTION, Need.FINAL, evaluation.reference_kind.need}
+    met = {*_ALWAYS_MET, evaluation.reference_kind.need}
     met.add(Need.NUDENET if evaluation.classifier == "nudenet" else Need.FEATURES)
     if evaluation.clip is not None:
         met.add(Need.CLIP)
@@ -181,14 +181,17 @@ def _metrics(space: SearchSpace) -> Iterator[ConfigError]:
 
 
 _OF_CONCEPTS = {Need.CLIP, Need.HELD_OUT, Need.NUDENET}
+_ALWAYS_MET = {Need.INCEPTION, Need.FINAL}
 _REMEDIES = {
     Need.REAL_IMAGES: "{name} does not fit this reference; {instead}name real images in evaluation.reference",
     Need.TEACHER_SAMPLES: "{name} does not fit this reference; {instead}write `teacher` in evaluation.reference",
-    Need.FEATURES: "nudenet has no features for {name}; use fid or fid_teacher",
+    Need.FEATURES: "nudenet has no features for {name}; use fid or fid_teacher, or override_rate for overrides",
     Need.CLIP: "{name} needs CLIP; set evaluation.clip",
     Need.HELD_OUT: "{name} needs held-out prompts; add some to task.prompts.held_out",
     Need.NUDENET: "only nudenet reports {name}; set evaluation.classifier to it",
 }
+if _UNEXPLAINED := set(Need) - _ALWAYS_MET - set(_REMEDIES):
+    raise NotImplementedError(f"_REMEDIES lacks what to do about {', '.join(need.name for need in _UNEXPLAINED)}")
 
 
 def _counterpart(name: str) -> str:

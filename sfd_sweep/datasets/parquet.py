@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sfd_sweep.datasets.image_files import Fault, decode, raise_faults
 from sfd_sweep.datasets.stored import ImageArrays, StoredImages, choose, split_of_file
-from sfd_sweep.errors import UserError
+from sfd_sweep.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from pyarrow import DataType, Schema
@@ -190,5 +190,5 @@ def _opened(file: Path) -> Iterator[ParquetFile]:
         with ParquetFile(file) as content:
             yield content
     except (ArrowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{file} cannot be read as Parquet ({reason}); fetch it again") from error

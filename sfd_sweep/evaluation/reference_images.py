@@ -106,7 +106,7 @@ class TeacherImages:
         return len(self._drawn(conditions))
 
     def content_hash(self, conditions: Sequence[int]) -> str:
-        """Return a hash of the teacher's weights and schedule, the conditions, and the sampling."""
+        """Return a hash of the teacher's weights, decoder and schedule, the conditions, and the sampling."""
         content = hashlib.sha256(
             f"{self._recipe.model_dump_json()} {GRID} {self._teacher.prediction_type} {self._key(conditions)} "
             f"{self.count(conditions)} {self._weights_hash}".encode()
@@ -121,6 +121,10 @@ class TeacherImages:
         content = hashlib.sha256()
         for tensor in (*self._teacher.state_dict().values(), self._teacher.schedule.alphas):
             content.update(_bytes(tensor))
+        if (decoder := self._teacher.decoder) is not None:  # no part of the state
+            content.update(f"{decoder.vae.config.scaling_factor} {decoder.vae.config.shift_factor}".encode())
+            for tensor in decoder.vae.state_dict().values():
+                content.update(_bytes(tensor))
         return content.hexdigest()
 
     def batches(self, conditions: Sequence[int], size: int) -> Iterator[Tensor]:

@@ -124,7 +124,10 @@ def _ports(cluster: Sequence[Node]) -> Iterator[Finding]:
         yield warning("dashboard", head.name, f"it accepts requests without a token; {remedy}")
     else:
         yield ok("dashboard", head.name, "asks for a token")
-    if client is True:
+    if isinstance(client, Exception):
+        text = f"it is unknown whether port {CLIENT_PORT} asks for a token: {reason_of(client)}; check it by hand"
+        yield warning("Ray Client", head.name, text)
+    elif client:
         yield warning("Ray Client", head.name, f"port {CLIENT_PORT} accepts requests without a token; {remedy}")
     else:
         yield ok("Ray Client", head.name, f"port {CLIENT_PORT} accepts no requests without a token")

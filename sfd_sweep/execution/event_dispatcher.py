@@ -113,11 +113,14 @@ class TrialEventDispatcher:
         return dict(Counter(trial.state for trial in self.study.trials()))
 
     def why_none_completed(self) -> str | None:
-        """Return the last reason of a trial's end if no trial was completed."""
+        """Return why no trial was completed; None if one was."""
         trials = self.study.trials()
         if any(trial.state is TrialState.COMPLETE for trial in trials):
             return None
-        return next((trial.reason for trial in reversed(trials) if trial.reason), "there was none")
+        if not trials:
+            return "none was started within the budget; raise budget.hours or budget.gpu_hours"
+        reason = next((trial.reason for trial in reversed(trials) if trial.reason), None)
+        return f"the last ended because {reason}" if reason else "the scheduler stopped all of them early"
 
     def _stop_if_all_failed(self) -> None:
         trials = self.study.trials()

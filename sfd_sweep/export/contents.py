@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from sfd_sweep.config import Evaluation, Task
+from sfd_sweep.datasets.stored import parse_source
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers import clip as clip_network
 from sfd_sweep.evaluation.classifiers.loading import CLIP, FILES, is_portable
@@ -147,9 +148,11 @@ def _start(task: Task, device: torch.device, prompts: Sequence[str]) -> Generate
 
 
 def _portable(source: str) -> str:
-    """A local folder by its name; `builtin:…` and hub ids unchanged."""
-    folder = Path(source).expanduser()
-    return folder.name if folder.is_absolute() or folder.is_dir() else source
+    """A local folder or file by its name, with its split; `builtin:…` and hub ids unchanged."""
+    name, split = parse_source(source)
+    path = Path(name).expanduser()
+    portable = path.name if path.is_absolute() or path.exists() else name
+    return portable if split is None else f"{portable}:{split}"
 
 
 def _portable_evaluation(evaluation: Evaluation, folder: Path) -> Evaluation:

@@ -20,7 +20,7 @@ class _Part(BaseModel):
 
 
 class Figures(_Part):
-    """One evaluation of a generator: metrics by name, numbers of `retained` and `forgotten` samples, and seconds."""
+    """One evaluation of a generator: metrics by name, numbers of samples of each kind, and seconds."""
 
     metrics: dict[str, float]
     samples: dict[str, int]

@@ -17,7 +17,7 @@ class Scale(Enum):
 
     Attributes:
         words: what a value is, for messages.
-        least: the least value.
+        least: the least value; infinite for a scale without a lower end.
         greatest: the greatest value; infinite for a scale without an upper end.
     """
 
@@ -25,6 +25,7 @@ class Scale(Enum):
     SHARE = ("a share, from 0 to 1", 0.0, 1.0)
     NATS = ("an entropy in nats, at least 0", 0.0, inf)
     SCORE = ("a score, at least 1", 1.0, inf)
+    KERNEL = ("a kernel distance, about 0 at best and even below", -inf, inf)
     COSINE = ("a cosine, from 0 to 1", 0.0, 1.0)
 
     def __init__(self, words: str, least: float, greatest: float) -> None:
@@ -136,6 +137,17 @@ class Metric:
         return self.scale.least if self.goal is Goal.MAXIMIZE else min(self.scale.greatest, float_info.max)
 
     def count(self, samples: Mapping[str, int]) -> int:
-        """Return how many of an evaluation's `retained` and `forgotten` samples it is computed from."""
+        """Return how many of an evaluation's `retained`, `forgotten` and `held_out` samples it is computed from.
+
+        Reports of version 0.1.0 do not count held-out samples, of which there are about as many as forgotten ones.
+        """
         made = samples["forgotten" if self.forgotten else "retained"]
+        if Need.HELD_OUT in self.needs:
+            made = samples.get("held_out", made)
         return made if self.most_samples is None else min(made, self.most_samples)
+
+
+def samples_in_words(samples: Mapping[str, int]) -> str:
+    """Return `2,007 retained and 1,000 forgotten samples`, or also held-out ones."""
+    counts = [f"{count:,} {name.replace('_', '-')}" for name, count in samples.items()]
+    return " and ".join(filter(None, (", ".join(counts[:-1]), *counts[-1:]))) + " samples"

@@ -180,7 +180,7 @@ CHUNK = 2000
 _PAIRWISE = (Need.INCEPTION, Need.REAL_IMAGES, Need.FINAL)
 
 
-@_metric("kid", Scale.DISTANCE, Goal.MINIMIZE, *_PAIRWISE, most_samples=MOST_COMPARED)
+@_metric("kid", Scale.KERNEL, Goal.MINIMIZE, *_PAIRWISE, most_samples=MOST_COMPARED)
 def kid(evidence: Evidence) -> float:
     """Kernel distance on Inception-V3's features of retained samples to real images; it may be negative."""
     return kernel_distance(*evidence.compared)

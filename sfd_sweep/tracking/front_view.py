@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from sys import float_info
 
 from sfd_sweep.config import Objective
-from sfd_sweep.metrics import METRICS, Goal, Scale
+from sfd_sweep.metrics import METRICS, Goal, Scale, samples_in_words
 from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.trial.report import TrialState
@@ -162,8 +163,7 @@ class FrontView:
         counts = ", ".join(f"{states[state]} {state}" for state in TrialState if states[state])
         outside = sum(not (self.x.holds(x) and self.y.holds(y)) for x, y in map(self.place, self._drawn))
         unseen = f", {outside} outside the picture" if outside else ""
-        samples = " and ".join(f"{count:,} {name}" for name, count in report.samples.items())
-        return f"{len(trials)} trials: {counts}{unseen}  ·  figures on {samples} samples"
+        return f"{len(trials)} trials: {counts}{unseen}  ·  figures on {samples_in_words(report.samples)}"
 
     @property
     def _drawn(self) -> list[Trial]:
@@ -188,6 +188,11 @@ def to_nines(share: float) -> float:
     return -math.log10(max(1 - share, 0.0) + NINES_OFFSET)
 
 
+def to_decades(value: float) -> float:
+    """Return the decimal logarithm; finite for 0, which a trial beyond the reference point may have."""
+    return math.log10(max(value, float_info.min))
+
+
 def _scale(objective: Objective, low: float, high: float) -> tuple[Callable[[float], float], Sequence[float]]:
     """The function from values to coordinates, and values to mark."""
     is_share = METRICS[objective.metric].scale is Scale.SHARE
@@ -197,7 +202,7 @@ def _scale(objective: Objective, low: float, high: float) -> tuple[Callable[[flo
         return float, ()
     digits = (1, 1.5, 2, 3, 4, 5, 7) if high < 10 * low else (1, 2, 5)
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    return math.log10, [digit * 10.0**decade for decade in decades for digit in digits]
+    return to_decades, [digit * 10.0**decade for decade in decades for digit in digits]
 
 
 def _padded(low: float, high: float) -> Point:

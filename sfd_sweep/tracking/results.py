@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sfd_sweep.config import Bound
 from sfd_sweep.config.config_errors import advice
 from sfd_sweep.errors import UserError
+from sfd_sweep.metrics import samples_in_words
 from sfd_sweep.search.records import SweepRecord, SweepSummary
 from sfd_sweep.search.scores import violation
 from sfd_sweep.search.trial import Trial
@@ -188,8 +189,7 @@ class Results:
         report = self._report(trial)
         names = names or [objective.metric for objective in self.record.space.objectives]
         values = ", ".join(f"{name} {report.metrics[name]:.4g}" for name in dict.fromkeys(names))
-        samples = " and ".join(f"{count:,} {name}" for name, count in report.samples.items())
-        return f"{values} on {samples} samples"
+        return f"{values} on {samples_in_words(report.samples)}"
 
 
 def _in_words(bound: Bound) -> str:

@@ -22,7 +22,7 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 from torchvision.transforms import v2 as transforms
 
-from sfd_sweep.errors import UserError
+from sfd_sweep.errors import UserError, first_line
 from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.extras import quiet_transformers, transformers_for
 from sfd_sweep.hub import answers
@@ -285,7 +285,7 @@ def fetch_weights(weights: WeightsEnum) -> Mapping[str, Tensor]:
         state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
         return state
     except (OSError, RuntimeError, UnpicklingError) as error:  # the last two: an incomplete file
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"{weights} could not be fetched from {weights.url} ({reason}); check the network, or put it at {kept}"
         ) from error
