@@ -25,7 +25,7 @@ class Scale(Enum):
     SHARE = ("a share, from 0 to 1", 0.0, 1.0)
     NATS = ("an entropy in nats, at least 0", 0.0, inf)
     SCORE = ("a score, at least 1", 1.0, inf)
-    KERNEL = ("a kernel distance, about 0 at best and even below", -inf, inf)
+    KERNEL = ("a kernel distance, about 0 at best", -inf, inf)
     COSINE = ("a cosine, from 0 to 1", 0.0, 1.0)
 
     def __init__(self, words: str, least: float, greatest: float) -> None:

@@ -100,7 +100,7 @@ def test_mlflow_has_a_model_that_takes_prompts(exported, folder, monkeypatch):
 def test_the_figures_are_measured_again_with_held_out_prompts_among_them(exported):
     assert exported.found.metrics == pytest.approx(exported.recorded.metrics, rel=1e-3, abs=1e-6)
     assert "held_out_unlearning_accuracy" in exported.found.metrics
-    assert exported.found.samples == {"retained": 80, "forgotten": 60}
+    assert exported.found.samples == {"retained": 80, "forgotten": 60, "held_out": 60}
 
 
 def test_an_exported_folder_is_evaluated_where_its_teacher_is(exported, folder):

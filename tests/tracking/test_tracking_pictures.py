@@ -114,3 +114,10 @@ def test_shares_close_to_one_are_drawn_apart() -> None:
 def test_other_axes_are_linear() -> None:
     assert Axis.of(ACCURACY, [0.2, 0.5]).place(0.3) == 0.3
     assert Axis.of(DISTANCE, [2.0, 4.0]).place(3.0) == 3.0
+
+
+def test_a_value_of_zero_beyond_the_reference_lies_outside_a_logarithmic_axis() -> None:
+    axis = Axis.of(Objective(metric="clip_score", goal=Goal.MAXIMIZE, reference_point=0.05), [0.0, 0.06, 0.3])
+    assert axis.ticks
+    assert not axis.holds(axis.place(0.0))
+    assert axis.holds(axis.place(0.06))

@@ -1,10 +1,12 @@
 """What a sweep leaves in MLflow, whatever happens to its driver and to the store."""
 
+import os
 import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from importlib import reload
 from pathlib import Path
 from statistics import median
 
@@ -23,9 +25,11 @@ from tracked_sweep import (
     tell_trial,
 )
 
+from sfd_sweep import tracking
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import SweepFailed, UserError
 from sfd_sweep.search.records import ResourceUsage, SweepState
+from sfd_sweep.tracking import recorder as recorder_module
 from sfd_sweep.tracking.reader import list_sweeps, read_reports, read_sweep
 from sfd_sweep.trial.files import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
@@ -364,3 +368,26 @@ def test_nothing_is_left_of_a_sweep_whose_record_cannot_be_begun(
     assert list_sweeps(tracking_uri) == []
     open_recorder(space, tmp_path).close(SweepState.COMPLETE)
     assert [sweep.name for sweep in list_sweeps(tracking_uri)] == ["small"]
+
+
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+
+
+@pytest.mark.parametrize(("users", "meanwhile", "otherwise"), [(None, "1", "4"), ("9", "9", "9")])
+def test_mlflow_retries_little_while_the_recorder_repeats_its_writes(
+    space: SearchSpace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    users: str | None,
+    meanwhile: str,
+    otherwise: str,
+) -> None:
+    monkeypatch.delenv(RETRIES, raising=False)
+    if users is not None:
+        monkeypatch.setenv(RETRIES, users)
+    monkeypatch.setattr(recorder_module, "DEFAULTED", reload(tracking).DEFAULTED)
+    assert os.environ[RETRIES] == otherwise
+    recorder = open_recorder(space, tmp_path)
+    assert os.environ[RETRIES] == meanwhile
+    recorder.close(SweepState.STOPPED)
+    assert os.environ[RETRIES] == otherwise
