@@ -117,10 +117,10 @@ class TrialEventDispatcher:
         trials = self.study.trials()
         if any(trial.state is TrialState.COMPLETE for trial in trials):
             return None
-        if not trials:
+        reasons = [trial.reason for trial in trials if trial.reason]
+        if not reasons:
             return "none was started within the budget; raise budget.hours or budget.gpu_hours"
-        reason = next((trial.reason for trial in reversed(trials) if trial.reason), None)
-        return f"the last ended because {reason}" if reason else "the scheduler stopped all of them early"
+        return f"the last ended because {reasons[-1]}"
 
     def _stop_if_all_failed(self) -> None:
         trials = self.study.trials()

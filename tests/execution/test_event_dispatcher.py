@@ -94,7 +94,7 @@ def test_a_sweep_without_a_complete_trial_says_why(tmp_path: Path) -> None:
     why = sweep.dispatcher.why_none_completed
     assert why() == "none was started within the budget; raise budget.hours or budget.gpu_hours"
     sweep.end(4)
-    assert why() == "the scheduler stopped all of them early"
+    assert why() == "the last ended because none stopped it at step 4"
     sweep.fail("it diverged")
     assert why() == "the last ended because it diverged"
     sweep.end(6)
