@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,7 +53,7 @@ def sample(
         raise UserError(f"{folder} makes images of {generator.kind.plural}: give one or more by {option} alone")
     conditions, indices = generator.model.conditioning.select(wanted, torch.device("cpu"))
     names = [conditions.names[index] for index in indices]
-    asked = indices if generator.kind is CLASSES else names  # two classes may have the same name
+    asked: Sequence[int | str] = indices if generator.kind is CLASSES else names  # two classes may have the same name
     rows = [
         GridRow(name, images)
         for each, name in zip(asked, names, strict=True)
