@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from sfd_sweep.cli.tables import bounds, console, pairs
 from sfd_sweep.config import Constraint, Objective, SearchSpace
-from sfd_sweep.datasets.finding import find_images, find_unlabelled_images
+from sfd_sweep.datasets.finding import find_images, find_unlabeled_images
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.metrics import ReferenceKind
 from sfd_sweep.storage.credentials import without_credentials
@@ -81,7 +81,7 @@ def _references(plan: ResolvedSweep) -> Rows:
         sampler = f"{recipe.steps} steps of DDIM, guidance {recipe.guidance_scale:g}"
         yield "reference", f"{recipe.samples:,} samples of the teacher, {sampler}; no real image is read"
     else:
-        find = find_images if plan.teacher.kind.has_labeled_references else find_unlabelled_images
+        find = find_images if plan.teacher.kind.has_labeled_references else find_unlabeled_images
         yield "real images", find(evaluation.reference).describe()
     if plan.prompts:
         overrides = f"{recipe.override_samples:,} samples of the teacher for each of {len(plan.overrides)}"

@@ -45,7 +45,7 @@ def find_images(source: str) -> StoredImages:
     raise UserError(f"there are no images at {path}, or not in a known form; give {KNOWN}")
 
 
-def find_unlabelled_images(source: str, limit: int | None = None) -> StoredImages:
+def find_unlabeled_images(source: str, limit: int | None = None) -> StoredImages:
     """Return the images of a Parquet file or a folder of them, or else all image files below a folder, as one class.
 
     Args:
@@ -56,7 +56,7 @@ def find_unlabelled_images(source: str, limit: int | None = None) -> StoredImage
         UserError: there are none.
     """
     path = Path(source).expanduser()
-    found = parquet.find_unlabelled(path, limit) or image_files.find_unlabelled(path, limit)
+    found = parquet.find_unlabeled(path, limit) or image_files.find_unlabeled(path, limit)
     if found is None:
         raise UserError(f"there are no images at {path}; give a folder with image files, or Parquet files with images")
     return found

@@ -49,13 +49,13 @@ def find(path: Path, split: str | None) -> StoredImages | None:
     return StoredImages("Parquet", chosen, partial(_read, chosen))
 
 
-def find_unlabelled(path: Path, limit: int | None) -> StoredImages | None:
+def find_unlabeled(path: Path, limit: int | None) -> StoredImages | None:
     """Return the first images of a Parquet file, or of a folder's, as one class; None where there is none.
 
     Labels are not needed, nor read.
     """
     files = tuple([path] if path.suffix.lower() == ".parquet" and path.is_file() else _files(path))
-    read = partial(_read, files, labelled=False, limit=limit)
+    read = partial(_read, files, labeled=False, limit=limit)
     return StoredImages("Parquet without labels", files, read) if files else None
 
 
@@ -83,7 +83,7 @@ class _Table:
     class_names: tuple[str, ...] | None
 
     @classmethod
-    def open(cls, file: Path, *, labelled: bool) -> _Table:
+    def open(cls, file: Path, *, labeled: bool) -> _Table:
         with _opened(file) as content:
             schema, rows = content.schema_arrow, content.metadata.num_rows
         listed = ", ".join(f"{field.name} ({field.type})" for field in schema)
@@ -92,7 +92,7 @@ class _Table:
             raise UserError(
                 f"{file} has {len(images)} columns of images, struct<bytes, path>, and should have one; it has {listed}"
             )
-        if not labelled:
+        if not labeled:
             return cls(file, rows, images[0], None, ("",))
         labels = [field.name for field in schema if field.name in LABEL_COLUMNS]
         if len(labels) != 1:
@@ -151,8 +151,8 @@ def _class_names(schema: Schema, label: str, file: Path) -> tuple[str, ...] | No
         ) from error
 
 
-def _read(files: Sequence[Path], size: int | None, *, labelled: bool = True, limit: int | None = None) -> ImageArrays:
-    tables = [_Table.open(file, labelled=labelled) for file in files]
+def _read(files: Sequence[Path], size: int | None, *, labeled: bool = True, limit: int | None = None) -> ImageArrays:
+    tables = [_Table.open(file, labeled=labeled) for file in files]
     for table in tables:
         if table.class_names != tables[0].class_names:
             raise UserError(f"{table.file} names other classes than {files[0]}; read files of one dataset alone")

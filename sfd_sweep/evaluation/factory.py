@@ -10,7 +10,7 @@ import torch
 from sfd_sweep.config import Evaluation
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.datasets.labels import class_index
-from sfd_sweep.datasets.sources import load_images, load_unlabelled_images
+from sfd_sweep.datasets.sources import load_images, load_unlabeled_images
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.classifiers.clip import ClipScore
@@ -25,8 +25,8 @@ from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.storage.folder import Folder
 
 CHECKED_IMAGES = 100
-"""Teacher's images of forgotten prompts by which it is checked that the classifier recognises the concept."""
-LEAST_RECOGNISED = 0.1
+"""Teacher's images of forgotten prompts by which it is checked that the classifier recognizes the concept."""
+LEAST_RECOGNIZED = 0.1
 Shape = tuple[int, int, int]
 
 
@@ -96,10 +96,10 @@ def load_classifier_for(evaluation: Evaluation, conditions: Conditions) -> Class
     return load_classifier(evaluation.classifier, concepts=concepts if evaluation.classifier.startswith(CLIP) else ())
 
 
-def check_concept_recognised(
+def check_concept_recognized(
     evaluator: Evaluator, teacher: ScoreModel, evaluation: Evaluation, cache: Folder | None = None
 ) -> float:
-    """Check that the classifier recognises the concept in the teacher's images of it; or its figures mean nothing.
+    """Check that the classifier recognizes the concept in the teacher's images of it; or its figures mean nothing.
 
     Args:
         cache: of the answer; None computes it each time.
@@ -113,12 +113,12 @@ def check_concept_recognised(
     conditions = evaluator.conditions
     images = _teacher_images(evaluation, conditions, teacher, samples=CHECKED_IMAGES, of=1)
     called = sorted(conditions.forgotten_classes)
-    what = f"recognised {evaluator.classifier.content_hash()} {called} {images.content_hash(conditions.forget)}"
+    what = f"recognized {evaluator.classifier.content_hash()} {called} {images.content_hash(conditions.forget)}"
     found = cached(cache, what, lambda: {"share": torch.tensor(evaluator.forgotten_share(images), dtype=torch.float64)})
     share = float(found["share"])
-    if share < LEAST_RECOGNISED:
+    if share < LEAST_RECOGNIZED:
         raise UserError(
-            f"{evaluator.classifier.name} recognises {conditions.subjects[conditions.forget[0]]!r} in {share:.0%} of "
+            f"{evaluator.classifier.name} recognizes {conditions.subjects[conditions.forget[0]]!r} in {share:.0%} of "
             f"{images.count(conditions.forget)} images that the teacher makes of prompts about it, so it cannot tell "
             "whether it is forgotten; choose another classifier (evaluation.classifier), other prompts, or a higher "
             "evaluation.teacher_samples.guidance_scale"
@@ -179,7 +179,7 @@ def _prompt_images(
 ) -> ReferenceImages:
     evaluated = conditions.evaluated
     if evaluation.reference_kind is ReferenceKind.REAL:
-        return RealImages.without_classes(_real_images(load_unlabelled_images, evaluation, image_shape), evaluated)
+        return RealImages.without_classes(_real_images(load_unlabeled_images, evaluation, image_shape), evaluated)
     samples = evaluation.teacher_samples.samples
     return _teacher_images(evaluation, conditions, teacher, samples=samples, of=len(evaluated))
 

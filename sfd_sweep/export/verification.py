@@ -24,7 +24,7 @@ COMPARED_IMAGES = 16
 COMPARED_PIXELS = 2**17
 """Two images of 256×256: a CPU decodes one in a minute."""
 SAME_IMAGE = 1e-4
-"""Of a pixel in [0, 1]: the pipeline orders its arithmetic differently, which changes the rounding; a grey level is
+"""Of a pixel in [0, 1]: the pipeline orders its arithmetic differently, which changes the rounding; a gray level is
 4e-3."""
 STANDARD_ERRORS = 3
 INCEPTION_CLASSES = 1008

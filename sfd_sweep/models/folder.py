@@ -178,8 +178,8 @@ class ModelFolder(FolderFiles):
         return self.index.get("t_init")
 
     @property
-    def licence(self) -> str | None:
-        """The licence of the weights in the model card's front matter; None if it names none."""
+    def license(self) -> str | None:
+        """The license of the weights in the model card's front matter; None if it names none."""
         card = self.path / CARD
         if not card.is_file():
             return None

@@ -36,7 +36,7 @@ def _residual(*, channels: int, **shape: Any) -> ResidualConfig:
 
 def _resnet34(*, channels: int, class_names: tuple[str, ...], **_: object) -> ResidualConfig:
     """Return ResNet-34, which resizes images to the size of ImageNet's."""
-    colours = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == len(IMAGENET_MEAN) else {}
+    colors = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == len(IMAGENET_MEAN) else {}
     return _residual(
         channels=channels,
         class_names=class_names,
@@ -44,7 +44,7 @@ def _resnet34(*, channels: int, class_names: tuple[str, ...], **_: object) -> Re
         stem="imagenet",
         widths=(64, 128, 256, 512),
         blocks=(3, 4, 6, 3),
-        **colours,
+        **colors,
     )
 
 
@@ -87,7 +87,7 @@ class ClassifierTraining(Recipe):
     def preset_for(
         cls, image_shape: tuple[int, int, int], *, name: str | None = None, gpu: bool = False
     ) -> ClassifierTraining:
-        """Return a preset for images of shape (C, H, W); grey images, which may be letters, are never mirrored.
+        """Return a preset for images of shape (C, H, W); gray images, which may be letters, are never mirrored.
 
         Args:
             image_shape: of the images.
@@ -225,7 +225,7 @@ class _Training:
             losses = []
             for batch in torch.randperm(len(images)).split(recipe.batch_size):
                 if len(batch) == 1:
-                    continue  # batch normalisation needs two
+                    continue  # batch normalization needs two
                 loss = self._loss(images.take(batch))
                 optimizer.zero_grad()
                 loss.backward()

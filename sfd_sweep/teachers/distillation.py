@@ -17,7 +17,7 @@ from sfd_sweep.teachers.recipes import Count, Recipe
 
 
 class Distillation(Recipe):
-    """How a teacher is distilled into a one-step generator. The defaults distil the shipped digits."""
+    """How a teacher is distilled into a one-step generator. The defaults distill the shipped digits."""
 
     steps: Count = Field(200, description="updates of generator and fake score")
     seed: int = Field(0, ge=0, description="of every random draw")
@@ -89,7 +89,7 @@ def distill(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> OneStepGenerator:
-    """Distil a teacher into a one-step generator of all its classes or prompts.
+    """Distill a teacher into a one-step generator of all its classes or prompts.
 
     Zhou et al., "Score identity Distillation" (ICML 2024); of prompts, with guidance, Zhou et al., "Long and Short
     Guidance in Score identity Distillation for One-Step Text-to-Image Generation" (2024).

@@ -160,7 +160,7 @@ class Pretrainer:
 
 
 def _learning_rate(optimizer: torch.optim.Optimizer, recipe: Pretraining, step: int = 0) -> LRScheduler:
-    """Return the learning rate's schedule after so many steps, and set the optimiser's rates to it."""
+    """Return the learning rate's schedule after so many steps, and set the optimizer's rates to it."""
     rate: LRScheduler
     if recipe.lr_schedule == "one_cycle":
         rate = OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps)

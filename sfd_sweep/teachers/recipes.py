@@ -84,14 +84,14 @@ class TextPretraining(Recipe):
     text_width: Count = Field(32, description="size of a token's embedding")
     text_layers: Count = Field(2, description="layers of the text encoder")
     text_heads: Count = Field(4, description="attention heads of each")
-    text_steps: Count = Field(800, description="optimiser steps of the text encoder")
+    text_steps: Count = Field(800, description="optimizer steps of the text encoder")
     text_lr: float = Field(3e-3, gt=0, description="its highest learning rate")
     latent_channels: Count = Field(4, description="channels of a latent")
     autoencoder_channels: tuple[Count, ...] = Field(
         (16, 32), min_length=1, description="width at each resolution; each but the first halves the image"
     )
     kl_weight: float = Field(1e-2, ge=0, description="weight of the latents' divergence from a normal distribution")
-    autoencoder_steps: Count = Field(600, description="optimiser steps of the autoencoder")
+    autoencoder_steps: Count = Field(600, description="optimizer steps of the autoencoder")
     autoencoder_lr: float = Field(3e-3, gt=0, description="its highest learning rate")
 
     @model_validator(mode="after")
@@ -129,7 +129,7 @@ class Pretraining(Recipe):
     prediction_type: Literal["epsilon", "v_prediction"] = Field(
         "v_prediction", description="what the network puts out, and whose plain squared error is the loss"
     )
-    steps: Count = Field(3000, description="optimiser steps")
+    steps: Count = Field(3000, description="optimizer steps")
     batch_size: Count = Field(64, description="images of a step, over all workers")
     micro_batch_size: Count | None = Field(None, description="images of one forward at most; null: a worker's share")
     precision: Literal["float32", "tf32", "bfloat16"] = Field("float32", description="of the network's products")

@@ -16,7 +16,7 @@ INK, MUTED, RULE = "#1f2933", "#6b7280", "#e5e7eb"
 FRONT_COLOR, BAR_COLOR = "#c8553d", "#3d6b99"
 
 LOGARITHMIC_FROM = 3.0  # distances whose extremes differ by this factor are drawn on a logarithmic axis
-NINES_FROM = 0.9  # shares to maximise that come this close to 1 are drawn by their nines, to tell 0.99 from 0.999
+NINES_FROM = 0.9  # shares to maximize that come this close to 1 are drawn by their nines, to tell 0.99 from 0.999
 NINES_OFFSET = 0.002  # keeps the place of 1 finite
 NINES_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 MARGIN = 0.08

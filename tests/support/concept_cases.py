@@ -1,4 +1,4 @@
-"""A concept's task on a tiny Stable Diffusion of grey images, which the judge of the shipped digits can look at.
+"""A concept's task on a tiny Stable Diffusion of gray images, which the judge of the shipped digits can look at.
 
 Its weights are random, and so the concept is called by whatever digit the judge mostly sees in what the teacher makes.
 """

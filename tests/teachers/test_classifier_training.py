@@ -108,7 +108,7 @@ def test_a_network_can_start_from_given_weights(digits: LabeledImages) -> None:
 
 
 def test_a_last_batch_of_one_image_is_left_out(digits: LabeledImages) -> None:
-    """Batch normalisation of a single value has no variance."""
+    """Batch normalization of a single value has no variance."""
     some = digits.take(torch.arange(14))
     recipe = AUGMENTED.with_changes({"batch_size": 4, "held_out": 1 / 14})
     flat = RESIDUAL.model_copy(update={"widths": (4, 4, 4, 4), "blocks": (1, 1, 1, 1)})
@@ -194,7 +194,7 @@ def test_the_digits_preset_is_the_shipped_classifiers_shape(classifier: SmallCnn
     assert config == classifier.config.model_copy(update={"held_out_accuracy": None})
 
 
-def test_photographs_are_mirrored_and_grey_images_and_digits_are_not() -> None:
+def test_photographs_are_mirrored_and_gray_images_and_digits_are_not() -> None:
     assert ClassifierTraining.preset_for((3, 32, 32), name="cifar-resnet").mirror
     assert not ClassifierTraining.preset_for((1, 32, 32), name="cifar-resnet").mirror
     assert not ClassifierTraining.preset_for((3, 32, 32), name="digits").mirror

@@ -259,7 +259,7 @@ def test_images_that_do_not_fit_the_network_are_refused(shape, changes, message)
         {"warm_up_steps": 5},
         {"label_dropout": 1.1},
         {"batch_size": "16"},
-        {"colour": "blue"},
+        {"color": "blue"},
     ],
 )
 def test_a_recipe_is_sound_or_refused(changes):

@@ -255,7 +255,7 @@ def test_a_caption_that_is_too_long_is_refused_before_anything_is_trained():
         {"text": {"captions": ["{} or {}"]}},
         {"text": {"text_heads": 3}},
         {"text": {"autoencoder_channels": [8, 10]}},
-        {"text": {"colour": "blue"}},
+        {"text": {"color": "blue"}},
     ],
 )
 def test_a_recipe_is_sound_or_refused(changes):

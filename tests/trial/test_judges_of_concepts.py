@@ -30,7 +30,7 @@ def _folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _any_share_will_do(monkeypatch):
     """Random networks see anything; whether a judge is refused is tested elsewhere."""
-    monkeypatch.setattr(building, "LEAST_RECOGNISED", 0.0)
+    monkeypatch.setattr(building, "LEAST_RECOGNIZED", 0.0)
 
 
 def workbench_of(folder, *overrides):

@@ -54,7 +54,7 @@ class ImageEncoder(nn.Module):
         self._prepare = prepare
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return embeddings (n, d) of length 1 of images (n, C, H, W) in [-1, 1], grey or RGB."""
+        """Return embeddings (n, d) of length 1 of images (n, C, H, W) in [-1, 1], gray or RGB."""
         prepared = self._prepare(to_pixels(images).expand(-1, 3, -1, -1))
         return normalize(self.projection(self.vision_model(pixel_values=prepared).pooler_output), dim=-1)
 

@@ -37,7 +37,7 @@ class PretrainedClassifier(Classifier):
 
     Args:
         network: from what `prepare` returns to logits of shape (n, classes).
-        prepare: the library's own resizing and normalising of uint8 images (n, C, H, W).
+        prepare: the library's own resizing and normalizing of uint8 images (n, C, H, W).
         recipe: in JSON's types, what `prepare` and the network's architecture depend on.
         class_names: by index.
         channels: of the images.
