@@ -41,13 +41,14 @@ def sample(
 
     from sfd_sweep.evaluation.sample_grid import GridRow, sample_grid
     from sfd_sweep.method.generator import OneStepGenerator
+    from sfd_sweep.models.conditioning import CLASSES
 
     one_thread()
     generator = OneStepGenerator.load(folder)
     given = {"labels": labels, "prompt": prompts}
     wanted = given.pop(generator.kind.argument) or generator.condition_names
     if any(given.values()) or not wanted:
-        option = "--label" if generator.kind.argument == "labels" else "--prompt"
+        option = "--label" if generator.kind is CLASSES else "--prompt"
         raise UserError(f"{folder} makes images of {generator.kind.plural}: give one or more by {option} alone")
     conditions, indices = generator.model.conditioning.select(wanted, torch.device("cpu"))
     names = [conditions.names[index] for index in indices]

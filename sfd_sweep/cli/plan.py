@@ -81,7 +81,7 @@ def _references(plan: ResolvedSweep) -> Rows:
         sampler = f"{recipe.steps} steps of DDIM, guidance {recipe.guidance_scale:g}"
         yield "reference", f"{recipe.samples:,} samples of the teacher, {sampler}; no real image is read"
     else:
-        find = find_images if plan.teacher.kind.has_labeled_references else find_unlabeled_images
+        find = find_unlabeled_images if plan.prompts else find_images
         yield "real images", find(evaluation.reference).describe()
     if plan.prompts:
         overrides = f"{recipe.override_samples:,} samples of the teacher for each of {len(plan.overrides)}"

@@ -62,10 +62,9 @@ def find(path: Path, split: str | None) -> StoredImages | None:
     return StoredImages(f"image files of {len(names)} classes", files, partial(_read, files, labels, names))
 
 
-def find_unlabeled(path: Path, limit: int | None) -> StoredImages | None:
-    """Return the first images below a folder, by path, as one class; None where there are none."""
-    found = (file for file in sorted(path.rglob("*")) if _is_image(file, path))
-    files = tuple(islice(found, limit))
+def find_unlabeled(path: Path) -> StoredImages | None:
+    """Return the images below a folder, by path, as one class; None where there are none."""
+    files = tuple(file for file in sorted(path.rglob("*")) if _is_image(file, path))
     read = partial(_read, files, (0,) * len(files), ("",))
     return StoredImages("image files without labels", files, read) if files else None
 

@@ -26,11 +26,11 @@ def load_images(source: str, *, class_names: tuple[str, ...] | None = None, size
     return LabeledImages(torch.from_numpy(arrays.pixels), torch.from_numpy(labels), names, arrays.levels)
 
 
-def load_unlabeled_images(source: str, *, size: int, limit: int | None = None) -> LabeledImages:
+def load_unlabeled_images(source: str, *, size: int) -> LabeledImages:
     """Load real images without labels, such as COCO's, as one class (see `find_unlabeled_images`).
 
     Raises:
         UserError: there are no images, or some are broken.
     """
-    arrays = find_unlabeled_images(source, limit).read(size)
+    arrays = find_unlabeled_images(source).read(size)
     return LabeledImages(torch.from_numpy(arrays.pixels), torch.from_numpy(arrays.labels), ("",))

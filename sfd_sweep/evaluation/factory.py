@@ -18,9 +18,11 @@ from sfd_sweep.evaluation.classifiers.loading import CLIP, load_classifier
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.evaluation.inception import Inception
+from sfd_sweep.evaluation.inception_weights import find_weights
 from sfd_sweep.evaluation.reference_images import RealImages, ReferenceImages, TeacherImages
 from sfd_sweep.evaluation.reference_statistics import cached
 from sfd_sweep.metrics import ReferenceKind
+from sfd_sweep.models.conditioning import CLASSES
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.storage.folder import Folder
 
@@ -56,7 +58,7 @@ def build_evaluator(
             what is forgotten.
     """
     overrides, clip_score = None, None
-    if teacher is None or teacher.kind.has_labeled_references:
+    if teacher is None or teacher.kind is CLASSES:
         classifier = load_classifier(evaluation.classifier)
         classifier.check_images(conditions.names, image_shape)
         classifier = classifier.for_classes(conditions.names)
@@ -71,7 +73,6 @@ def build_evaluator(
         if evaluation.clip is not None:
             prompts = [conditions.names[index] for index in conditions.evaluated]
             clip_score = ClipScore(evaluation.clip, prompts).to(device)
-    weights, mode = evaluation.inception.weights, evaluation.inception.mode
     return Evaluator(
         classifier.to(device),
         reference,
@@ -79,11 +80,15 @@ def build_evaluator(
         seed=evaluation.seed,
         device=device,
         overrides=overrides,
-        inception=Inception.load(weights, mode, device) if inception else None,
+        inception=_inception(evaluation, device) if inception else None,
         clip_score=clip_score,
         cache=cache,
         batch_size=evaluation.batch_size,
     )
+
+
+def _inception(evaluation: Evaluation, device: torch.device | str) -> Inception:
+    return Inception(find_weights(evaluation.inception.weights), evaluation.inception.mode, device)
 
 
 def load_classifier_for(evaluation: Evaluation, conditions: Conditions) -> Classifier:

@@ -44,10 +44,6 @@ class OneStepGenerator:
         """(C, H, W) of an image."""
         return self.model.image_shape
 
-    def with_prompts(self, prompts: Sequence[str]) -> OneStepGenerator:
-        """Return the same generator with other prompts; raises as `ScoreModel.with_prompts`."""
-        return OneStepGenerator(self.model.with_prompts(prompts), self.t_init)
-
     def __call__(self, z: Tensor, c: Tensor) -> Tensor:
         """Return G(z, c), (n, C, H, W), for noise of that shape and condition indices (n,)."""
         t = torch.full((len(z),), self.t_init, device=z.device)

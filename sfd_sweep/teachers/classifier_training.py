@@ -98,7 +98,7 @@ class ClassifierTraining(Recipe):
             UserError: the name is unknown.
         """
         preset = preset_named(PRESETS, name or _default_preset(image_shape[-1], gpu=gpu))
-        return preset.with_changes({"mirror": preset.mirror and image_shape[0] > 1})
+        return preset.model_copy(update={"mirror": preset.mirror and image_shape[0] > 1})
 
     def network_for(self, images: LabeledImages) -> ClassifierConfig:
         """Return the network's configuration for such images.
@@ -150,11 +150,13 @@ PRESETS = {
         noise=0.2,
         held_out=1 / 3,
     ),
-    "cifar-resnet-small": _PHOTOGRAPHS.with_changes(
-        {"network": "cifar-resnet-small", "epochs": 6, "batch_size": 128, "lr": 0.1}
+    "cifar-resnet-small": _PHOTOGRAPHS.model_copy(
+        update={"network": "cifar-resnet-small", "epochs": 6, "batch_size": 128, "lr": 0.1}
     ),
     "cifar-resnet": _PHOTOGRAPHS,
-    "resnet34-224": _PHOTOGRAPHS.with_changes({"network": "resnet34-224", "epochs": 5, "batch_size": 128, "lr": 0.02}),
+    "resnet34-224": _PHOTOGRAPHS.model_copy(
+        update={"network": "resnet34-224", "epochs": 5, "batch_size": 128, "lr": 0.02}
+    ),
 }
 """By the name of their network."""
 

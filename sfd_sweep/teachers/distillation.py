@@ -35,11 +35,6 @@ class Distillation(Recipe):
     )
     resources: Resources = Field(Resources(), description="precision, micro-batches and activation checkpointing")
 
-    @classmethod
-    def preset_for(cls, folder: ModelFolder) -> Distillation:
-        """Return the preset for a teacher's conditions: classes or prompts."""
-        return PRESETS[folder.kind.plural]
-
     def check_teacher(self, folder: ModelFolder) -> None:
         """Check that a model can be distilled so, before it is loaded.
 
@@ -79,8 +74,8 @@ PRESETS = {
         )
     ),
 }
-"""By a teacher's conditions: those of the shipped digits, and of digits in words, whose diffusion steps are those of
-the public release for Stable Diffusion."""
+"""By a teacher's conditions (`ConditionKind.plural`): those of the shipped digits, and of digits in words, whose
+diffusion steps are those of the public release for Stable Diffusion."""
 
 
 def distill(

@@ -48,15 +48,7 @@ def test_parquet_files_without_labels_give_their_images_in_order(tmp_path: Path)
     write(tmp_path / "1.parquet", encoded[:1])
     write(tmp_path / "2.parquet", encoded[1:])
     assert torch.equal(load_unlabeled_images(str(tmp_path), size=8).pixels, SQUARES)
-    assert torch.equal(load_unlabeled_images(str(tmp_path), size=8, limit=2).pixels, SQUARES[:2])
     assert torch.equal(load_unlabeled_images(str(tmp_path / "2.parquet"), size=8).pixels, SQUARES[1:])
-
-
-def test_a_limit_takes_the_first(folder: Path) -> None:
-    first, all_of_them = (load_unlabeled_images(str(folder), size=8, limit=limit) for limit in (1, None))
-    assert torch.equal(first.pixels, SQUARES[:1])
-    assert torch.equal(first.pixels, all_of_them.pixels[: len(first)])
-    assert load_unlabeled_images(str(folder), size=8).pixels.equal(all_of_them.pixels)
 
 
 def test_a_broken_file_is_reported_by_its_path(folder: Path) -> None:

@@ -44,7 +44,7 @@ def trial(
         searched={"forget_weight": 0.1},
         reports=(last,) if last else (),
         final=final,
-        recorded=TrialRun(f"run{number}", TIME, TIME, slot_hours=0.5, score=None, pareto=False, model_uri=None),
+        recorded=TrialRun(f"run{number}", TIME, slot_hours=0.5, score=None, model_uri=None),
     )
 
 
@@ -54,14 +54,12 @@ def results(*trials: Trial) -> Results:
         state=SweepState.RUNNING,
         reason=None,
         started=TIME,
-        ended=None,
         planned=6,
         finished=len(trials),
         front_size=0,
         hypervolume=None,
         slot_hours=0.0,
         storage="file:///runs/small",
-        experiment_id="1",
         run_id="parent",
     )
     return Results(SweepRecord(summary, SPACE, trials))

@@ -193,10 +193,7 @@ class Prompts(Conditioning):
 
     def select(self, wanted: Sequence[int | str], device: torch.device) -> tuple[Conditioning, list[int]]:
         prompts = list(dict.fromkeys(map(str, wanted)))
-        return self.with_prompts(prompts, device), [prompts.index(str(each)) for each in wanted]
-
-    def with_prompts(self, prompts: Sequence[str], device: torch.device) -> Conditioning:
-        return Prompts.of(self.encoder, prompts, device)
+        return Prompts.of(self.encoder, prompts, device), [prompts.index(str(each)) for each in wanted]
 
     def save(self, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         self.encoder.save(folder, dtype)
