@@ -124,7 +124,7 @@ def import_checkpoint(
     ] = None,
     t_init: Annotated[
         int | None,
-        typer.Option(help=f"Diffusion step at which a generator is evaluated; default: {T_INIT}.", min=0, max=999),
+        typer.Option(help=f"Diffusion step at which a generator starts; default: {T_INIT}.", min=0, max=999),
     ] = None,
     force: Force = False,
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from sfd_sweep.cli.tables import bounds, console, pairs
 from sfd_sweep.config import Constraint, Objective, SearchSpace
+from sfd_sweep.config.schema import UNCONDITIONAL
 from sfd_sweep.datasets.finding import find_images, find_unlabeled_images
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.metrics import ReferenceKind
@@ -117,7 +118,7 @@ def _scheduler(space: SearchSpace) -> str:
 def _at_random(space: SearchSpace) -> str:
     """Return which parameters are drawn regardless of results, because the sampler models no conditions."""
     conditional = [name for name, distribution in space.parameters.searched().items() if distribution.when]
-    is_unaware = space.search.sampler in ("gp", "nsga2", "nsga3") and conditional
+    is_unaware = space.search.sampler in UNCONDITIONAL and conditional
     return f"; {', '.join(conditional)} at random, as {space.search.sampler} models no conditions" if is_unaware else ""
 
 

@@ -104,7 +104,7 @@ def load_classifier_for(evaluation: Evaluation, conditions: Conditions) -> Class
 def check_concept_recognized(
     evaluator: Evaluator, teacher: ScoreModel, evaluation: Evaluation, cache: Folder | None = None
 ) -> float:
-    """Check that the classifier recognizes the concept in the teacher's images of it; or its figures mean nothing.
+    """Check that the classifier recognizes the concept in the teacher's images of it; or its metrics mean nothing.
 
     Args:
         cache: of the answer; None computes it each time.

@@ -14,10 +14,10 @@ from diffusers.utils import logging as diffusers_logging
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.export.description import Figures
-from sfd_sweep.extras import quiet_transformers
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics import METRICS, Scale
 from sfd_sweep.models.conditioning import CLASSES
+from sfd_sweep.optional_transformers import quiet_transformers
 
 CHECKSUMS = "SHA256SUMS"
 COMPARED_IMAGES = 16

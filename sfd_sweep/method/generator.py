@@ -22,7 +22,7 @@ class OneStepGenerator:
 
     Args:
         model: θ.
-        t_init: the diffusion step at which it is evaluated.
+        t_init: the diffusion step at which it starts.
     """
 
     def __init__(self, model: ScoreModel, t_init: int) -> None:

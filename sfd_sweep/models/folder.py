@@ -174,7 +174,7 @@ class ModelFolder(FolderFiles):
 
     @property
     def t_init(self) -> int | None:
-        """The step at which a one-step generator is evaluated; None for a teacher."""
+        """The diffusion step at which a one-step generator starts; None for a teacher."""
         return self.index.get("t_init")
 
     @property

@@ -163,7 +163,7 @@ class FrontView:
         outside = sum(not (self.x.holds(x) and self.y.holds(y)) for x, y in map(self.place, self._drawn))
         unseen = f", {outside} outside the picture" if outside else ""
         samples = " and ".join(f"{count:,} {name}" for name, count in report.samples.items())
-        return f"{len(trials)} trials: {counts}{unseen}  ·  figures on {samples} samples"
+        return f"{len(trials)} trials: {counts}{unseen}  ·  metrics on {samples} samples"
 
     @property
     def _drawn(self) -> list[Trial]:

@@ -28,7 +28,7 @@ from sfd_sweep.tracking.schema import (
     parameters_to_settings,
     restore,
 )
-from sfd_sweep.tracking.store import Store, model_uri, refusals_of
+from sfd_sweep.tracking.store import Store, mlflow_errors, model_uri
 from sfd_sweep.trial.files import CONFIG
 from sfd_sweep.trial.report import TrialState
 
@@ -42,7 +42,7 @@ def list_sweeps(uri: str | None = None) -> list[SweepSummary]:
         UserError: the store is unreachable or unreadable.
     """
     store = Store.open(uri)
-    with refusals_of(store.uri):
+    with mlflow_errors(store.uri):
         return [as_it_is(_summary(run)) for run in store.sweep_runs()]
 
 
@@ -60,7 +60,7 @@ def locate(name: str, *, storage: str | None = None, uri: str | None = None) -> 
         return folder_below(storage, name)
     try:
         store = Store.open(uri)
-        with refusals_of(store.uri):
+        with mlflow_errors(store.uri):
             return _summary(_sweep_run(store, name)).storage
     except UserError as error:
         folder = DEFAULT_STORAGE / name
@@ -98,7 +98,7 @@ def read_sweep(uri: str | None, name: str) -> SweepRecord:
         UserError: the store is unreachable or unreadable, or the sweep is unknown.
     """
     store = Store.open(uri)
-    with refusals_of(store.uri):
+    with mlflow_errors(store.uri):
         return read_run(store, _sweep_run(store, name))
 
 
@@ -109,7 +109,7 @@ def read_family(uri: str | None, name: str) -> list[SweepRecord]:
         UserError: the store is unreachable or unreadable, or the name is unknown.
     """
     store = Store.open(uri)
-    with refusals_of(store.uri):
+    with mlflow_errors(store.uri):
         experiment = store.client.get_experiment_by_name(name)
         runs = store.sweep_runs()
         members = [run for run in runs if run.data.tags[Tag.SWEEP] == name] or [

@@ -122,7 +122,7 @@ class Results:
             return "it violates a constraint, so it is not on the front"
         losses = self.record.losses([trial.metrics, *(member.metrics for member in front)])
         if not np.isfinite(losses[0]).all():
-            return "its figures are not finite, so it is not on the front"
+            return "its metrics are not finite, so it is not on the front"
         better = next(member for member, row in zip(front, losses[1:], strict=True) if (row <= losses[0]).all())
         return f"it is not on the front, where trial {better.number} is better"
 

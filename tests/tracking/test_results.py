@@ -180,7 +180,7 @@ def test_a_trial_may_be_asked_for_and_is_told_where_it_stands(number: int, stand
 
 def test_a_complete_trial_without_finite_figures_is_told_so() -> None:
     sweep = results(trial(0, report(1.0, 0.5)), trial(1, report(float("nan"), 1.0)))
-    assert "its figures are not finite, so it is not on the front" in sweep.select(trial=1).why
+    assert "its metrics are not finite, so it is not on the front" in sweep.select(trial=1).why
 
 
 def test_a_trial_that_is_not_there_or_was_never_evaluated_is_refused() -> None:

@@ -203,7 +203,7 @@ def test_a_weight_of_the_text_encoder_that_is_missing_is_not_made_up(teacher):
     tensors = load_file(path)
     del tensors["final_layer_norm.bias"]
     save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"weights do not fit config.json \(final_layer_norm.bias is missing"):
+    with pytest.raises(UserError, match=r"weights do not fit its config.json \(final_layer_norm.bias is missing"):
         load(teacher)
 
 
