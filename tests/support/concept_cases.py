@@ -1,6 +1,7 @@
 """A concept's task on a tiny Stable Diffusion of gray images, which the classifier of the shipped digits takes.
 
-Its weights are random, and so the concept is called by whatever digit the classifier mostly sees in what the teacher makes.
+Its weights are random, and so the concept is called by whatever digit the classifier mostly sees in what the teacher
+makes.
 """
 
 from pathlib import Path
