@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from recipes import changed
 from sklearn.metrics import accuracy_score
 
@@ -208,7 +207,7 @@ def test_every_network_has_a_preset_of_its_name() -> None:
 def test_an_unknown_preset_and_weights_that_do_not_exist_are_refused() -> None:
     with pytest.raises(UserError, match="--preset cifar-resnte: unknown preset; did you mean cifar-resnet"):
         ClassifierTraining.preset_for((3, 32, 32), name="cifar-resnte")
-    with pytest.raises(ValidationError, match="digits has no ImageNet weights"):
+    with pytest.raises(UserError, match="digits has no ImageNet weights"):
         changed(PRESETS["digits"], {"pretrained": True})
 
 

@@ -1,7 +1,6 @@
 """Recipes of distillation: presets, changes, and the teachers that they fit."""
 
 import pytest
-from pydantic import ValidationError
 from recipes import changed
 from tiny_models import save_teacher, tiny_model
 from tiny_text_models import save_stable_diffusion
@@ -24,19 +23,18 @@ def test_fields_of_sections_change_and_others_stay():
 
 
 @pytest.mark.parametrize(
-    ("changes", "loc"),
+    ("changes", "key"),
     [
-        ({"steps": 0}, ("steps",)),
-        ({"settings": {"t_min": 800}}, ("settings",)),
-        ({"settings": {"alpah": 1}}, ("settings", "alpah")),
-        ({"settings": {"batch_size": "8"}}, ("settings", "batch_size")),
-        ({"resources": {"precision": "tf32"}}, ("resources", "precision")),
+        ({"steps": 0}, "steps"),
+        ({"settings": {"t_min": 800}}, "settings"),
+        ({"settings": {"alpah": 1}}, r"settings\.alpah"),
+        ({"settings": {"batch_size": "8"}}, r"settings\.batch_size"),
+        ({"resources": {"precision": "tf32"}}, r"resources\.precision"),
     ],
 )
-def test_a_wrong_change_is_located(changes, loc):
-    with pytest.raises(ValidationError) as raised:
+def test_a_wrong_change_is_located(changes, key):
+    with pytest.raises(UserError, match=f"^--set .*: {key}: "):
         changed(Distillation(), changes)
-    assert raised.value.errors()[0]["loc"] == loc
 
 
 @pytest.mark.parametrize(
