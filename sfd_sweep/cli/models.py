@@ -49,7 +49,7 @@ def sample(
     given = {"labels": labels, "prompt": prompts}
     wanted = given.pop(generator.kind.argument) or range(len(generator.condition_names))
     if any(given.values()) or not wanted:
-        option = "--label" if generator.kind.argument == "labels" else "--prompt"
+        option = "--label" if generator.kind is CLASSES else "--prompt"
         raise UserError(f"{folder} makes images of {generator.kind.plural}: give one or more by {option} alone")
     conditions, indices = generator.model.conditioning.select(wanted, torch.device("cpu"))
     names = [conditions.names[index] for index in indices]
@@ -130,7 +130,7 @@ def import_checkpoint(
     ] = None,
     t_init: Annotated[
         int | None,
-        typer.Option(help=f"Diffusion step at which a generator is evaluated; default: {T_INIT}.", min=0, max=999),
+        typer.Option(help=f"Diffusion step at which a generator starts; default: {T_INIT}.", min=0, max=999),
     ] = None,
     force: Force = False,
 ) -> None:

@@ -99,9 +99,9 @@ def pretrain(
     from sfd_sweep.execution.pretraining import Workers, pretrained, working_folder
     from sfd_sweep.models.loading import save_score_model
     from sfd_sweep.teachers.networks import check_images
-    from sfd_sweep.teachers.recipes import Pretraining
+    from sfd_sweep.teachers.recipes import PRESETS, preset_named
 
-    recipe = with_overrides(Pretraining.preset_for(preset), [*_options(steps=steps, seed=seed), *(fields or [])])
+    recipe = with_overrides(preset_named(PRESETS, preset), [*_options(steps=steps, seed=seed), *(fields or [])])
     one_thread() if cpus_per_worker == 1 else torch.set_num_threads(cpus_per_worker)
     images = load_images(source, class_names=names, size=recipe.image_size)
     check_images(images.image_shape, recipe)
@@ -213,18 +213,19 @@ def distill(
 
     from sfd_sweep.config import with_overrides
     from sfd_sweep.method.generator import OneStepGenerator
+    from sfd_sweep.models.conditioning import CLASSES
     from sfd_sweep.models.folder import ModelFolder
     from sfd_sweep.models.loading import load_score_model
-    from sfd_sweep.teachers.distillation import Distillation
+    from sfd_sweep.teachers.distillation import PRESETS
     from sfd_sweep.teachers.distillation import distill as distill_teacher
 
     folder = ModelFolder.open(teacher)
     place = chosen_device(device)
     options = _options(steps=steps, seed=seed, gpus_per_worker=int(place == "cuda"))
-    distillation = with_overrides(Distillation.preset_for(folder), [*options, *(fields or [])])
+    distillation = with_overrides(PRESETS[folder.kind.plural], [*options, *(fields or [])])
     distillation.check_teacher(folder)
     conditions = _conditions(folder, prompts)
-    evaluator = _evaluator_of_digits(folder) if evaluate and folder.kind.has_labeled_references else None
+    evaluator = _evaluator_of_digits(folder) if evaluate and folder.kind is CLASSES else None
     model = load_score_model(folder, place, prompts=conditions)
     with _divergence_explained("generator_lr"), progress_bar("distilling", distillation.steps) as advance:
         generator = distill_teacher(model, distillation, progress=advance)
@@ -237,8 +238,9 @@ def distill(
 def _conditions(folder: ModelFolder, prompts: str | None) -> tuple[str, ...]:
     """Return the classes of a teacher, or the prompts for a text-to-image teacher."""
     from sfd_sweep.datasets.prompts import read_prompts
+    from sfd_sweep.models.conditioning import PROMPTS
 
-    if folder.kind.argument == "prompt":
+    if folder.kind is PROMPTS:
         if prompts is None:
             raise UserError(f"{folder.path} makes images of prompts; name a file of prompts (--prompts FILE)")
         return read_prompts(prompts)

@@ -17,7 +17,7 @@ from sfd_sweep.execution.cluster import Node, connected, is_shared, nodes, on_ev
 from sfd_sweep.execution.worker import reason_of
 from sfd_sweep.storage.credentials import without_credentials
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.tracking.store import SQLITE, Store, answers_strangers, resolve_uri
+from sfd_sweep.tracking.store import SQLITE, Store, accepts_unauthenticated, resolve_uri
 from sfd_sweep.trial.resolve import resolve_sweep
 
 CLIENT_PORT = 10001
@@ -204,7 +204,7 @@ def _tracking(space: SearchSpace) -> Finding:
         Store.open(uri)
     except UserError as error:
         return fault("tracking", "here", str(error))
-    if answers_strangers(uri):
+    if accepts_unauthenticated(uri):
         remedy = "start it with --app-name basic-auth (see cluster/README.md)"
         return warning("tracking", "here", f"{place} accepts requests without a password; {remedy}")
     return ok("tracking", "here", f"{place} answers")

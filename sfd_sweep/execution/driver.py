@@ -155,7 +155,7 @@ class Driver:
         elif self._stop.error:
             pool.broker.finish.remote()
             if not self._finishing:
-                self.observer.phase("finishing the evaluations that are running; Ctrl-C again stops now")
+                self.observer.phase("running trials continue to their next evaluation; Ctrl-C again stops now")
             self._finishing = True
 
     def _close(self, began: float) -> Outcome:

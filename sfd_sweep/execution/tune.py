@@ -104,7 +104,7 @@ class _Resumable(TrialScheduler):
         self.earlier: dict[int, list[dict[str, Any]]] = {}
         """Results of trials that will be resumed, by number."""
         self.reasons: dict[str, str] = {}
-        """Why trials were stopped, by Tune's ids; none from a scheduler that gives no reasons."""
+        """Why trials were stopped, by Tune's ids, if the scheduler gives reasons."""
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Add a trial, with its earlier results."""
@@ -127,10 +127,10 @@ class MultiObjectiveAsha(_Resumable, FIFOScheduler):
     def on_trial_result(self, _tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Decide whether the trial continues."""
         report = Report.from_json(result["report"])
-        decision = self._halving.decide(trial.trial_id, report.step, report.metrics)
-        if decision is None or decision.continues:
+        reason = self._halving.decide(trial.trial_id, report.step, report.metrics)
+        if reason is None:
             return str(TrialScheduler.CONTINUE)
-        self.reasons[trial.trial_id] = decision.reason
+        self.reasons[trial.trial_id] = reason
         return str(TrialScheduler.STOP)
 
 

@@ -117,7 +117,7 @@ def _origin(name: str, source: str) -> Origin:
     return Origin(
         source=_portable(name),
         sha256=sha256(folder.weights),
-        licence=folder.licence,
+        license=folder.license,
         safety_checker=folder.has_safety_checker,
     )
 

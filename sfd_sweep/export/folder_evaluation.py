@@ -71,7 +71,7 @@ class FolderEvaluation:
         device = description.device if torch.cuda.is_available() else "cpu"
         generator = OneStepGenerator.load(folder, device, prompts=description.conditions.names)
         evaluation = _localized(description.evaluation, folder, assets)
-        needs_teacher = not generator.kind.has_labeled_references or evaluation.reference_kind is ReferenceKind.TEACHER
+        needs_teacher = generator.kind is not CLASSES or evaluation.reference_kind is ReferenceKind.TEACHER
         source = assets.teacher or description.task.teacher
         metrics = [METRICS[name] for name in description.figures.metrics]
         evaluator = build_evaluator(

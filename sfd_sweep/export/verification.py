@@ -14,17 +14,17 @@ from diffusers.utils import logging as diffusers_logging
 
 from sfd_sweep.errors import UserError, first_line
 from sfd_sweep.export.description import Figures
-from sfd_sweep.extras import quiet_transformers
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics import METRICS, Scale
 from sfd_sweep.models.conditioning import CLASSES
+from sfd_sweep.optional_transformers import quiet_transformers
 
 CHECKSUMS = "SHA256SUMS"
 COMPARED_IMAGES = 16
 COMPARED_PIXELS = 2**17
 """Two images of 256×256: a CPU decodes one in a minute."""
 SAME_IMAGE = 1e-4
-"""Of a pixel in [0, 1]: the pipeline orders its arithmetic differently, which changes the rounding; a grey level is
+"""Of a pixel in [0, 1]: the pipeline orders its arithmetic differently, which changes the rounding; a gray level is
 4e-3."""
 STANDARD_ERRORS = 3
 INCEPTION_CLASSES = 1008

@@ -22,7 +22,7 @@ class OneStepGenerator:
 
     Args:
         model: θ.
-        t_init: the diffusion step at which it is evaluated.
+        t_init: the diffusion step at which it starts.
     """
 
     def __init__(self, model: ScoreModel, t_init: int) -> None:
@@ -43,10 +43,6 @@ class OneStepGenerator:
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
         return self.model.image_shape
-
-    def with_prompts(self, prompts: Sequence[str]) -> OneStepGenerator:
-        """Return the same generator with other prompts; raises as `ScoreModel.with_prompts`."""
-        return OneStepGenerator(self.model.with_prompts(prompts), self.t_init)
 
     def __call__(self, z: Tensor, c: Tensor) -> Tensor:
         """Return G(z, c), (n, C, H, W), for noise of that shape and condition indices (n,)."""

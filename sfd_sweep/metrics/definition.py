@@ -89,7 +89,7 @@ class Need(Enum):
 class Metric:
     """One figure that an evaluation reports.
 
-    Only a bounded scale can be maximised in a search: the combined score measures from the best value.
+    Only a bounded scale can be maximized in a search: the combined score measures from the best value.
 
     Attributes:
         name: in search-space files, reports and MLflow.
@@ -97,7 +97,7 @@ class Metric:
         goal: which way is better; None where neither is.
         description: one sentence.
         compute: its function of an `Evidence`; None where the metric is undefined, because the
-            classifier has no class for what it should recognise.
+            classifier has no class for what it should recognize.
         needs: without which it is not computed.
         forgotten: whether it is computed from samples of the forgotten conditions instead of the retained ones.
         most_samples: how many samples it uses at most; None: all.
@@ -114,7 +114,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if self.goal is Goal.MAXIMIZE and not self.scale.is_bounded and not self.final:
-            raise ValueError(f"{self.name} has no upper end, so it cannot be maximised")
+            raise ValueError(f"{self.name} has no upper end, so it cannot be maximized")
 
     @property
     def final(self) -> bool:

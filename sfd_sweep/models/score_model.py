@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 import torch
 from diffusers import DDPMScheduler, ModelMixin
@@ -86,14 +85,6 @@ class ScoreModel(nn.Module):
     def with_conditioning(self, conditioning: Conditioning) -> ScoreModel:
         """Return a model of the same network (not a copy) with other conditions."""
         return ScoreModel(self.network, self.scheduler, conditioning, self.decoder).to(self.device)
-
-    def with_prompts(self, prompts: Sequence[str]) -> ScoreModel:
-        """Return a model of the same network (not a copy) with other prompts.
-
-        Raises:
-            UserError: its conditions are classes, or a prompt is too long.
-        """
-        return self.with_conditioning(self.conditioning.with_prompts(prompts, self.device))
 
     def forward(self, x_t: Tensor, t: Tensor, c: Tensor) -> Prediction:
         """Return the prediction at x_t, (n, C, H, W), for steps t, (n,), and condition indices c, (n,)."""

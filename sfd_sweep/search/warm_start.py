@@ -89,7 +89,7 @@ def _comparable_sweeps(
     comparable = [record for record in records if reasons[record.summary.name] is None]
     if not comparable:
         reason = reasons[records[0].summary.name]
-        raise UserError(f"search.warm_start: {name}: {reason}, so its figures cannot be compared; remove it")
+        raise UserError(f"search.warm_start: {name}: {reason}, so its metrics cannot be compared; remove it")
     for record in records:
         if reason := reasons[record.summary.name]:
             left_out[f"of {record.summary.name} ({reason})"] += len(record.trials)

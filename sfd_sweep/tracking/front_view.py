@@ -17,7 +17,7 @@ INK, MUTED, RULE = "#1f2933", "#6b7280", "#e5e7eb"
 FRONT_COLOR, BAR_COLOR = "#c8553d", "#3d6b99"
 
 LOGARITHMIC_FROM = 3.0  # distances whose extremes differ by this factor are drawn on a logarithmic axis
-NINES_FROM = 0.9  # shares to maximise that come this close to 1 are drawn by their nines, to tell 0.99 from 0.999
+NINES_FROM = 0.9  # shares to maximize that come this close to 1 are drawn by their nines, to tell 0.99 from 0.999
 NINES_OFFSET = 0.002  # keeps the place of 1 finite
 NINES_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 MARGIN = 0.08
@@ -163,7 +163,7 @@ class FrontView:
         counts = ", ".join(f"{states[state]} {state}" for state in TrialState if states[state])
         outside = sum(not (self.x.holds(x) and self.y.holds(y)) for x, y in map(self.place, self._drawn))
         unseen = f", {outside} outside the picture" if outside else ""
-        return f"{len(trials)} trials: {counts}{unseen}  ·  figures on {samples_in_words(report.samples)}"
+        return f"{len(trials)} trials: {counts}{unseen}  ·  metrics on {samples_in_words(report.samples)}"
 
     @property
     def _drawn(self) -> list[Trial]:

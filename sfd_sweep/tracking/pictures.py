@@ -18,7 +18,7 @@ from sfd_sweep.tracking.interactive import front_html
 from sfd_sweep.tracking.tables import to_parquet, trials_table
 
 MARKERS = {"circle": "o", "circle-open": "o", "diamond-open": "D", "x-thin-open": "x"}
-LABEL_OFFSETS = ((6, 6), (6, -13), (-6, 8))  # in turn, so that the numbers of neighbours stay apart
+LABEL_OFFSETS = ((6, 6), (6, -13), (-6, 8))  # in turn, so that the numbers of neighbors stay apart
 
 
 def sweep_files(record: SweepRecord) -> dict[str, bytes]:

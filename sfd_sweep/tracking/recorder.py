@@ -24,7 +24,7 @@ from sfd_sweep.tracking.model_registry import log_generator
 from sfd_sweep.tracking.pictures import sweep_files
 from sfd_sweep.tracking.reader import read_sweep
 from sfd_sweep.tracking.runs import SweepRuns
-from sfd_sweep.tracking.store import Store, may_pass, one_line, refusals_of
+from sfd_sweep.tracking.store import Store, is_temporary, mlflow_errors, one_line
 from sfd_sweep.trial.files import GENERATOR, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -77,7 +77,7 @@ class MlflowRecorder:
             UserError: the store cannot be reached or read, or has a sweep of this name and `resume` is false.
         """
         store = Store.open(space.tracking.uri, create=True)
-        with refusals_of(store.uri):
+        with mlflow_errors(store.uri):
             runs = SweepRuns.open(store, space, sweep_folder, config_yaml, resume=resume)
         return cls(store, space, sweep_folder, runs)
 
@@ -117,7 +117,7 @@ class MlflowRecorder:
         _restore(self._earlier_limits)
         if self._failure:
             try:
-                with refusals_of(self._store.uri):
+                with mlflow_errors(self._store.uri):
                     raise self._failure
             except UserError as error:
                 raise SweepFailed(
@@ -154,7 +154,7 @@ class MlflowRecorder:
                     self._runs.look_again()  # the failed write may have reached the store
                 write(*arguments)
             except (UserError, MlflowException, SQLAlchemyError, OSError) as error:
-                if not may_pass(error) or time.monotonic() > self._give_up_at:
+                if not is_temporary(error) or time.monotonic() > self._give_up_at:
                     raise
                 self._wait(error)
             else:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import TrialFailed, UserError, first_line
 from sfd_sweep.evaluation.evaluator import EvaluationResult, Evaluator, grid_columns
-from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognised
+from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognized
 from sfd_sweep.method.batch import ClassifierOverride, FixedOverride, ForgettingTask, OverridePolicy, RandomOverride
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.trainer import Trainer
@@ -64,7 +64,7 @@ class TrialContext:
             device: of networks and samples.
 
         Raises:
-            UserError: weights are broken, the classifier does not fit the teacher, or does not recognise the concept.
+            UserError: weights are broken, the classifier does not fit the teacher, or does not recognize the concept.
         """
         teacher = load_score_model(plan.teacher, device, prompts=plan.prompts)
         evaluator = _evaluator(plan, teacher, device, references)
@@ -309,7 +309,7 @@ def _evaluator(
     )
     if space.task.kind == "concept":
         _check_class_names(plan, evaluator)
-        check_concept_recognised(evaluator, teacher, space.evaluation, references)
+        check_concept_recognized(evaluator, teacher, space.evaluation, references)
     return evaluator
 
 

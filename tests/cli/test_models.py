@@ -73,8 +73,8 @@ def test_an_imported_teacher_can_be_distilled_and_an_imported_generator_sampled(
     torch.save(DISTILLED, "ckpt.pth")
     for network, out in (("fake-score", "teacher"), ("generator", "generator")):
         assert command("import-checkpoint", "ckpt.pth", out, *NAMES, "--network", network).code == 0
-    distil = ("distill", "teacher", "--out", "distilled", "--steps", "1", "--set", "batch_size=2", "--no-evaluate")
-    assert command(*distil).code == 0
+    distill = ("distill", "teacher", "--out", "distilled", "--steps", "1", "--set", "batch_size=2", "--no-evaluate")
+    assert command(*distill).code == 0
     assert command("sample", "generator", "--label", "bee", "--count", "1", "--out", "grid.png").code == 0
 
 

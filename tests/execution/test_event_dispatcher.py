@@ -75,7 +75,7 @@ def test_a_trial_with_a_metric_that_is_not_finite_is_recorded_as_failed(tmp_path
     sweep.end(6, fd_classifier=value)
     assert sweep.notebook.of("trial_finished") == [
         (0, TrialState.COMPLETE, None),
-        (1, TrialState.FAILED, "its figures are not finite at step 6"),
+        (1, TrialState.FAILED, "its metrics are not finite at step 6"),
     ]
     *_, (front, _, finished, _) = sweep.notebook.of("front_changed")
     assert (front, finished) == ((0,), 2)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from drivers import actors
+from recipes import changed
 
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.errors import Interrupted, TrialFailed, UserError
@@ -128,7 +129,7 @@ def test_components_are_resumed_by_the_same_request_alone(tmp_path):
 
 def test_a_state_of_another_request_is_not_resumed(stopped):
     with pytest.raises(UserError, match=r"was begun with lr 0\.003, not 0\.1"):
-        run(stopped, resume=True, recipe=RECIPE.with_changes({"lr": 0.1}))
+        run(stopped, resume=True, recipe=changed(RECIPE, {"lr": 0.1}))
     run(stopped, resume=True)  # and is still there
 
 
@@ -167,7 +168,7 @@ def test_workers_of_a_cluster_train_the_same_teacher_though_one_is_killed(cluste
 
 @pytest.mark.slow
 def test_workers_that_diverge_are_not_started_again(cluster, tmp_path):
-    wild = RECIPE.with_changes({"lr": 1e30, "lr_schedule": "constant"})
+    wild = changed(RECIPE, {"lr": 1e30, "lr_schedule": "constant"})
     with pytest.raises(TrialFailed, match="diverged at step 10"):
         run(tmp_path, recipe=wild, workers=Workers(count=2))
     assert list(tmp_path.iterdir()) == []

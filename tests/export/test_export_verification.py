@@ -68,7 +68,7 @@ def test_an_exported_folder_without_hashes_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"version": 2}, "version"), ({"colour": "red"}, "colour"), ({"settings": {"alpha": "x"}}, r"settings\.alpha")],
+    [({"version": 2}, "version"), ({"color": "red"}, "color"), ({"settings": {"alpha": "x"}}, r"settings\.alpha")],
 )
 def test_a_description_of_another_kind_is_refused(folder: Path, change: dict[str, object], message: str) -> None:
     content = json.loads((folder / "sfd_sweep.json").read_text()) | change

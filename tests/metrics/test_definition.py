@@ -68,7 +68,7 @@ def test_a_scale_contains_its_ends_and_nothing_beyond(scale: Scale, least: float
 
 
 @pytest.mark.parametrize("scale", [Scale.DISTANCE, Scale.NATS])
-def test_what_has_no_upper_end_cannot_be_maximised(scale: Scale) -> None:
+def test_what_has_no_upper_end_cannot_be_maximized(scale: Scale) -> None:
     with pytest.raises(ValueError, match="no upper end"):
         Metric("spread", scale, Goal.MAXIMIZE, "spread of the samples", compute=lambda evidence: 0.0)
 

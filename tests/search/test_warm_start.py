@@ -86,7 +86,7 @@ def test_a_sweep_whose_figures_mean_something_else_is_refused(
     tmp_path: Path, store: str, name: str, difference: str, reason: str
 ) -> None:
     with pytest.raises(
-        UserError, match=rf"^search.warm_start: {name}: {re.escape(reason)}.*, so its figures cannot be compared"
+        UserError, match=rf"^search.warm_start: {name}: {re.escape(reason)}.*, so its metrics cannot be compared"
     ):
         find_warm_start(make_space(tmp_path, store, f"search.warm_start=[{name}]", difference), read_family)
 

@@ -75,7 +75,7 @@ def test_the_page_tells_settings_and_needs_no_network() -> None:
 def test_a_picture_says_how_many_trials_it_leaves_out() -> None:
     assert FrontView.all_of(sweep(*MIXED))[0].subtitle == (
         "7 trials: 1 running, 5 complete, 1 pruned, 1 outside the picture"
-        "  ·  figures on 2,000 retained and 1,000 forgotten samples"
+        "  ·  metrics on 2,000 retained and 1,000 forgotten samples"
     )
     assert "outside" not in FrontView.all_of(sweep(*MIXED[:5]))[0].subtitle
 

@@ -115,7 +115,7 @@ def refused(space):
 def test_a_judge_that_does_not_see_the_concept_in_the_teachers_images_is_refused(folder):
     unseen = (digit_seen(folder) + 5) % 10
     message = refused(concept_space(folder, called=unseen))
-    assert "the classifier builtin:digits recognises 'ant' in 0% of 100 images" in message
+    assert "the classifier builtin:digits recognizes 'ant' in 0% of 100 images" in message
     assert "choose another classifier" in message
 
 
