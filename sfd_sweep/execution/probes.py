@@ -89,6 +89,7 @@ def find_models(space: SearchSpace, working_folder: Path) -> None:
     from sfd_sweep.evaluation.classifiers.clip import load_clip
     from sfd_sweep.evaluation.classifiers.loading import CLIP, load_classifier
     from sfd_sweep.evaluation.factory import load_classifier_for
+    from sfd_sweep.models.conditioning import CLASSES
     from sfd_sweep.trial.resolve import resolve_sweep
 
     evaluation = space.evaluation
@@ -97,7 +98,7 @@ def find_models(space: SearchSpace, working_folder: Path) -> None:
         if working_folder.is_dir():
             stack.enter_context(chdir(working_folder))
         plan = resolve_sweep(space)
-        if plan.teacher.kind.has_labeled_references:
+        if plan.teacher.kind is CLASSES:
             load_classifier(evaluation.classifier)
             return
         load_classifier_for(evaluation, plan.conditions)
