@@ -15,7 +15,7 @@ test: $(INSTALLED)  ## install, and run the test suite
 test-slow: $(INSTALLED)  ## the checks that take minutes of training
 	$(BIN)/python -m pytest -m slow --timeout 1800
 
-lint: $(INSTALLED)  ## ruff, mypy, and the contracts between rooms
+lint: $(INSTALLED)  ## ruff, mypy, and the contracts between subpackages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

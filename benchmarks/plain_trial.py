@@ -2,8 +2,8 @@
 
     python benchmarks/plain_trial.py search_spaces/digits.yaml [--device cuda] [--set trial.steps=200] [--point 0]
 
-It needs only torch, diffusers, numpy, Pillow, pyarrow, pydantic, ruamel.yaml, safetensors, SciPy, and scikit-learn
-for the digits. Searched parameters take the values of one point of `search.first`.
+It needs only torch, diffusers, clean-fid, filelock, numpy, Pillow, pyarrow, pydantic, ruamel.yaml, safetensors, SciPy,
+and scikit-learn for the digits. Searched parameters take the values of one point of `search.first`.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Print the size of the code by room, the branches on the model family, and the length of the README.
+"""Print the size of the code by subpackage, the branches on the model family, and the length of the README.
 
     python docs/code_size.py [FOLDER]
 
@@ -17,6 +17,16 @@ from pathlib import Path
 
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 TOP_LEVEL = "top level"
+COMPARISONS = {
+    ("prompts", None),
+    ("kind", "class"),
+    ("kind", "concept"),
+    ("kind", "CLASSES"),
+    ("kind", "PROMPTS"),
+    ("argument", "labels"),
+    ("argument", "prompt"),
+}
+"""Comparisons that ask for the model family: the name on the left, and the value or name on the right."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Size:
             lines=len(text.splitlines()),
             code=len(code_lines(text) - documentation),
             docstrings=len(documentation),
-            branches=sum(map(is_family_branch, ast.walk(tree))),
+            branches=sum(map(family_branches, ast.walk(tree))),
             functions=tuple((node.end_lineno or node.lineno) - node.lineno + 1 for node in functions),
         )
 
@@ -69,18 +79,30 @@ def docstring_lines(tree: ast.Module) -> set[int]:
     return {line for node in strings for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
 
 
-def is_family_branch(node: ast.AST) -> bool:
-    """Tell whether an expression asks for the model family.
+def family_branches(node: ast.AST) -> int:
+    """Return how many times an expression, without its parts, asks for the model family.
 
-    It reads `reads_text`, compares `prompts` with None, or compares `kind` with "class" or "concept".
+    It asks by reading `reads_text` or `has_labeled_references`, by comparing (`COMPARISONS`), or by the truth of the
+    attribute `prompts` or `libraries`.
     """
     if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
-        return name_of(node) == "reads_text"
-    if not isinstance(node, ast.Compare):
-        return False
-    other = node.comparators[0]
-    value = other.value if isinstance(other, ast.Constant) else ...
-    return (name_of(node.left), value) in {("prompts", None), ("kind", "class"), ("kind", "concept")}
+        return name_of(node) in {"reads_text", "has_labeled_references"}
+    if isinstance(node, ast.Compare):
+        other = node.comparators[0]
+        value = other.value if isinstance(other, ast.Constant) else name_of(other)
+        return (name_of(node.left), value) in COMPARISONS
+    return sum(isinstance(part, ast.Attribute) and part.attr in {"prompts", "libraries"} for part in tested(node))
+
+
+def tested(node: ast.AST) -> list[ast.expr]:
+    """Return the parts of a node whose truth is asked."""
+    match node:
+        case ast.If(test=test) | ast.IfExp(test=test) | ast.UnaryOp(op=ast.Not(), operand=test):
+            return [test]
+        case ast.BoolOp(values=values):
+            return values
+        case _:
+            return []
 
 
 def name_of(node: ast.AST) -> str | None:
@@ -89,24 +111,24 @@ def name_of(node: ast.AST) -> str | None:
 
 
 def measure(folder: Path) -> dict[str, list[Size]]:
-    """Measure the files of the package, by room."""
+    """Measure the files of the package, by subpackage."""
     package = folder / "sfd_sweep"
-    rooms: dict[str, list[Size]] = defaultdict(list)
+    subpackages: dict[str, list[Size]] = defaultdict(list)
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package).parts
         if parts[0] != "assets":
-            rooms[parts[0] if len(parts) > 1 else TOP_LEVEL].append(Size.of(path))
-    return rooms
+            subpackages[parts[0] if len(parts) > 1 else TOP_LEVEL].append(Size.of(path))
+    return subpackages
 
 
-def table(rooms: dict[str, list[Size]]) -> Iterator[str]:
+def table(subpackages: dict[str, list[Size]]) -> Iterator[str]:
     """Yield the rows of a Markdown table."""
-    yield "| room | files | lines | code | docstrings | branches on the family |"
+    yield "| subpackage | files | lines | code | docstrings | branches on the family |"
     yield "| --- | --- | --- | --- | --- | --- |"
-    everything = [size for found in rooms.values() for size in found]
-    for room, sizes in [*rooms.items(), ("all", everything)]:
-        sums = (sum(getattr(size, name) for size in sizes) for name in ("lines", "code", "docstrings", "branches"))
-        yield f"| {room} | {len(sizes)} | {' | '.join(f'{each:,}' for each in sums)} |"
+    everything = [size for found in subpackages.values() for size in found]
+    for name, sizes in [*subpackages.items(), ("all", everything)]:
+        sums = (sum(getattr(size, field) for size in sizes) for field in ("lines", "code", "docstrings", "branches"))
+        yield f"| {name} | {len(sizes)} | {' | '.join(f'{each:,}' for each in sums)} |"
 
 
 def main() -> None:
@@ -114,9 +136,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).resolve().parent.parent)
     folder = parser.parse_args().folder
-    rooms = measure(folder)
-    print("\n".join(table(rooms)))
-    sizes = [size for found in rooms.values() for size in found]
+    subpackages = measure(folder)
+    print("\n".join(table(subpackages)))
+    sizes = [size for found in subpackages.values() for size in found]
     functions = [lines for size in sizes for lines in size.functions]
     print(f"\nfiles under 60 lines: {sum(size.lines < 60 for size in sizes)}")
     middle, high = statistics.median(functions), statistics.quantiles(functions, n=10)[-1]

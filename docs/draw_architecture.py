@@ -1,8 +1,8 @@
-"""Draw the figures of the architecture page: the rooms and their order, and the way of a trial through them.
+"""Draw the figures of the architecture page: the subpackages and their order, and the life of a trial.
 
     python docs/draw_architecture.py
 
-The order of the rooms is that of the import contract in `pyproject.toml`.
+The order of the subpackages is that of the import contract in `pyproject.toml`.
 """
 
 import tomllib
@@ -13,7 +13,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 CONTRACTS = DOCS.parent / "pyproject.toml"
 
-ROOMS = {
+SUBPACKAGES = {
     "cli": "commands, tables, exit codes",
     "export": "diffusers folder, model card, verification",
     "execution": "Ray: cluster, slots, broker, workers, driver",
@@ -30,7 +30,7 @@ ROOMS = {
     "config": "search-space schema, parameters, settings",
     "metrics": "definition of every metric",
 }
-"""What each room holds."""
+"""What each subpackage holds."""
 
 WITHOUT_TORCH = {"cli", "search", "tracking", "storage", "config", "metrics"}
 LIBRARIES = {"execution": "Ray", "tracking": "MLflow", "search": "Optuna", "models": "diffusers", "cli": "Typer"}
@@ -52,16 +52,16 @@ STEPS: tuple[tuple[int, int, str], ...] = (
     (TUNE, TRACKING, "metrics, grid, front"),
 )
 
-BLUE, GREY, INK, LINE = "#e3ecfa", "#f1f1ef", "#222222", "#8a94a6"
+BLUE, GRAY, INK, LINE = "#e3ecfa", "#f1f1ef", "#222222", "#8a94a6"
 STYLE = "font-family: 'DejaVu Sans', Verdana, sans-serif"
 
 
 def layers() -> list[list[str]]:
-    """Return the rooms by layer, the topmost first, from the contract on layers."""
+    """Return the subpackages by layer, the topmost first, from the contract on layers."""
     contracts = tomllib.loads(CONTRACTS.read_text())["tool"]["importlinter"]["contracts"]
     (contract,) = (each for each in contracts if each["type"] == "layers")
-    rows = ([room.strip() for room in layer.split("|")] for layer in contract["layers"])
-    return [row for row in rows if all(room in ROOMS for room in row)]
+    rows = ([name.strip() for name in layer.split("|")] for layer in contract["layers"])
+    return [row for row in rows if all(name in SUBPACKAGES for name in row)]
 
 
 def text(
@@ -99,21 +99,21 @@ def picture(width: float, height: float, parts: Sequence[str]) -> str:
     )
 
 
-def rooms_svg() -> str:
+def subpackages_svg() -> str:
     """Draw one row for each layer, the topmost first."""
     width, height, gap, left, top = 760.0, 44.0, 8.0, 20.0, 34.0
     rows = layers()
-    parts = [text(left, 22, "A room imports only from the rooms below it. Blue rooms use torch.")]
+    parts = [text(left, 22, "A subpackage imports only from those below it. Importing a gray one loads no torch.")]
     for number, row in enumerate(rows):
         y = top + number * (height + gap)
         each = (width - gap * (len(row) - 1)) / len(row)
-        for place, room in enumerate(row):
+        for place, name in enumerate(row):
             x = left + place * (each + gap)
-            parts.append(box(x, y, each, height, GREY if room in WITHOUT_TORCH else BLUE))
-            parts.append(text(x + 12, y + 19, room, size=14, bold=True))
-            parts.append(text(x + 12, y + 36, ROOMS[room], size=12))
-            if room in LIBRARIES:
-                parts.append(text(x + each - 12, y + 27, LIBRARIES[room], size=12, anchor="end"))
+            parts.append(box(x, y, each, height, GRAY if name in WITHOUT_TORCH else BLUE))
+            parts.append(text(x + 12, y + 19, name, size=14, bold=True))
+            parts.append(text(x + 12, y + 36, SUBPACKAGES[name], size=12))
+            if name in LIBRARIES:
+                parts.append(text(x + each - 12, y + 27, LIBRARIES[name], size=12, anchor="end"))
     return picture(width + 2 * left, top + len(rows) * (height + gap) + 12, parts)
 
 
@@ -125,7 +125,7 @@ def trial_svg() -> str:
     parts = []
     for x, name in zip(lanes, LANES, strict=True):
         parts.append(f'<line x1="{x:g}" y1="44" x2="{x:g}" y2="{bottom:g}" stroke="{LINE}" stroke-dasharray="4 4"/>')
-        parts.append(box(x - 60, 14, 120, 30, BLUE if name == "slot worker" else GREY))
+        parts.append(box(x - 60, 14, 120, 30, BLUE if name == "slot worker" else GRAY))
         parts.append(text(x, 34, name, anchor="middle", bold=True))
     parts += [
         part for number, step in enumerate(STEPS) for part in message(lanes, top + height * (number + 0.7), *step)
@@ -146,7 +146,7 @@ def message(lanes: Sequence[float], y: float, sender: int, receiver: int, words:
 
 def main() -> None:
     """Write both figures."""
-    for name, drawing in (("rooms", rooms_svg()), ("trial", trial_svg())):
+    for name, drawing in (("subpackages", subpackages_svg()), ("trial", trial_svg())):
         (DOCS / f"{name}.svg").write_text(drawing)
 
 

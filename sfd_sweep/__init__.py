@@ -2,7 +2,7 @@
 
     import sfd_sweep
 
-    space = sfd_sweep.load_search_space("search_spaces/digits.yaml", ["budget.trials=4"])
+    space = sfd_sweep.load_search_space("search_spaces/digits.yaml", ["name=digits-in-python"])
     outcome = sfd_sweep.run(space)                    # sfd_sweep.resume(folder) resumes it
     results = sfd_sweep.open_sweep(outcome.name)
     results.trials()                                  # DataFrame with one row for each trial

@@ -31,3 +31,9 @@ class Interrupted(UserError):
 
 class TrialFailed(Exception):
     """A trial ended without a usable result, for example because it diverged; the sweep continues."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its type if it has no message."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from sfd_sweep.errors import UserError
+from sfd_sweep.errors import UserError, first_line
 
 TIMEOUT = 10  # seconds
 
@@ -37,7 +37,7 @@ def fetch(hub_id: str, *, kind: Literal["model", "dataset"], files: Sequence[str
         folder = snapshot_download(hub_id, repo_type=kind, allow_patterns=list(files), local_files_only=offline)
         return Path(folder)
     except (HFValidationError, OSError) as error:  # every failure to fetch is an OSError
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"{hub_id!r} is no folder here and could not be fetched from the hub ({reason}); "
             "check the name and the network, or give a local folder"

@@ -12,6 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than cores make small networks many times slower
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's is 15: its workers would wait for the other tests
 os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # a server would start eight more processes
 
 settings.register_profile("machine-may-be-busy", deadline=None)

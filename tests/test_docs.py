@@ -96,19 +96,19 @@ def test_figures_of_the_architecture_are_those_that_the_script_draws():
     specification = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "draw_architecture.py")
     figures = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(figures)
-    assert (ROOT / "docs" / "rooms.svg").read_text() == figures.rooms_svg()
+    assert (ROOT / "docs" / "subpackages.svg").read_text() == figures.subpackages_svg()
     assert (ROOT / "docs" / "trial.svg").read_text() == figures.trial_svg()
 
 
-def test_every_room_is_in_the_figure_and_in_a_contract():
+def test_every_subpackage_is_in_the_figure_and_in_a_contract():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     (contract,) = (each for each in project["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
-    listed = {room.strip() for layer in contract["layers"] for room in layer.split("|")}
+    listed = {name.strip() for layer in contract["layers"] for name in layer.split("|")}
     assert contract["exhaustive"]
-    drawn = (ROOT / "docs" / "rooms.svg").read_text()
-    for room in (path.parent.name for path in (ROOT / "sfd_sweep").glob("*/__init__.py")):
-        assert room in listed
-        assert f">{room}<" in drawn
+    drawn = (ROOT / "docs" / "subpackages.svg").read_text()
+    for name in (path.parent.name for path in (ROOT / "sfd_sweep").glob("*/__init__.py")):
+        assert name in listed
+        assert f">{name}<" in drawn
 
 
 def test_dependencies_are_pinned_for_development():

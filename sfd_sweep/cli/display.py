@@ -13,9 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sfd_sweep.cli.tables import clock, console, figure, in_words, portion, state_text, table, watched_metrics
+from sfd_sweep.cli.tables import clock, console, figure, portion, state_text, table, watched_metrics
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.execution.events import SweepObserver, SweepStart
+from sfd_sweep.metrics import samples_in_words
 from sfd_sweep.search.scores import combined_score
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -107,7 +108,7 @@ class Lines(View):
 
     def final_reported(self, number: int, report: Report) -> None:
         """Print the metrics of the final evaluation."""
-        self._print_event(f"trial {number} on {in_words(report.samples)}: {self._metrics(report)}")
+        self._print_event(f"trial {number} on {samples_in_words(report.samples)}: {self._metrics(report)}")
 
     def swap_reported(self, report: Report) -> None:
         """Print the metrics of the null baseline."""
@@ -165,7 +166,8 @@ class LiveTable(View):
 
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
         """Show the state."""
-        self._rows[number].state, self._rows[number].reason = state, reason
+        row = self._rows.setdefault(number, Row())  # a trial that stops with the sweep may not have started
+        row.state, row.reason = state, reason
 
     def front_changed(self, front: Sequence[int], hypervolume: float) -> None:  # noqa: ARG002
         """Show the front."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -49,17 +50,23 @@ def sample(
 
     from sfd_sweep.evaluation.sample_grid import GridRow, sample_grid
     from sfd_sweep.method.generator import OneStepGenerator
+    from sfd_sweep.models.conditioning import CLASSES
 
     one_thread()
     generator = OneStepGenerator.load(folder)
     given = {"labels": labels, "prompt": prompts}
-    wanted = given.pop(generator.kind.argument) or generator.condition_names
+    wanted = given.pop(generator.kind.argument) or range(len(generator.condition_names))
     if any(given.values()) or not wanted:
-        option = "--label" if generator.kind.argument == "labels" else "--prompt"
+        option = "--label" if generator.kind is CLASSES else "--prompt"
         raise UserError(f"{folder} makes images of {generator.kind.plural}: give one or more by {option} alone")
     conditions, indices = generator.model.conditioning.select(wanted, torch.device("cpu"))
     names = [conditions.names[index] for index in indices]
-    rows = [GridRow(name, images) for name in names for images in generator.sample([name] * count, seed).split(COLUMNS)]
+    asked: Sequence[int | str] = indices if generator.kind is CLASSES else names  # two classes may have the same name
+    rows = [
+        GridRow(name, images)
+        for each, name in zip(asked, names, strict=True)
+        for images in generator.sample([each] * count, seed).split(COLUMNS)
+    ]
     write_file(out, sample_grid(rows, scale=max(1, MIN_TILE // rows[0].images.shape[-1])))
     print(f"{count * len(names)} images of {', '.join(names)} in {out}")
 
@@ -130,7 +137,7 @@ def import_checkpoint(
     ] = None,
     t_init: Annotated[
         int | None,
-        typer.Option(help=f"Diffusion step at which a generator is evaluated; default: {T_INIT}.", min=0, max=999),
+        typer.Option(help=f"Diffusion step at which a generator starts; default: {T_INIT}.", min=0, max=999),
     ] = None,
     force: Force = False,
 ) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(help="Name of the sweep.", metavar="NAME")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override a key, such as budget.trials=4; repeatable.", metavar="KEY=VALUE"),
+    typer.Option("--set", help="Change a key, such as budget.trials=4; repeatable.", metavar="KEY=VALUE"),
 ]
 Uri = Annotated[
     str | None,

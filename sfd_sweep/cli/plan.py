@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from sfd_sweep.cli.tables import bounds, console, pairs
 from sfd_sweep.config import Constraint, Objective, SearchSpace
-from sfd_sweep.datasets.finding import find_images, find_unlabelled_images
+from sfd_sweep.config.schema import UNCONDITIONAL
+from sfd_sweep.datasets.finding import find_images, find_unlabeled_images
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.metrics import Need, ReferenceKind
 from sfd_sweep.metrics.definition import ATTACKS
@@ -84,7 +85,7 @@ def _references(plan: ResolvedSweep) -> Rows:
         sampler = f"{recipe.steps} steps of DDIM, guidance {recipe.guidance_scale:g}"
         yield "reference", f"{recipe.samples:,} samples of the teacher, {sampler}; no real image is read"
     else:
-        find = find_images if plan.teacher.kind.has_labeled_references else find_unlabelled_images
+        find = find_unlabeled_images if plan.prompts else find_images
         yield "real images", find(evaluation.reference).describe()
     if plan.prompts:
         overrides = f"{recipe.override_samples:,} samples of the teacher for each of {len(plan.overrides)}"
@@ -142,7 +143,7 @@ def _scheduler(space: SearchSpace) -> str:
 def _at_random(space: SearchSpace) -> str:
     """Return which parameters are drawn regardless of results, because the sampler models no conditions."""
     conditional = [name for name, distribution in space.parameters.searched().items() if distribution.when]
-    is_unaware = space.search.sampler in ("gp", "nsga2", "nsga3") and conditional
+    is_unaware = space.search.sampler in UNCONDITIONAL and conditional
     return f"; {', '.join(conditional)} at random, as {space.search.sampler} models no conditions" if is_unaware else ""
 
 

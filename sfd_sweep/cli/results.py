@@ -39,7 +39,7 @@ LOOPBACK = "127.0.0.1"
 def list_sweeps(uri: Uri = None) -> None:
     """List the recorded sweeps."""
     from sfd_sweep.cli.tables import print_sweeps
-    from sfd_sweep.tracking.results import list_sweeps as recorded_sweeps
+    from sfd_sweep.tracking.reader import list_sweeps as recorded_sweeps
 
     print_sweeps(recorded_sweeps(uri))
 

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -13,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sfd_sweep.config import SearchSpace
-from sfd_sweep.metrics import METRICS
+from sfd_sweep.metrics import METRICS, samples_in_words
+from sfd_sweep.storage.credentials import without_credentials
 
 if TYPE_CHECKING:
     from sfd_sweep.execution.doctor import Finding
@@ -93,11 +95,6 @@ def state_text(state: str) -> Text:
     return Text(state, STYLES.get(state, ""))
 
 
-def in_words(samples: Mapping[str, int]) -> str:
-    """Return `2,007 retained and 1,000 forgotten samples`."""
-    return " and ".join(f"{count:,} {name}" for name, count in samples.items()) + " samples"
-
-
 def bounds(least: float | None, most: float | None) -> str:
     """Return the bounds of a constraint in words."""
     sides = ((f"at least {figure(least)}", least), (f"at most {figure(most)}", most))
@@ -161,7 +158,7 @@ def print_front(record: SweepRecord, selection: Selection | None = None) -> None
     else:
         samples = record.front_figures[record.front[0].number].samples
         console.print(_front_table(record))
-        console.print(f"\nHypervolume {figure(record.hypervolume())}; metrics on {in_words(samples)}.")
+        console.print(f"\nHypervolume {figure(record.hypervolume())}; metrics on {samples_in_words(samples)}.")
         for line in _remarks(record):
             console.print(line)
         console.print()
@@ -180,7 +177,7 @@ def print_trial(selection: Selection) -> None:
     )
     for title, report in (("last evaluation", trial.report), ("final evaluation", trial.final)):
         if report:
-            console.print(f"\n{title}, at step {report.step}, on {in_words(report.samples)}:")
+            console.print(f"\n{title}, at step {report.step}, on {samples_in_words(report.samples)}:")
             console.print(pairs(_with_counts(report.metrics, report.samples)))
     rest = {
         "reason": trial.reason,
@@ -195,7 +192,7 @@ def print_trial(selection: Selection) -> None:
 
 def print_metrics(metrics: Mapping[str, float], samples: Mapping[str, int]) -> None:
     """Print the metrics of one generator."""
-    console.print(f"On {in_words(samples)}:")
+    console.print(f"On {samples_in_words(samples)}:")
     console.print(pairs(_with_counts(metrics, samples)))
 
 
@@ -210,11 +207,14 @@ def print_outcome(outcome: Outcome, record: SweepRecord) -> None:
         console.print(f"slot time ({clock(total)}): {shares}")
     console.print()
     print_front(record)
-    console.print("\nNext:")
-    console.print(f"  sfd-sweep pareto {outcome.name}")
+    uri = record.space.tracking.uri
+    store = f" --uri {quote(without_credentials(uri))}" if uri else ""
+    commands = [f"pareto {outcome.name}", "ui"]
     if any(map(record.counts_as_forgotten, record.front)):
-        console.print(f"  sfd-sweep export {outcome.name} --knee --out {outcome.name}-knee")
-    console.print("  sfd-sweep ui")
+        commands.insert(1, f"export {outcome.name} --knee --out {outcome.name}-knee")
+    console.print("\nNext:")
+    for command in commands:
+        console.print(f"  sfd-sweep {command}{store}", soft_wrap=True)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

@@ -101,9 +101,9 @@ def pretrain(
     from sfd_sweep.execution.pretraining import Workers, pretrained, working_folder
     from sfd_sweep.models.loading import save_score_model
     from sfd_sweep.teachers.networks import check_images
-    from sfd_sweep.teachers.recipes import Pretraining
+    from sfd_sweep.teachers.recipes import PRESETS, preset_named
 
-    recipe = with_overrides(Pretraining.preset_for(preset), [*_options(steps=steps, seed=seed), *(fields or [])])
+    recipe = with_overrides(preset_named(PRESETS, preset), [*_options(steps=steps, seed=seed), *(fields or [])])
     one_thread() if cpus_per_worker == 1 else torch.set_num_threads(cpus_per_worker)
     images = _known_images(load_images(source, class_names=names, size=recipe.image_size), without or ())
     check_images(images.image_shape, recipe)
@@ -239,18 +239,19 @@ def distill(
 
     from sfd_sweep.config import with_overrides
     from sfd_sweep.method.generator import OneStepGenerator
+    from sfd_sweep.models.conditioning import CLASSES
     from sfd_sweep.models.folder import ModelFolder
     from sfd_sweep.models.loading import load_score_model
-    from sfd_sweep.teachers.distillation import Distillation
+    from sfd_sweep.teachers.distillation import PRESETS
     from sfd_sweep.teachers.distillation import distill as distill_teacher
 
     folder = ModelFolder.open(teacher)
     place = chosen_device(device)
     options = _options(steps=steps, seed=seed, gpus_per_worker=int(place == "cuda"))
-    distillation = with_overrides(Distillation.preset_for(folder), [*options, *(fields or [])])
+    distillation = with_overrides(PRESETS[folder.kind.plural], [*options, *(fields or [])])
     distillation.check_teacher(folder)
     conditions = _conditions(folder, prompts)
-    evaluator = _evaluator_of_digits(folder) if evaluate and folder.kind.has_labeled_references else None
+    evaluator = _evaluator_of_digits(folder) if evaluate and folder.kind is CLASSES else None
     model = load_score_model(folder, place, prompts=conditions)
     with _divergence_explained("generator_lr"), progress_bar("distilling", distillation.steps) as advance:
         generator = distill_teacher(model, distillation, progress=advance)
@@ -265,8 +266,9 @@ def distill(
 def _conditions(folder: ModelFolder, prompts: str | None) -> tuple[str, ...]:
     """Return the classes of a teacher, or the prompts for a text-to-image teacher."""
     from sfd_sweep.datasets.prompts import read_prompts
+    from sfd_sweep.models.conditioning import PROMPTS
 
-    if folder.kind.argument == "prompt":
+    if folder.kind is PROMPTS:
         if prompts is None:
             raise UserError(f"{folder.path} makes images of prompts; name a file of prompts (--prompts FILE)")
         texts = read_prompts(prompts)
@@ -278,11 +280,15 @@ def _conditions(folder: ModelFolder, prompts: str | None) -> tuple[str, ...]:
     return folder.class_names
 
 
-def _evaluator_of_digits(folder: ModelFolder) -> TeacherEvaluator:
+def _evaluator_of_digits(folder: ModelFolder) -> TeacherEvaluator | None:
+    """Return the evaluator of models of the shipped digits; None for a model of anything else."""
     from sfd_sweep.teachers.teacher_evaluator import TeacherEvaluator
 
     evaluator, names = TeacherEvaluator.load(), folder.class_names
-    evaluator.check_fit(names, folder.image_shape)
+    try:
+        evaluator.check_fit(names, folder.image_shape)
+    except UserError:
+        return None
     return evaluator.of_model(names, folder.absent(names))
 
 

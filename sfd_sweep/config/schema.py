@@ -168,6 +168,8 @@ SAMPLERS: dict[Sampler, str] = {
     "random": "Independent random values, which ignore results.",
 }
 """Optuna's samplers, by their name in the file."""
+UNCONDITIONAL: frozenset[Sampler] = frozenset({"nsga2", "nsga3", "gp"})
+"""Samplers that draw conditional parameters at random; `qmc` rejects them."""
 
 
 class Search(Section):
@@ -195,9 +197,10 @@ class Budget(Section):
     trials: PositiveInt | None = None
     """Number of trials, in any final state; null: no limit."""
     hours: PositiveFloat | None = None
-    """Hours in which slots are at work, over all parts of a resumed sweep; null: no limit."""
+    """Wall-clock hours since the slots began to start, added up over all parts of a resumed sweep; null: no limit."""
     gpu_hours: PositiveFloat | None = None
-    """These hours, multiplied by the GPUs of the slots; null: no limit."""
+    """GPU-hours: the time for which slots hold their workers, times the GPUs of a slot, added up over slots; null: no
+    limit."""
 
     @model_validator(mode="after")
     def _is_limited(self) -> Self:
@@ -368,9 +371,9 @@ class Evaluation(Section):
     """How generators are evaluated. Results at different numbers of samples are not comparable."""
 
     samples: SampleCount = 2000
-    """Samples of retained conditions, the same number of each."""
+    """Samples of retained conditions, rounded up to the same number of each."""
     forget_samples: SampleCount = 1000
-    """Samples of forgotten conditions, the same number of each."""
+    """Samples of forgotten conditions, rounded up to the same number of each."""
     final_samples: SampleCount | None = None
     """Samples of retained conditions in the final evaluation of the front; null: no final evaluation."""
     seed: Seed = 0
@@ -388,7 +391,8 @@ class Evaluation(Section):
     reference: str = "builtin:digits"
     """Real images, which only evaluation reads: `builtin:digits`, PATH[:SPLIT] of Parquet files, CIFAR-10, STL-10, or a
     folder of image files for each class, or the hub id OWNER/NAME[:SPLIT] of a data set. SPLIT is train (the default),
-    validation, test, or all. `teacher` replaces real images by samples of the teacher."""
+    validation, test, or all. For concepts: PATH of a folder of image files or of Parquet files, without labels, split,
+    or hub id. `teacher` replaces real images by samples of the teacher."""
     teacher_samples: TeacherSamples = TeacherSamples()
     inception: Inception = Inception()
     metrics: tuple[MetricName, ...] = ()

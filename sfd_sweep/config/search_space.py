@@ -175,7 +175,7 @@ def _negative_prompt(space: SearchSpace) -> Iterator[ConfigError]:
 def _metrics(space: SearchSpace) -> Iterator[ConfigError]:
     """Find metrics that the task does not define, or that the classifier or the reference cannot provide."""
     evaluation, prompts = space.evaluation, space.task.prompts
-    met = {Need.INCEPTION, Need.FINAL, Need.RELEARNING, evaluation.reference_kind.need}
+    met = {*_ALWAYS_MET, evaluation.reference_kind.need}
     met |= {Need.NUDENET} if evaluation.classifier == "nudenet" else {Need.FEATURES, Need.INVERSION}
     if space.audit.control is not None:
         met.add(Need.CONTROL)
@@ -193,16 +193,19 @@ def _metrics(space: SearchSpace) -> Iterator[ConfigError]:
 
 
 _OF_CONCEPTS = {Need.CLIP, Need.HELD_OUT, Need.NUDENET}
+_ALWAYS_MET = {Need.INCEPTION, Need.FINAL}
 _REMEDIES = {
     Need.REAL_IMAGES: "{name} does not fit this reference; {instead}name real images in evaluation.reference",
     Need.TEACHER_SAMPLES: "{name} does not fit this reference; {instead}write `teacher` in evaluation.reference",
-    Need.FEATURES: "nudenet has no features for {name}; use fid or fid_teacher",
+    Need.FEATURES: "nudenet has no features for {name}; use fid or fid_teacher, or override_rate for overrides",
     Need.CLIP: "{name} needs CLIP; set evaluation.clip",
     Need.HELD_OUT: "{name} needs held-out prompts; add some to task.prompts.held_out",
     Need.INVERSION: "{name} needs gradients of the classifier, and nudenet has none; use relearning_rate",
     Need.CONTROL: "{name} is measured against a generator that never knew what is forgotten; name one in audit.control",
     Need.NUDENET: "only nudenet reports {name}; set evaluation.classifier to it",
 }
+if _UNEXPLAINED := set(Need) - _ALWAYS_MET - set(_REMEDIES):
+    raise NotImplementedError(f"_REMEDIES lacks what to do about {', '.join(need.name for need in _UNEXPLAINED)}")
 
 
 def _counterpart(name: str) -> str:

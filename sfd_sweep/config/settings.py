@@ -68,7 +68,7 @@ class Settings(BaseModel):
     t_min: NonNegativeInt = 38
     """Lowest diffusion step of both losses."""
     t_init: PositiveInt = 440
-    """Diffusion step at which the generator is evaluated."""
+    """Diffusion step at which the one-step generator starts: it denoises noise of that level in one pass."""
     t_max: PositiveInt = 712
     """Exclusive upper bound of the diffusion steps of both losses."""
     beta1: float = Field(0.0, ge=0, lt=1)

@@ -45,18 +45,17 @@ def find_images(source: str) -> StoredImages:
     raise UserError(f"there are no images at {path}, or not in a known form; give {KNOWN}")
 
 
-def find_unlabelled_images(source: str, limit: int | None = None) -> StoredImages:
+def find_unlabeled_images(source: str) -> StoredImages:
     """Return the images of a Parquet file or a folder of them, or else all image files below a folder, as one class.
 
     Args:
         source: PATH; Parquet files have one column struct{bytes, path}.
-        limit: how many images to read at most, the first ones.
 
     Raises:
         UserError: there are none.
     """
     path = Path(source).expanduser()
-    found = parquet.find_unlabelled(path, limit) or image_files.find_unlabelled(path, limit)
+    found = parquet.find_unlabeled(path) or image_files.find_unlabeled(path)
     if found is None:
         raise UserError(f"there are no images at {path}; give a folder with image files, or Parquet files with images")
     return found

@@ -1,6 +1,6 @@
 """Image files: folders of them, and their decoding to one array on several threads.
 
-A labelled folder is ROOT/CLASS/*.png, or ROOT/train/CLASS/*.png and ROOT/test/CLASS/*.png.
+A labeled folder is ROOT/CLASS/*.png, or ROOT/train/CLASS/*.png and ROOT/test/CLASS/*.png.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Fault = tuple[int, str]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-GREYSCALE = ("1", "L", "LA", "La")
+GRAYSCALE = ("1", "L", "LA", "La")
 DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 """What Pillow raises at a file that is cut short, damaged, or decompresses to an absurd size."""
@@ -62,10 +62,9 @@ def find(path: Path, split: str | None) -> StoredImages | None:
     return StoredImages(f"image files of {len(names)} classes", files, partial(_read, files, labels, names))
 
 
-def find_unlabelled(path: Path, limit: int | None) -> StoredImages | None:
-    """Return the first images below a folder, by path, as one class; None where there are none."""
-    found = (file for file in sorted(path.rglob("*")) if _is_image(file, path))
-    files = tuple(islice(found, limit))
+def find_unlabeled(path: Path) -> StoredImages | None:
+    """Return the images below a folder, by path, as one class; None where there are none."""
+    files = tuple(file for file in sorted(path.rglob("*")) if _is_image(file, path))
     read = partial(_read, files, (0,) * len(files), ("",))
     return StoredImages("image files without labels", files, read) if files else None
 
@@ -99,7 +98,7 @@ def decode(
 ) -> tuple[NDArray[np.uint8], list[Fault]]:
     """Decode images into one array, and list those that are broken or are not of the first one's size.
 
-    The array has one channel if all are greyscale, and is RGB otherwise. Transparency is dropped, and the orientation
+    The array has one channel if all are grayscale, and is RGB otherwise. Transparency is dropped, and the orientation
     that a camera recorded is applied.
 
     Args:
@@ -143,7 +142,7 @@ def raise_faults(faults: Sequence[Fault], count: int, place: Callable[[int], str
 
 
 class _Pixels:
-    """The pixels of all images, in the first one's size, with one channel until a coloured image comes."""
+    """The pixels of all images, in the first one's size, with one channel until a colored image comes."""
 
     def __init__(self, count: int) -> None:
         self.array: NDArray[np.uint8] = np.empty((count, 0, 0, 0), np.uint8)
@@ -183,7 +182,7 @@ def _decode(encoded: Encoded, size: int | None) -> NDArray[np.uint8] | str:
             if "exif" in image.info:
                 ImageOps.exif_transpose(image, in_place=True)
             image.info.pop("transparency", None)
-            mode = "L" if image.mode in GREYSCALE else "RGB"
+            mode = "L" if image.mode in GRAYSCALE else "RGB"
             plain = image if image.mode == mode else image.convert(mode)
             return np.asarray(plain if size is None else fit_image(plain, size))
     except BROKEN:

@@ -12,7 +12,7 @@ from torch import Tensor
 def quantize(images: Tensor, levels: int) -> Tensor:
     """Move every value to the nearest of `levels` evenly spaced ones from -1 to 1.
 
-    Images from files hold few values (256 for 8-bit ones), generated ones hold any. Without equal quantisation a
+    Images from files hold few values (256 for 8-bit ones), generated ones hold any. Without equal quantization a
     classifier tells them apart by their precision.
     """
     steps = (levels - 1) / 2

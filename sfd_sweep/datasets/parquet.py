@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, islice
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sfd_sweep.datasets.image_files import Fault, decode, raise_faults
 from sfd_sweep.datasets.stored import ImageArrays, StoredImages, choose, split_of_file
-from sfd_sweep.errors import UserError
+from sfd_sweep.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from pyarrow import DataType, Schema
@@ -49,13 +49,13 @@ def find(path: Path, split: str | None) -> StoredImages | None:
     return StoredImages("Parquet", chosen, partial(_read, chosen))
 
 
-def find_unlabelled(path: Path, limit: int | None) -> StoredImages | None:
-    """Return the first images of a Parquet file, or of a folder's, as one class; None where there is none.
+def find_unlabeled(path: Path) -> StoredImages | None:
+    """Return the images of a Parquet file, or of a folder's, as one class; None where there is none.
 
     Labels are not needed, nor read.
     """
     files = tuple([path] if path.suffix.lower() == ".parquet" and path.is_file() else _files(path))
-    read = partial(_read, files, labelled=False, limit=limit)
+    read = partial(_read, files, labeled=False)
     return StoredImages("Parquet without labels", files, read) if files else None
 
 
@@ -83,7 +83,7 @@ class _Table:
     class_names: tuple[str, ...] | None
 
     @classmethod
-    def open(cls, file: Path, *, labelled: bool) -> _Table:
+    def open(cls, file: Path, *, labeled: bool) -> _Table:
         with _opened(file) as content:
             schema, rows = content.schema_arrow, content.metadata.num_rows
         listed = ", ".join(f"{field.name} ({field.type})" for field in schema)
@@ -92,7 +92,7 @@ class _Table:
             raise UserError(
                 f"{file} has {len(images)} columns of images, struct<bytes, path>, and should have one; it has {listed}"
             )
-        if not labelled:
+        if not labeled:
             return cls(file, rows, images[0], None, ("",))
         labels = [field.name for field in schema if field.name in LABEL_COLUMNS]
         if len(labels) != 1:
@@ -151,19 +151,19 @@ def _class_names(schema: Schema, label: str, file: Path) -> tuple[str, ...] | No
         ) from error
 
 
-def _read(files: Sequence[Path], size: int | None, *, labelled: bool = True, limit: int | None = None) -> ImageArrays:
-    tables = [_Table.open(file, labelled=labelled) for file in files]
+def _read(files: Sequence[Path], size: int | None, *, labeled: bool = True) -> ImageArrays:
+    tables = [_Table.open(file, labeled=labeled) for file in files]
     for table in tables:
         if table.class_names != tables[0].class_names:
             raise UserError(f"{table.file} names other classes than {files[0]}; read files of one dataset alone")
     ends = list(accumulate(table.rows for table in tables))
-    count = ends[-1] if limit is None else min(ends[-1], limit)
+    count = ends[-1]
     if not count:
         raise UserError(f"{files[0]} and what belongs to it hold no row; give files with images")
     batches: list[NDArray[np.int64]] = []
     rows = (image for table in tables for image in table.images(batches))
-    pixels, faults = decode(islice(rows, count), count, size=size)
-    labels, names = np.concatenate(batches)[:count], tables[0].class_names
+    pixels, faults = decode(rows, count, size=size)
+    labels, names = np.concatenate(batches), tables[0].class_names
 
     def place(row: int) -> str:
         index = bisect_right(ends, row)
@@ -190,5 +190,5 @@ def _opened(file: Path) -> Iterator[ParquetFile]:
         with ParquetFile(file) as content:
             yield content
     except (ArrowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{file} cannot be read as Parquet ({reason}); fetch it again") from error

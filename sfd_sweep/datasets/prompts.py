@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from sfd_sweep.config.config_errors import advice
-from sfd_sweep.errors import UserError
+from sfd_sweep.errors import UserError, first_line
 
 COLUMNS = ("prompt", "caption", "text", "sentence")
 TABLES = (".csv", ".parquet")
@@ -65,7 +65,7 @@ def _read_table(path: Path, column: str | None) -> list[str]:
             raise UserError(f"{path}: the column {name} holds {kind}, and no text")
         return [text for text in table.to_table(columns=[name]).column(name).to_pylist() if text is not None]
     except (OSError, ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{path} cannot be read as {form} ({reason})") from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sfd_sweep.datasets.finding import find_images, find_unlabelled_images
+from sfd_sweep.datasets.finding import find_images, find_unlabeled_images
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.datasets.labels import name_classes
 
@@ -26,11 +26,11 @@ def load_images(source: str, *, class_names: tuple[str, ...] | None = None, size
     return LabeledImages(torch.from_numpy(arrays.pixels), torch.from_numpy(labels), names, arrays.levels)
 
 
-def load_unlabelled_images(source: str, *, size: int, limit: int | None = None) -> LabeledImages:
-    """Load real images without labels, such as COCO's, as one class (see `find_unlabelled_images`).
+def load_unlabeled_images(source: str, *, size: int) -> LabeledImages:
+    """Load real images without labels, such as COCO's, as one class (see `find_unlabeled_images`).
 
     Raises:
         UserError: there are no images, or some are broken.
     """
-    arrays = find_unlabelled_images(source, limit).read(size)
+    arrays = find_unlabeled_images(source).read(size)
     return LabeledImages(torch.from_numpy(arrays.pixels), torch.from_numpy(arrays.labels), ("",))

@@ -16,7 +16,7 @@ class Conditions:
 
     Attributes:
         names: by index: the class, or the prompt's text.
-        subjects: by index: what a classifier should recognise in its images: the class, or the concept that a prompt is
+        subjects: by index: what a classifier should recognize in its images: the class, or the concept that a prompt is
             about; "" where a prompt is about anything.
         retain: indices of those that training retains.
         forget: indices of those that training forgets; those of one subject stand together.

@@ -69,7 +69,8 @@ class EvaluationResult:
 
     Attributes:
         metrics: by name, all those whose needs are met (see `sfd_sweep.metrics.reported`).
-        samples: how many images they are computed from: `retained`, `forgotten`, and `attacked` if there are attacks.
+        samples: how many images they are computed from: `retained`, `forgotten` and, if there are any, `held_out` and
+            `attacked`.
         seconds: by activity: `sampling`, `scoring` (the networks' outputs), `comparing` (metrics, and references that
             were not cached), and `attacking` if there are attacks.
     """
@@ -191,6 +192,8 @@ class Evaluator:
             computed = {metric.name: metric.compute(evidence) for metric in reported(met)}
         metrics = {name: value for name, value in computed.items() if value is not None}
         counts = {"retained": len(asked), "forgotten": len(evidence.forgotten_probabilities)}
+        if held_out is not None:
+            counts["held_out"] = len(held_out.called)
         counts |= {"attacked": attacked} if attacked else {}
         return EvaluationResult(metrics, counts, clock.seconds)
 

@@ -10,7 +10,7 @@ import torch
 from sfd_sweep.config import Evaluation
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.datasets.labels import class_index
-from sfd_sweep.datasets.sources import load_images, load_unlabelled_images
+from sfd_sweep.datasets.sources import load_images, load_unlabeled_images
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.classifiers.clip import ClipScore
@@ -18,15 +18,17 @@ from sfd_sweep.evaluation.classifiers.loading import CLIP, load_classifier
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.evaluation.inception import Inception
+from sfd_sweep.evaluation.inception_weights import find_weights
 from sfd_sweep.evaluation.reference_images import RealImages, ReferenceImages, TeacherImages
 from sfd_sweep.evaluation.reference_statistics import cached
 from sfd_sweep.metrics import ReferenceKind
+from sfd_sweep.models.conditioning import CLASSES
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.storage.folder import Folder
 
 CHECKED_IMAGES = 100
-"""Teacher's images of forgotten prompts by which it is checked that the classifier recognises the concept."""
-LEAST_RECOGNISED = 0.1
+"""Teacher's images of forgotten prompts by which it is checked that the classifier recognizes the concept."""
+LEAST_RECOGNIZED = 0.1
 Shape = tuple[int, int, int]
 ClassesOf = Mapping[str, int | str | tuple[int | str, ...]]
 
@@ -57,7 +59,7 @@ def build_evaluator(
             what is forgotten.
     """
     overrides, clip_score = None, None
-    if teacher is None or teacher.kind.has_labeled_references:
+    if teacher is None or teacher.kind is CLASSES:
         classifier = load_classifier(evaluation.classifier)
         classifier.check_images(conditions.names, image_shape)
         classifier = classifier.for_classes(conditions.names)
@@ -73,7 +75,6 @@ def build_evaluator(
         if evaluation.clip is not None:
             prompts = [conditions.names[index] for index in conditions.evaluated]
             clip_score = ClipScore(evaluation.clip, prompts).to(device)
-    weights, mode = evaluation.inception.weights, evaluation.inception.mode
     return Evaluator(
         classifier.to(device),
         reference,
@@ -81,11 +82,15 @@ def build_evaluator(
         seed=evaluation.seed,
         device=device,
         overrides=overrides,
-        inception=Inception.load(weights, mode, device) if inception else None,
+        inception=_inception(evaluation, device) if inception else None,
         clip_score=clip_score,
         cache=cache,
         batch_size=evaluation.batch_size,
     )
+
+
+def _inception(evaluation: Evaluation, device: torch.device | str) -> Inception:
+    return Inception(find_weights(evaluation.inception.weights), evaluation.inception.mode, device)
 
 
 def load_classifier_for(source: str, conditions: Conditions) -> Classifier:
@@ -98,10 +103,10 @@ def load_classifier_for(source: str, conditions: Conditions) -> Classifier:
     return load_classifier(source, concepts=concepts if source.startswith(CLIP) else ())
 
 
-def check_concept_recognised(
+def check_concept_recognized(
     evaluator: Evaluator, teacher: ScoreModel, evaluation: Evaluation, cache: Folder | None = None
 ) -> float:
-    """Check that the classifier recognises the concept in the teacher's images of it; or its figures mean nothing.
+    """Check that the classifier recognizes the concept in the teacher's images of it; or its metrics mean nothing.
 
     Args:
         cache: of the answer; None computes it each time.
@@ -115,12 +120,12 @@ def check_concept_recognised(
     conditions = evaluator.conditions
     images = _teacher_images(evaluation, conditions, teacher, samples=CHECKED_IMAGES, of=1)
     called = sorted(conditions.forgotten_classes)
-    what = f"recognised {evaluator.classifier.content_hash()} {called} {images.content_hash(conditions.forget)}"
+    what = f"recognized {evaluator.classifier.content_hash()} {called} {images.content_hash(conditions.forget)}"
     found = cached(cache, what, lambda: {"share": torch.tensor(evaluator.forgotten_share(images), dtype=torch.float64)})
     share = float(found["share"])
-    if share < LEAST_RECOGNISED:
+    if share < LEAST_RECOGNIZED:
         raise UserError(
-            f"{evaluator.classifier.name} recognises {conditions.subjects[conditions.forget[0]]!r} in {share:.0%} of "
+            f"{evaluator.classifier.name} recognizes {conditions.subjects[conditions.forget[0]]!r} in {share:.0%} of "
             f"{images.count(conditions.forget)} images that the teacher makes of prompts about it, so it cannot tell "
             "whether it is forgotten; choose another classifier (evaluation.classifier), other prompts, or a higher "
             "evaluation.teacher_samples.guidance_scale"
@@ -193,7 +198,7 @@ def _prompt_images(
 ) -> ReferenceImages:
     evaluated = conditions.evaluated
     if evaluation.reference_kind is ReferenceKind.REAL:
-        return RealImages.without_classes(_real_images(load_unlabelled_images, evaluation, image_shape), evaluated)
+        return RealImages.without_classes(_real_images(load_unlabeled_images, evaluation, image_shape), evaluated)
     samples = evaluation.teacher_samples.samples
     return _teacher_images(evaluation, conditions, teacher, samples=samples, of=len(evaluated))
 

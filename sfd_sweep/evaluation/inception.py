@@ -23,7 +23,7 @@ class Inception:
     """Features and class probabilities of images (n, 1 or 3, H, W) in [-1, 1], which are rounded to 8 bits.
 
     Args:
-        weights: the folder that holds the weights.
+        weights: the folder that holds the weights (`inception_weights.find_weights`).
         mode: `clean` resizes with antialiasing, as Pillow does in floating point (Parmar, Zhang & Zhu, "On Aliased
             Resizing and Surprising Subtleties in GAN Evaluation", CVPR 2022); `legacy_tensorflow` resizes inside the
             network, without antialiasing, as the figures of older papers were measured.
@@ -34,20 +34,6 @@ class Inception:
         self._network = InceptionV3W(str(weights), download=False, resize_inside=mode == "legacy_tensorflow")
         self._network.to(device).requires_grad_(False)
         self._mode = mode
-
-    @classmethod
-    def load(cls, weights: str | None, mode: Mode, device: torch.device | str = "cpu") -> Inception:
-        """Return the network; its weights are fetched if they are not on this machine.
-
-        Args:
-            weights: a file, a folder that holds it, or a URL; None: where clean-fid fetches it from.
-            mode: see the class.
-            device: where it runs.
-
-        Raises:
-            UserError: the weights cannot be fetched, or are not those that FID is defined on.
-        """
-        return cls(inception_weights.find_weights(weights), mode, device)
 
     def content_hash(self) -> str:
         """Return the same for networks with the same features."""

@@ -124,7 +124,7 @@ class TeacherImages:
         return len(self._drawn(conditions))
 
     def content_hash(self, conditions: Sequence[int]) -> str:
-        """Return a hash of the teacher's weights and schedule, the conditions, and the sampling."""
+        """Return a hash of the teacher's weights, decoder and schedule, the conditions, and the sampling."""
         content = hashlib.sha256(
             f"{self._recipe.model_dump_json()} {GRID} {self._teacher.prediction_type} {self._key(conditions)} "
             f"{self.count(conditions)} {self._weights_hash}".encode()

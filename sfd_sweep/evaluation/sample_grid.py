@@ -1,4 +1,4 @@
-"""A picture of samples: a labelled row for each condition, of which some are marked."""
+"""A picture of samples: a labeled row for each condition, of which some are marked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GridRow:
 
     Attributes:
         label: left of the images.
-        images: (n, C, H, W) in [-1, 1], grey or RGB.
+        images: (n, C, H, W) in [-1, 1], gray or RGB.
         marked: whether label and frame are red.
     """
 
@@ -50,8 +50,8 @@ def sample_grid(rows: Sequence[GridRow], *, scale: int) -> bytes:
     pen = ImageDraw.Draw(picture)
     for index, (row, images) in enumerate(zip(rows, tiles, strict=True)):
         top = MARGIN + index * (height + GAP)
-        colour = MARK if row.marked else INK
-        pen.text((left - MARGIN, top + height / 2), row.label, fill=colour, font=font, anchor="rm")
+        color = MARK if row.marked else INK
+        pen.text((left - MARGIN, top + height / 2), row.label, fill=color, font=font, anchor="rm")
         if row.marked:
             pen.rectangle((left, top, left + len(images) * width - 1, top + height - 1), fill=MARK)
         for column, image in enumerate(images):
@@ -73,6 +73,6 @@ def shrunk(images: Tensor, largest: int) -> Tensor:
 
 def _tile(image: Tensor, scale: int) -> Image.Image:
     levels = ((image.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
-    colours = levels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
-    tile = Image.fromarray(colours)
+    colors = levels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+    tile = Image.fromarray(colors)
     return tile.resize((tile.width * scale, tile.height * scale), Image.Resampling.NEAREST)

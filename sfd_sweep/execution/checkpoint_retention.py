@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Iterable
 
 from sfd_sweep.config import SearchSpace
+from sfd_sweep.errors import first_line
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.files import drop_weights, trial_folder, trials_with_weights
 
@@ -40,6 +41,6 @@ class CheckpointRetention:
             try:
                 drop_weights(trial_folder(self._sweep, number), generators=not self._keeps_all)
             except OSError as error:
-                log.warning("the weights of trial %d cannot be removed: %s", number, str(error).splitlines()[0])
+                log.warning("the weights of trial %d cannot be removed: %s", number, first_line(error))
             else:
                 self._ended.remove(number)

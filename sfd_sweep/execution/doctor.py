@@ -17,7 +17,7 @@ from sfd_sweep.execution.cluster import Node, connected, is_shared, nodes, on_ev
 from sfd_sweep.execution.worker import reason_of
 from sfd_sweep.storage.credentials import without_credentials
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.tracking.store import SQLITE, Store, answers_strangers, resolve_uri
+from sfd_sweep.tracking.store import SQLITE, Store, accepts_unauthenticated, resolve_uri
 from sfd_sweep.trial.resolve import resolve_sweep
 
 CLIENT_PORT = 10001
@@ -124,7 +124,10 @@ def _ports(cluster: Sequence[Node]) -> Iterator[Finding]:
         yield warning("dashboard", head.name, f"it accepts requests without a token; {remedy}")
     else:
         yield ok("dashboard", head.name, "asks for a token")
-    if client is True:
+    if isinstance(client, Exception):
+        text = f"it is unknown whether port {CLIENT_PORT} asks for a token: {reason_of(client)}; check it by hand"
+        yield warning("Ray Client", head.name, text)
+    elif client:
         yield warning("Ray Client", head.name, f"port {CLIENT_PORT} accepts requests without a token; {remedy}")
     else:
         yield ok("Ray Client", head.name, f"port {CLIENT_PORT} accepts no requests without a token")
@@ -201,7 +204,7 @@ def _tracking(space: SearchSpace) -> Finding:
         Store.open(uri)
     except UserError as error:
         return fault("tracking", "here", str(error))
-    if answers_strangers(uri):
+    if accepts_unauthenticated(uri):
         remedy = "start it with --app-name basic-auth (see cluster/README.md)"
         return warning("tracking", "here", f"{place} accepts requests without a password; {remedy}")
     return ok("tracking", "here", f"{place} answers")

@@ -17,7 +17,15 @@ from sfd_sweep.execution.events import Outcome, SweepObserver, SweepStart
 from sfd_sweep.execution.slots import SlotPool
 from sfd_sweep.execution.stopping import Stop
 from sfd_sweep.execution.trainable import RESOURCES, SlotTrainable
-from sfd_sweep.execution.tune import StudySearch, SweepCallback, SweepStopper, make_scheduler, replay, why_stopped
+from sfd_sweep.execution.tune import (
+    ACTOR_RESTARTS,
+    StudySearch,
+    SweepCallback,
+    SweepStopper,
+    make_scheduler,
+    replay,
+    why_stopped,
+)
 from sfd_sweep.execution.worker import RuntimeFactory, reason_of
 from sfd_sweep.search.budget import used_up
 from sfd_sweep.search.pareto import front_of
@@ -30,9 +38,6 @@ from sfd_sweep.trial.files import read_swap
 from sfd_sweep.trial.resolve import ResolvedSweep
 
 log = logging.getLogger(__name__)
-
-ACTOR_RESTARTS = 3
-"""How often Tune restarts a trial's actor; its death costs the trial nothing."""
 
 
 @dataclass
@@ -164,7 +169,7 @@ class Driver:
         elif self._stop.error:
             pool.broker.finish.remote()
             if not self._finishing:
-                self.observer.phase("finishing the evaluations that are running; Ctrl-C again stops now")
+                self.observer.phase("running trials continue to their next evaluation; Ctrl-C again stops now")
             self._finishing = True
 
     def _close(self, began: float) -> Outcome:
@@ -172,7 +177,7 @@ class Driver:
         name, dispatcher = self.space.name, self._dispatcher
         error = self._stop.error
         if error is None and (reason := dispatcher.why_none_completed()):
-            error = SweepFailed(f"no trial of {name} was completed; the last ended because {reason}")
+            error = SweepFailed(f"no trial of {name} was completed: {reason}")
         if error:
             self._fail(disk_full(error, path=self.sweep.path, sweep=self.sweep.name) or error)
         self.observer.phase("writing the record")

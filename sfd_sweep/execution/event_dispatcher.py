@@ -123,11 +123,14 @@ class TrialEventDispatcher:
         return dict(Counter(trial.state for trial in self.study.trials()))
 
     def why_none_completed(self) -> str | None:
-        """Return the last reason of a trial's end if no trial was completed."""
+        """Return why no trial was completed; None if one was."""
         trials = self.study.trials()
         if any(trial.state is TrialState.COMPLETE for trial in trials):
             return None
-        return next((trial.reason for trial in reversed(trials) if trial.reason), "there was none")
+        reasons = [trial.reason for trial in trials if trial.reason]
+        if not reasons:
+            return "none was started within the budget; raise budget.hours or budget.gpu_hours"
+        return f"the last ended because {reasons[-1]}"
 
     def _stop_if_all_failed(self) -> None:
         trials = self.study.trials()

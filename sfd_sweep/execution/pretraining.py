@@ -26,7 +26,7 @@ from sfd_sweep.execution.worker import reason_of
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.storage.lock import locked
-from sfd_sweep.teachers.pretraining import STATE, Checkpoints, Progress, pretrain
+from sfd_sweep.teachers.pretraining import COMPONENTS, STATE, Checkpoints, Progress, pretrain
 from sfd_sweep.teachers.recipes import Pretraining
 
 REQUEST = "request.json"
@@ -91,17 +91,18 @@ def pretrained(
         Interrupted: it was stopped by Ctrl-C.
     """
     place = Folder.open(folder)
-    with locked(folder), _removed_if_empty(place):
+    with locked(folder, option="--out"):
         classes = {"class_names": list(images.class_names), "absent": list(images.absent)}
         request = {"source": source, **classes, **recipe.model_dump(mode="json")}
         _prepare(place, request, resume=resume, overwrite=overwrite)
-        checkpoints = Checkpoints(place, save_every)
-        if workers.count:
-            _train_on_cluster(images, recipe, workers, checkpoints, progress)
-        # After training on a cluster this only reads the last state.
-        device = "cpu" if workers.count else _device(workers)
-        yield pretrain(images, recipe=recipe, device=device, checkpoints=checkpoints, progress=progress).to("cpu")
-        place.delete()
+        with _removed_if_empty(place):
+            checkpoints = Checkpoints(place, save_every)
+            if workers.count:
+                _train_on_cluster(images, recipe, workers, checkpoints, progress)
+            # After training on a cluster this only reads the last state.
+            device = "cpu" if workers.count else _device(workers)
+            yield pretrain(images, recipe=recipe, device=device, checkpoints=checkpoints, progress=progress).to("cpu")
+            place.delete()
 
 
 @contextmanager
@@ -120,16 +121,16 @@ def _removed_if_empty(place: Folder) -> Iterator[None]:
 
 
 def _prepare(place: Folder, request: dict[str, object], *, resume: bool, overwrite: bool) -> None:
-    """Write the request into the folder, and keep a state there only if it is of the same request and resumed."""
-    if place.has(STATE):
-        if resume:
-            _check_same(json.loads(place.read(REQUEST)), request, place)
-        elif overwrite:
-            place.remove(STATE)
-        else:
-            raise UserError(
-                f"{place.path} holds an unfinished pretraining; add --resume to continue it, or --force to replace it"
-            )
+    """Write the request into the folder, and keep what was trained there only if it is resumed by the same request."""
+    if place.has(STATE) and not (resume or overwrite):
+        raise UserError(
+            f"{place.path} holds an unfinished pretraining; add --resume to continue it, or --force to replace it"
+        )
+    if resume and place.has(REQUEST):
+        _check_same(json.loads(place.read(REQUEST)), request, place)
+    else:
+        for name in (STATE, COMPONENTS, PROGRESS):
+            place.remove(name)
     place.write(REQUEST, json.dumps(request, indent=1).encode())
 
 

@@ -78,7 +78,7 @@ def share(folder: Folder, token: bytes) -> bool:
 
 
 def find_models(space: SearchSpace, working_folder: Path) -> None:
-    """Open what a slot opens: teacher, start, classifier and real images.
+    """Open what a slot opens: teacher, start, classifier, CLIP and real images.
 
     Args:
         working_folder: the driver's, where relative paths start.
@@ -86,14 +86,24 @@ def find_models(space: SearchSpace, working_folder: Path) -> None:
     Raises:
         UserError: something is missing or broken there.
     """
-    from sfd_sweep.evaluation.classifiers.loading import load_classifier
+    from sfd_sweep.evaluation.classifiers.clip import load_clip
+    from sfd_sweep.evaluation.classifiers.loading import CLIP, load_classifier
+    from sfd_sweep.evaluation.factory import load_classifier_for
+    from sfd_sweep.models.conditioning import CLASSES
     from sfd_sweep.trial.resolve import resolve_sweep
+
+    evaluation = space.evaluation
 
     with ExitStack() as stack:
         if working_folder.is_dir():
             stack.enter_context(chdir(working_folder))
-        resolve_sweep(space)
-        load_classifier(space.evaluation.classifier)
+        plan = resolve_sweep(space)
+        if plan.teacher.kind is CLASSES:
+            load_classifier(evaluation.classifier)
+            return
+        load_classifier_for(evaluation, plan.conditions)
+        if evaluation.clip is not None:
+            load_clip(evaluation.clip.removeprefix(CLIP))
 
 
 def dashboard_is_open(address: str) -> bool:

@@ -23,6 +23,9 @@ from sfd_sweep.search.study import NothingNew, SweepStudy
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.trial.report import Report, TrialState
 
+ACTOR_RESTARTS = 3
+"""How often Tune restarts a trial's actor; its death costs the trial nothing."""
+
 
 class StudySearch(Searcher):
     """Suggests the study's running trials, then new ones, and records in the study how each has ended.
@@ -80,7 +83,9 @@ class StudySearch(Searcher):
         """Record a trial's end in the study."""
         number = self._numbers.pop(trial_id)
         if error or result is None:
-            self._study.fail(number, "its Tune actor died again and again")
+            self._study.fail(
+                number, f"its Tune actor died more than {ACTOR_RESTARTS} times; see Ray's logs on the driver's machine"
+            )
         elif "failure" in result:
             self._study.fail(number, result["failure"])
         elif "stopped" not in result:
@@ -98,6 +103,8 @@ class _Resumable(TrialScheduler):
         super().__init__(**options)
         self.earlier: dict[int, list[dict[str, Any]]] = {}
         """Results of trials that will be resumed, by number."""
+        self.reasons: dict[str, str] = {}
+        """Why trials were stopped, by Tune's ids, if the scheduler gives reasons."""
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Add a trial, with its earlier results."""
@@ -116,16 +123,14 @@ class MultiObjectiveAsha(_Resumable, FIFOScheduler):
     def __init__(self, halving: MultiObjectiveHalving) -> None:
         super().__init__()
         self._halving = halving
-        self.reasons: dict[str, str] = {}
-        """Why trials were stopped, by Tune's ids."""
 
     def on_trial_result(self, _tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Decide whether the trial continues."""
         report = Report.from_json(result["report"])
-        decision = self._halving.decide(trial.trial_id, report.step, report.metrics)
-        if decision is None or decision.continues:
+        reason = self._halving.decide(trial.trial_id, report.step, report.metrics)
+        if reason is None:
             return str(TrialScheduler.CONTINUE)
-        self.reasons[trial.trial_id] = decision.reason
+        self.reasons[trial.trial_id] = reason
         return str(TrialScheduler.STOP)
 
 
@@ -150,7 +155,7 @@ def make_scheduler(space: SearchSpace) -> TrialScheduler:
 
 def why_stopped(scheduler: TrialScheduler, trial_id: str) -> str | None:
     """Return why the scheduler stopped a trial, by Tune's id, if it gives reasons."""
-    return scheduler.reasons.get(trial_id) if isinstance(scheduler, MultiObjectiveAsha) else None
+    return scheduler.reasons.get(trial_id) if isinstance(scheduler, _Resumable) else None
 
 
 @dataclass(frozen=True)

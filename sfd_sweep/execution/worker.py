@@ -198,7 +198,10 @@ def _report_error(error: Exception, assignment: Assignment, context: WorkerConte
 
 def no_slot(error: Exception) -> SweepFailed:
     """Return what a sweep ends with when its last slot could not be started."""
-    return SweepFailed(f"no slot could be started: {reason_of(error)}")
+    return SweepFailed(
+        f"no slot could be started: {reason_of(error)}; `sfd-sweep doctor FILE` with the same --address checks the "
+        "cluster"
+    )
 
 
 def reason_of(error: Exception) -> str:

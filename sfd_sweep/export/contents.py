@@ -12,6 +12,7 @@ import torch
 from sfd_sweep.audit.judges import SVM
 from sfd_sweep.audit.report import AUDIT, AuditReport, Level
 from sfd_sweep.config import Audit, Evaluation, Task
+from sfd_sweep.datasets.stored import parse_source
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers import clip as clip_network
 from sfd_sweep.evaluation.classifiers.loading import CLIP, FILES, is_portable
@@ -151,7 +152,7 @@ def _origin(name: str, source: str) -> Origin:
     return Origin(
         source=portable_source(name),
         sha256=sha256(folder.weights),
-        licence=folder.licence,
+        license=folder.license,
         safety_checker=folder.has_safety_checker,
     )
 
@@ -175,6 +176,14 @@ def _start_samples(task: Task, device: torch.device, prompts: Sequence[str]) -> 
         return OneStepGenerator.load(folder.path, device, prompts=prompts).generate
     model = load_score_model(folder, device, prompts=prompts)
     return lambda c, noise: sample_ddim(model, c, noise)
+
+
+def _portable_images(source: str) -> str:
+    """A local folder or file by its name, with its split; `builtin:…` and hub ids unchanged."""
+    name, split = parse_source(source)
+    path = Path(name).expanduser()
+    portable = path.name if path.is_absolute() or path.exists() else name
+    return portable if split is None else f"{portable}:{split}"
 
 
 def _portable_evaluation(evaluation: Evaluation, folder: Path) -> Evaluation:

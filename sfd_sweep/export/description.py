@@ -1,9 +1,9 @@
 """The description of an exported generator for programs: `sfd_sweep.json`. Imports no torch."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from sfd_sweep.audit.report import Level
 from sfd_sweep.config import Constraint, Evaluation, Objective, SelectionBounds, Settings, Task
@@ -22,7 +22,7 @@ class _Part(BaseModel):
 
 
 class Figures(_Part):
-    """One evaluation of a generator: metrics by name, numbers of `retained` and `forgotten` samples, and seconds."""
+    """One evaluation of a generator: metrics by name, numbers of samples of each kind, and seconds."""
 
     metrics: dict[str, float]
     samples: dict[str, int]
@@ -44,13 +44,13 @@ class Origin(_Part):
     Attributes:
         source: as in the search-space file; a local folder by its name alone.
         sha256: of its weights; None if they were not found.
-        licence: of its weights, as its own card names it.
+        license: of its weights, as its own card names it (`licence` in older exports).
         safety_checker: whether it has a checker of its images, which generators lack.
     """
 
     source: str
     sha256: str | None
-    licence: str | None = None
+    license: Annotated[str | None, Field(validation_alias=AliasChoices("license", "licence"))] = None
     safety_checker: bool = False
 
 

@@ -22,7 +22,7 @@ from sfd_sweep.storage.errors import storage_errors
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.model_registry import log_generator, register
 from sfd_sweep.tracking.results import Results, Selection
-from sfd_sweep.tracking.store import Store, refusals_of
+from sfd_sweep.tracking.store import Store, mlflow_errors
 from sfd_sweep.trial.files import GENERATOR, step_folder, trial_folder
 from sfd_sweep.trial.resolve import start_source
 
@@ -194,7 +194,7 @@ def _assets(results: Results) -> AssetLocations:
 
 def _versions(store: Store, run_id: str) -> dict[str, str]:
     """What the sweep ran on, by the tags of its run."""
-    with refusals_of(store.uri):
+    with mlflow_errors(store.uri):
         tags: dict[str, str] = store.client.get_run(run_id).data.tags
     versions = {tag.removeprefix(VERSION): value for tag, value in tags.items() if tag.startswith(VERSION)}
     if COMMIT in tags:

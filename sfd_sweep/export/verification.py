@@ -12,19 +12,19 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 
-from sfd_sweep.errors import UserError
+from sfd_sweep.errors import UserError, first_line
 from sfd_sweep.export.description import Figures
-from sfd_sweep.extras import quiet_transformers
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics import METRICS, Scale
 from sfd_sweep.models.conditioning import CLASSES
+from sfd_sweep.optional_transformers import quiet_transformers
 
 CHECKSUMS = "SHA256SUMS"
 COMPARED_IMAGES = 16
 COMPARED_PIXELS = 2**17
 """Two images of 256×256: a CPU decodes one in a minute."""
 SAME_IMAGE = 1e-4
-"""Of a pixel in [0, 1]: the pipeline orders its arithmetic differently, which changes the rounding; a grey level is
+"""Of a pixel in [0, 1]: the pipeline orders its arithmetic differently, which changes the rounding; a gray level is
 4e-3."""
 STANDARD_ERRORS = 3
 INCEPTION_CLASSES = 1008
@@ -98,7 +98,7 @@ def _load_pipeline(folder: Path) -> Any:
             folder, custom_pipeline=str(folder), trust_remote_code=True, low_cpu_mem_usage=False
         )
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"diffusers cannot load the exported folder ({reason}); export another trial") from error
     finally:
         diffusers_logging.enable_progress_bar()
@@ -150,7 +150,8 @@ def standard_error(scale: Scale, value: float, n: int, classes: int) -> float:
     - A share is binomial, √(p·(1 - p)/n), with two hits and two misses added so that 0 and 1 have an error too (Agresti
       & Coull, 1998). A mean of values from 0 to 1, a probability or a cosine, spreads less than that.
     - A Fréchet distance d on digits was measured at n = 2,000 over twelve seeds of each of seven generators: 0.04 for
-      d ≤ 1, 0.04·√d for d to 5 (as the delta method has it), and up to 0.01·d for d of 70 to 200.
+      d ≤ 1, 0.04·√d for d to 5 (as the delta method has it), and up to 0.01·d for d of 70 to 200. A kernel distance,
+      which spreads less, is allowed as much.
     - An entropy lies in [0, ln(classes)], so it spreads by half of that at most (Popoviciu); so does the logarithm of
       an Inception score, with the classes of Inception-V3.
     """
@@ -158,8 +159,8 @@ def standard_error(scale: Scale, value: float, n: int, classes: int) -> float:
         case Scale.SHARE | Scale.COSINE:
             p = (value * n + 2) / (n + 4)
             return sqrt(p * (1 - p) / n)
-        case Scale.DISTANCE:
-            return 0.04 * max(1.0, sqrt(value), value / 4) * sqrt(2000 / n)
+        case Scale.DISTANCE | Scale.KERNEL:
+            return 0.04 * max(1.0, sqrt(max(value, 0.0)), value / 4) * sqrt(2000 / n)
         case Scale.NATS:
             return log(classes) / 2 / sqrt(n)
         case Scale.SCORE:

@@ -23,7 +23,7 @@ class OneStepGenerator:
 
     Args:
         model: θ.
-        t_init: the diffusion step at which it is evaluated.
+        t_init: the diffusion step at which it starts.
     """
 
     def __init__(self, model: ScoreModel, t_init: int) -> None:
@@ -53,10 +53,6 @@ class OneStepGenerator:
         for argument in model.conditioning.arguments(c).values():
             content.update(argument.cpu().contiguous().numpy().tobytes())
         return content.hexdigest()
-
-    def with_prompts(self, prompts: Sequence[str]) -> OneStepGenerator:
-        """Return the same generator with other prompts; raises as `ScoreModel.with_prompts`."""
-        return OneStepGenerator(self.model.with_prompts(prompts), self.t_init)
 
     def __call__(self, z: Tensor, c: Tensor) -> Tensor:
         """Return G(z, c), (n, C, H, W), for noise of that shape and condition indices (n,)."""

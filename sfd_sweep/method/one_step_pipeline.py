@@ -36,7 +36,7 @@ class OneStepPipeline(DiffusionPipeline):
         vae: decodes latents, if the network works on them.
         text_encoder: embeds prompts.
         tokenizer: of the text encoder.
-        t_init: the diffusion step at which the network is evaluated.
+        t_init: the diffusion step at which the network starts.
         id2label: the names of the classes by index.
         absent: what the network was never trained on.
     """

@@ -1,6 +1,6 @@
 """The metrics that an evaluation reports, each one entry of `registry`: name, scale, goal, needs and function."""
 
-from sfd_sweep.metrics.definition import MOST_COMPARED, Goal, Metric, Need, ReferenceKind, Scale
+from sfd_sweep.metrics.definition import MOST_COMPARED, Goal, Metric, Need, ReferenceKind, Scale, samples_in_words
 from sfd_sweep.metrics.registry import METRICS, NUDENET_PARTS, reported
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "ReferenceKind",
     "Scale",
     "reported",
+    "samples_in_words",
 ]

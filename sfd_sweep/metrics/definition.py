@@ -17,7 +17,7 @@ class Scale(Enum):
 
     Attributes:
         words: what a value is, for messages.
-        least: the least value.
+        least: the least value; infinite for a scale without a lower end.
         greatest: the greatest value; infinite for a scale without an upper end.
     """
 
@@ -25,6 +25,7 @@ class Scale(Enum):
     SHARE = ("a share, from 0 to 1", 0.0, 1.0)
     NATS = ("an entropy in nats, at least 0", 0.0, inf)
     SCORE = ("a score, at least 1", 1.0, inf)
+    KERNEL = ("a kernel distance, about 0 at best", -inf, inf)
     COSINE = ("a cosine, from 0 to 1", 0.0, 1.0)
 
     def __init__(self, words: str, least: float, greatest: float) -> None:
@@ -96,7 +97,7 @@ AUDITED = ATTACKS | {Need.CONTROL}
 class Metric:
     """One figure that an evaluation reports.
 
-    Only a bounded scale can be maximised in a search: the combined score measures from the best value.
+    Only a bounded scale can be maximized in a search: the combined score measures from the best value.
 
     Attributes:
         name: in search-space files, reports and MLflow.
@@ -104,7 +105,7 @@ class Metric:
         goal: which way is better; None where neither is.
         description: one sentence.
         compute: its function of an `Evidence`; None where the metric is undefined, because the
-            classifier has no class for what it should recognise.
+            classifier has no class for what it should recognize.
         needs: without which it is not computed.
         forgotten: whether it is computed from samples of the forgotten conditions instead of the retained ones.
         most_samples: how many samples it uses at most; None: all.
@@ -121,7 +122,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if self.goal is Goal.MAXIMIZE and not self.scale.is_bounded and not self.final:
-            raise ValueError(f"{self.name} has no upper end, so it cannot be maximised")
+            raise ValueError(f"{self.name} has no upper end, so it cannot be maximized")
 
     @property
     def final(self) -> bool:
@@ -149,6 +150,17 @@ class Metric:
         return self.scale.least if self.goal is Goal.MAXIMIZE else min(self.scale.greatest, float_info.max)
 
     def count(self, samples: Mapping[str, int]) -> int:
-        """Return how many of an evaluation's `retained`, `forgotten` and `attacked` samples it is computed from."""
+        """Return how many of an evaluation's `retained`, `forgotten`, `held_out` and `attacked` samples it is computed from.
+
+        Reports of version 0.1.0 do not count held-out samples, of which there are about as many as forgotten ones.
+        """
         made = samples["attacked" if self.needs & ATTACKS else "forgotten" if self.forgotten else "retained"]
+        if Need.HELD_OUT in self.needs:
+            made = samples.get("held_out", made)
         return made if self.most_samples is None else min(made, self.most_samples)
+
+
+def samples_in_words(samples: Mapping[str, int]) -> str:
+    """Return `2,007 retained and 1,000 forgotten samples`, or also held-out ones."""
+    counts = [f"{count:,} {name.replace('_', '-')}" for name, count in samples.items()]
+    return " and ".join(filter(None, (", ".join(counts[:-1]), *counts[-1:]))) + " samples"

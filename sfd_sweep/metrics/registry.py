@@ -212,13 +212,13 @@ for _part, _words in NUDENET_PARTS.items():
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
-NEIGHBOURS = 3
+NEIGHBORS = 3
 SPLIT_SIZE = 5000
 CHUNK = 2000
 _PAIRWISE = (Need.INCEPTION, Need.REAL_IMAGES, Need.FINAL)
 
 
-@_metric("kid", Scale.DISTANCE, Goal.MINIMIZE, *_PAIRWISE, most_samples=MOST_COMPARED)
+@_metric("kid", Scale.KERNEL, Goal.MINIMIZE, *_PAIRWISE, most_samples=MOST_COMPARED)
 def kid(evidence: Evidence) -> float:
     """Kernel distance on Inception-V3's features of retained samples to real images; it may be negative."""
     return kernel_distance(*evidence.compared)
@@ -295,14 +295,14 @@ def recall(evidence: Evidence) -> float:
 def share_among(points: Tensor, others: Tensor) -> float:
     """Return the share of points (n, d) that lie among others (m, d) (Kynkäänniemi et al., NeurIPS 2019).
 
-    A point lies among others if it is at least as near to one of them as that one's third neighbour is.
+    A point lies among others if it is at least as near to one of them as that one's third neighbor is.
     """
     import torch
 
     def distances(a: Tensor, b: Tensor) -> Tensor:
         return torch.cdist(a.float(), b.float(), compute_mode="use_mm_for_euclid_dist")
 
-    radii = torch.cat([distances(chunk, others).kthvalue(NEIGHBOURS + 1).values for chunk in others.split(CHUNK)])
+    radii = torch.cat([distances(chunk, others).kthvalue(NEIGHBORS + 1).values for chunk in others.split(CHUNK)])
     among = [(distances(chunk, others) <= radii).any(1) for chunk in points.split(CHUNK)]
     return float(torch.cat(among).double().mean())
 

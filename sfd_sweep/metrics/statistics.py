@@ -40,10 +40,10 @@ class Statistics:
                 continue
             features = batch.double()
             batch_mean = features.mean(0)
-            centred = features - batch_mean
+            centered = features - batch_mean
             shift = batch_mean - mean
             total = count + len(features)
-            scatter = scatter + centred.T @ centred + torch.outer(shift, shift) * (count * len(features) / total)
+            scatter = scatter + centered.T @ centered + torch.outer(shift, shift) * (count * len(features) / total)
             mean = mean + shift * (len(features) / total)
             count = total
         if count < 2:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sfd_sweep.datasets.labels import class_index
-from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +29,6 @@ class ConditionKind:
 
     Attributes:
         task_kind: `task.kind` in a search-space file.
-        singular: one condition.
         plural: several conditions.
         argument: keyword of the conditions in a call of the exported pipeline.
         column: name and MLflow type of the conditions in a data frame of requests.
@@ -38,11 +36,9 @@ class ConditionKind:
         adjective: kind of the generator, as in "a one-step, text-to-image generator".
         pipeline_tag: task of the model on the Hugging Face hub.
         libraries: packages beside diffusers and torch that the exported pipeline imports.
-        has_labeled_references: whether reference images carry the conditions as labels.
     """
 
     task_kind: str
-    singular: str
     plural: str
     argument: str
     column: tuple[str, str]
@@ -50,12 +46,10 @@ class ConditionKind:
     adjective: str
     pipeline_tag: str
     libraries: tuple[str, ...]
-    has_labeled_references: bool
 
 
 CLASSES = ConditionKind(
     task_kind="class",
-    singular="class",
     plural="classes",
     argument="labels",
     column=("label", "long"),
@@ -63,11 +57,9 @@ CLASSES = ConditionKind(
     adjective="class-conditional image",
     pipeline_tag="unconditional-image-generation",
     libraries=(),
-    has_labeled_references=True,
 )
 PROMPTS = ConditionKind(
     task_kind="concept",
-    singular="prompt",
     plural="prompts",
     argument="prompt",
     column=("prompt", "string"),
@@ -75,7 +67,6 @@ PROMPTS = ConditionKind(
     adjective="text-to-image",
     pipeline_tag="text-to-image",
     libraries=("transformers",),
-    has_labeled_references=False,
 )
 CONDITION_KINDS = {kind.task_kind: kind for kind in (CLASSES, PROMPTS)}
 """By `task.kind`."""
@@ -115,14 +106,6 @@ class Conditioning(ABC):
         Raises:
             UserError: the model has no such condition.
         """
-
-    def with_prompts(self, prompts: Sequence[str], device: torch.device) -> Conditioning:  # noqa: ARG002
-        """Return the same model's conditioning on other prompts.
-
-        Raises:
-            UserError: conditions are classes, or a prompt is too long.
-        """
-        raise UserError(f"this model makes images of {self.kind.plural}, not of prompts")
 
     @abstractmethod
     def save(self, folder: Path, dtype: torch.dtype) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from sfd_sweep.errors import TrialFailed
+
+Result = TypeVar("Result")
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -38,20 +41,22 @@ def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
         parameter.grad = total.view_as(gradient)
 
 
-def on_first_worker(work: Callable[[], None]) -> None:
-    """Do work on the first worker while the others wait.
+def on_first_worker(work: Callable[[], Result]) -> Result:
+    """Do work on the first worker while the others wait, and return its result on all of them.
 
     Raises:
         TrialFailed: on every worker, if it is raised on the first.
     """
     rank, size = rank_and_size()
-    failure: list[TrialFailed | None] = [None]
+    outcome: list[Any] = [None, None]  # a result and a failure
     if rank == 0:
         try:
-            work()
+            outcome[0] = work()
         except TrialFailed as error:
-            failure = [error]
+            outcome[1] = error
     if size > 1:
-        dist.broadcast_object_list(failure)
-    if failure[0] is not None:
-        raise failure[0]
+        dist.broadcast_object_list(outcome)
+    result, failure = outcome
+    if failure is not None:
+        raise failure
+    return cast("Result", result)

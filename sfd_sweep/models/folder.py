@@ -204,12 +204,12 @@ class ModelFolder(FolderFiles):
 
     @property
     def t_init(self) -> int | None:
-        """The step at which a one-step generator is evaluated; None for a teacher."""
+        """The diffusion step at which a one-step generator starts; None for a teacher."""
         return self.index.get("t_init")
 
     @property
-    def licence(self) -> str | None:
-        """The licence of the weights in the model card's front matter; None if it names none."""
+    def license(self) -> str | None:
+        """The license of the weights in the model card's front matter; None if it names none."""
         card = self.path / CARD
         if not card.is_file():
             return None

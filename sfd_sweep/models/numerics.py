@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 
 import torch
 
-
-class Precision(StrEnum):
-    """Arithmetic of a network: exact float32, a GPU's TensorFloat-32, or 16 bits by autocast."""
-
-    FLOAT32 = "float32"
-    TF32 = "tf32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-
-
-_SHORT = {Precision.BFLOAT16: torch.bfloat16, Precision.FLOAT16: torch.float16}
+_SHORT = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Run a network's forward in 16 bits if that is the precision; casts of weights are not kept between calls."""
-    dtype = _SHORT.get(Precision(precision))
+    """Run a network's forward in 16 bits if that is the precision; casts of weights are not kept between calls.
+
+    Args:
+        precision: one of `Resources.precision`.
+        device: of the network.
+    """
+    dtype = _SHORT.get(precision)
     return torch.autocast(device.type, dtype or torch.bfloat16, dtype is not None, cache_enabled=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from diffusers import DDPMScheduler, ModelMixin
@@ -85,10 +85,15 @@ class ScoreModel(nn.Module):
         return images if self.decoder is None else self.decoder.encode(images)
 
     def weights_hash(self) -> str:
-        """Return a hash of the network's weights and the schedule."""
+        """Return a hash of all weights that images depend on, and of the schedule."""
         content = hashlib.sha256()
         for tensor in (*self.state_dict().values(), self.schedule.alphas):
             content.update(tensor.cpu().contiguous().numpy().tobytes())
+        if self.decoder is not None:  # no part of the state
+            config = self.decoder.vae.config
+            content.update(f"{config.scaling_factor} {config.shift_factor}".encode())
+            for tensor in self.decoder.vae.state_dict().values():
+                content.update(tensor.cpu().contiguous().numpy().tobytes())
         return content.hexdigest()
 
     def copy(self) -> ScoreModel:
@@ -98,14 +103,6 @@ class ScoreModel(nn.Module):
     def with_conditioning(self, conditioning: Conditioning) -> ScoreModel:
         """Return a model of the same network (not a copy) with other conditions."""
         return ScoreModel(self.network, self.scheduler, conditioning, self.decoder).to(self.device)
-
-    def with_prompts(self, prompts: Sequence[str]) -> ScoreModel:
-        """Return a model of the same network (not a copy) with other prompts.
-
-        Raises:
-            UserError: its conditions are classes, or a prompt is too long.
-        """
-        return self.with_conditioning(self.conditioning.with_prompts(prompts, self.device))
 
     def with_free_condition(self, index: int, random: torch.Generator) -> tuple[ScoreModel, FreeCondition]:
         """Return a frozen copy in which the embedding of one condition is free (see `Family.free_condition`)."""

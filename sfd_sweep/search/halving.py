@@ -2,24 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from sfd_sweep.config import MultiObjectiveAshaScheduler, SearchSpace
 from sfd_sweep.search.pareto import ranking
 from sfd_sweep.search.scores import as_good_within_error
-
-
-@dataclass(frozen=True)
-class RungDecision:
-    """The decision on a trial at a rung.
-
-    Attributes:
-        continues: whether it is trained further.
-        reason: why, in words that follow a colon.
-    """
-
-    continues: bool
-    reason: str
 
 
 class MultiObjectiveHalving:
@@ -38,28 +24,28 @@ class MultiObjectiveHalving:
             step: {} for step in scheduler.rungs(space.trial.milestones())
         }
 
-    def decide(self, trial: str, step: int, metrics: Mapping[str, float]) -> RungDecision | None:
-        """Decide on a trial that was evaluated; None between rungs, and at a rung that it has reached before.
+    def decide(self, trial: str, step: int, metrics: Mapping[str, float]) -> str | None:
+        """Return why a trial that was evaluated stops; None if it continues.
 
-        A trial with a metric that is missing or not finite stops, and others are not ranked with it.
+        It continues between rungs, and at a rung that it has reached before. A trial with a metric that is missing or
+        not finite stops, and others are not ranked with it.
         """
         reached = self._rungs.get(step)
         if reached is None or trial in reached:
             return None
         names = [part.metric for part in self._objectives] + [part.metric for part in self._constraints]
         if not all(math.isfinite(metrics.get(name, math.nan)) for name in names):
-            return RungDecision(False, f"figures of step {step} are missing or not finite")
+            return f"metrics of step {step} are missing or not finite"
         reached[trial] = metrics
         return self._rank_last(list(reached.values()), step)
 
-    def _rank_last(self, reached: list[Mapping[str, float]], step: int) -> RungDecision:
-        """Decide on the last of those that have reached a rung."""
+    def _rank_last(self, reached: list[Mapping[str, float]], step: int) -> str | None:
+        """Return why the last of those that have reached a rung stops; None if it continues."""
         order = ranking(reached, self._objectives, self._constraints)
         best = order[: math.ceil(len(reached) * self._share)]
-        continues = any(
+        if any(
             as_good_within_error(reached[-1], reached[index], self._objectives, self._constraints) for index in best
-        )
+        ):
+            return None
         place = order.index(len(reached) - 1) + 1
-        return RungDecision(
-            continues, f"rank {place} of {len(reached)} at the rung of step {step}, where {len(best)} go on"
-        )
+        return f"rank {place} of {len(reached)} at the rung of step {step}, where {len(best)} go on"

@@ -65,7 +65,7 @@ def ranking(
     """Return the indices of the candidates, the best first.
 
     Candidates are ordered by their violation, those of equal violation by non-dominated fronts, and each front so that
-    its beginning is spread over it (`farthest_first` of the normalised losses). This is the ranking of multi-objective
+    its beginning is spread over it (`farthest_first` of the normalized losses). This is the ranking of multi-objective
     successive halving (Schmucker et al., arXiv 2106.12639), with constraints before objectives (Deb, Comput. Methods
     Appl. Mech. Eng. 186, 2000).
 
@@ -88,7 +88,7 @@ def ranking(
 
 
 def to_losses(candidates: Sequence[Metrics], objectives: Sequence[Objective]) -> Losses:
-    """Return the objectives of n candidates as losses, shape (n, m): metrics to maximise change their sign.
+    """Return the objectives of n candidates as losses, shape (n, m): metrics to maximize change their sign.
 
     Raises:
         KeyError: a candidate lacks the metric of an objective.

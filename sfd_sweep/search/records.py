@@ -32,8 +32,8 @@ class ResourceUsage:
     """Resource usage of a sweep, summed over all its runs.
 
     Attributes:
-        hours: slot-hours of starting, working and waiting.
-        gpu_hours: the same, multiplied by the GPUs of each slot.
+        hours: wall-clock hours, from the start of the slots.
+        gpu_hours: GPU-hours for which slots have held their workers.
     """
 
     hours: float
@@ -47,7 +47,6 @@ class SweepSummary:
     Attributes:
         state: the recorded one, which stays `running` if the driver was killed (see `tracking.reader`).
         reason: why the sweep failed or was stopped.
-        ended: when it last stopped; None while it runs.
         planned: the budget's limit of trials; None if it limits only time.
         finished: number of trials that have ended, in any state.
         hypervolume: of the front; None before the first trial has ended.
@@ -59,14 +58,12 @@ class SweepSummary:
     state: SweepState
     reason: str | None
     started: datetime
-    ended: datetime | None
     planned: int | None
     finished: int
     front_size: int
     hypervolume: float | None
     slot_hours: float
     storage: str
-    experiment_id: str
     run_id: str
 
 

@@ -1,7 +1,7 @@
 """The search-space file's sampler and distributions as Optuna's."""
 
 import warnings
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from optuna import distributions, samplers
@@ -17,6 +17,7 @@ from sfd_sweep.config import (
     Search,
     SearchSpace,
 )
+from sfd_sweep.config.schema import Sampler
 
 GENERATIONS = 5
 """A genetic sampler's population is so small that a sweep has this many, if it has trials for it."""
@@ -38,7 +39,7 @@ def make_sampler(space: SearchSpace, number: int, *, at_random: bool = False) ->
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna has called NSGA-III and QMC so for years
-        name = "random" if at_random else space.search.sampler
+        name: Sampler = "random" if at_random else space.search.sampler
         return _seeded_sampler(name, space.search.seed, number, _population(space.budget.trials))
 
 
@@ -46,7 +47,7 @@ def _population(trials: int | None) -> int:
     return LARGEST_POPULATION if trials is None else max(2, min(LARGEST_POPULATION, trials // GENERATIONS))
 
 
-def _seeded_sampler(name: str, sweep_seed: int, number: int, population: int) -> samplers.BaseSampler:
+def _seeded_sampler(name: Sampler, sweep_seed: int, number: int, population: int) -> samplers.BaseSampler:
     seed = int(np.random.SeedSequence([sweep_seed, number]).generate_state(1)[0])
     match name:
         case "tpe":
@@ -61,7 +62,9 @@ def _seeded_sampler(name: str, sweep_seed: int, number: int, population: int) ->
         case "qmc":
             # The place in the sequence is kept with the study; the sequence itself must stay the same.
             return samplers.QMCSampler(seed=sweep_seed, scramble=True, warn_independent_sampling=False)
-    return samplers.RandomSampler(seed=seed)
+        case "random":
+            return samplers.RandomSampler(seed=seed)
+    assert_never(name)
 
 
 def first_generation(search: Search) -> dict[str, int]:

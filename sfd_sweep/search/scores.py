@@ -48,7 +48,7 @@ def normalized_loss(value: float, objective: Objective) -> float:
     """Return a metric as a loss that is 0 at its best value and 1 at the objective's reference point.
 
     That is (d(v) - d(best)) / (d(reference) - d(best)) on the even scale d (`Scale.transform`). A Fréchet distance
-    becomes log1p(v) / log1p(reference), a share to maximise (1 - v) / (1 - reference).
+    becomes log1p(v) / log1p(reference), a share to maximize (1 - v) / (1 - reference).
     """
     metric = METRICS[objective.metric]
     even = metric.scale.transform
@@ -58,7 +58,7 @@ def normalized_loss(value: float, objective: Objective) -> float:
 def combined_score(
     metrics: Mapping[str, float], objectives: Sequence[Objective], constraints: Sequence[Constraint] = ()
 ) -> float:
-    """Return the augmented Chebyshev score max_i(w_i n_i) + 0.05 Σ_i w_i n_i of the normalised losses n; lower is
+    """Return the augmented Chebyshev score max_i(w_i n_i) + 0.05 Σ_i w_i n_i of the normalized losses n; lower is
     better (Steuer & Choo, 1983).
 
     An infeasible trial scores worse than every feasible one, by its violation. A metric that is not finite makes the

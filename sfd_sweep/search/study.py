@@ -34,11 +34,11 @@ from sfd_sweep.trial.report import Report, TrialState
 
 STUDY = "study"
 
-STUBBORN = 10
+REPEATS_BEFORE_RANDOM = 10
 """After so many proposals in a row that repeat a trial, the next are drawn at random: a sampler that models the metrics
 may insist on its optimum."""
 
-PROPOSALS = 100
+MAX_REPEATS = 100
 """After so many proposals in a row that repeat a trial, the space holds nothing new."""
 
 _STATES = {
@@ -136,12 +136,13 @@ class SweepStudy:
         """Begin the next trial: the first settings in the file come first, then the sampler's.
 
         Settings that have been tried, here or in an earlier sweep with the same seed, would give the same metrics. The
-        sampler gets these at once and is asked again; after `STUBBORN` repeats the next proposals are random.
+        sampler gets these at once and is asked again; after `REPEATS_BEFORE_RANDOM` repeats the next proposals are
+        random.
 
         Raises:
-            NothingNew: `PROPOSALS` proposals in a row were repeats.
+            NothingNew: `MAX_REPEATS` proposals in a row were repeats.
         """
-        for _ in range(PROPOSALS):
+        for _ in range(MAX_REPEATS):
             self._prepare_sampler()
             with self._journal.at_once():  # so no driver finds a trial with some of its parameters
                 number = self._begin(self._study.ask())
@@ -187,7 +188,7 @@ class SweepStudy:
         values = [last.metrics[objective.metric] for objective in self._space.objectives]
         excesses = _excesses(self._space, last.metrics)
         if not all(map(math.isfinite, [*values, *excesses.values()])):
-            self.fail(number, f"its figures are not finite at step {last.step}")
+            self.fail(number, f"its metrics are not finite at step {last.step}")
             return
         for name, excess in excesses.items():
             trial.set_constraint(name, excess)
@@ -264,7 +265,7 @@ class SweepStudy:
         begun = self._study.get_trials(deepcopy=False, states=tuple(_STATES))
         asked = [trial for trial in begun if _SOURCE not in trial.user_attrs]
         repeats = list(takewhile(lambda trial: _NUMBER not in trial.user_attrs, reversed(asked)))
-        self._study.sampler = make_sampler(self._space, len(asked), at_random=len(repeats) >= STUBBORN)
+        self._study.sampler = make_sampler(self._space, len(asked), at_random=len(repeats) >= REPEATS_BEFORE_RANDOM)
 
     def _settings_key(self, drawn: dict[str, Any]) -> str:
         return json.dumps(self._space.parameters.settings(drawn).model_dump(mode="json"), sort_keys=True)

@@ -38,21 +38,17 @@ class TrialRun:
 
     Attributes:
         run_id: MLflow run.
-        started: when the trial was first assigned to a slot.
         ended: None while it runs.
         slot_hours: hours that slots have worked on it.
         score: combined score at the last evaluation; lower is better.
-        pareto: whether it was on the front when last tagged.
         model_uri: MLflow model of its generator, if one was logged.
         audit: the last full audit, or else the last quick one; None if there was none.
     """
 
     run_id: str
-    started: datetime
     ended: datetime | None
     slot_hours: float
     score: float | None
-    pareto: bool
     model_uri: str | None
     audit: AuditFigure | None = None
 

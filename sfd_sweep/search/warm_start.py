@@ -90,7 +90,7 @@ def _comparable_sweeps(
     comparable = [record for record in records if reasons[record.summary.name] is None]
     if not comparable:
         reason = reasons[records[0].summary.name]
-        raise UserError(f"search.warm_start: {name}: {reason}, so its figures cannot be compared; remove it")
+        raise UserError(f"search.warm_start: {name}: {reason}, so its metrics cannot be compared; remove it")
     for record in records:
         if reason := reasons[record.summary.name]:
             left_out[f"of {record.summary.name} ({reason})"] += len(record.trials)
@@ -113,13 +113,24 @@ def _comparison_key(space: SearchSpace, needs: Set[Need]) -> dict[str, Any]:
         "trial.steps": space.trial.steps,
         **{
             f"evaluation.{name}": getattr(evaluation, name)
-            for name in ("samples", "forget_samples", "classifier", "reference")
+            for name in ("samples", "forget_samples", "classifier", "class_of", "clip", "reference")
         },
+        "parameters.override": _overrides_as_classes(space),
         "evaluation.teacher_samples": evaluation.teacher_samples if of_teacher else None,
         "evaluation.inception.mode": evaluation.inception.mode if space.wants_inception else None,
         "audit.judge": space.audit.judge if needs & ATTACKS else None,
         "audit.control": space.audit.control if Need.CONTROL in needs else None,
     }
+
+
+def _overrides_as_classes(space: SearchSpace) -> tuple[str, ...] | None:
+    """Return the concepts that may be overrides where they are classes of the classifier: with CLIP alone."""
+    if not space.evaluation.classifier.startswith("clip:"):
+        return None
+    override = dict(space.parameters)["override"]
+    values = override.edges().values() if isinstance(override, Distribution) else (override,)
+    names = {name for value in values for name in (value if isinstance(value, tuple) else (value,))}
+    return tuple(sorted(map(str, names - {"random", "classifier"})))
 
 
 def _shown(value: Any) -> str:

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sfd_sweep.errors import SweepFailed, UserError
+from sfd_sweep.errors import SweepFailed, UserError, first_line
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -35,7 +35,7 @@ def describe(error: Exception) -> str:
     for name, meaning in S3_ERRORS.items():
         if f"AWS Error {name}" in text:
             return meaning
-    return text.splitlines()[0] if text else type(error).__name__
+    return first_line(error)
 
 
 def disk_full(error: BaseException | None, *, path: str, sweep: str) -> SweepFailed | None:

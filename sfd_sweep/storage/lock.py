@@ -28,7 +28,7 @@ def one_driver(sweep: Folder) -> Iterator[LeaseCheck]:
         UserError: the folder cannot be written, or another process holds it; the message names that process.
     """
     if sweep.is_local:
-        with locked(Path(sweep.path)):
+        with locked(Path(sweep.path), option="storage"):
             yield lambda: None
     else:
         with leased(sweep / LOCK) as check:
@@ -36,8 +36,12 @@ def one_driver(sweep: Folder) -> Iterator[LeaseCheck]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, option: str) -> Iterator[None]:
     """Hold a local folder, and create it if needed. The kernel frees the lock when the process dies.
+
+    Args:
+        folder: need not exist.
+        option: by which the user has named it, for messages.
 
     Raises:
         UserError: the folder cannot be written, or another process holds it; the message names that process.
@@ -49,7 +53,7 @@ def locked(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise UserError(_held(folder, path.read_text())) from error
     except OSError as error:
-        raise UserError(f"storage: {folder} cannot be written ({error.strerror}); use another folder") from error
+        raise UserError(f"{option}: {folder} cannot be written ({error.strerror}); use another folder") from error
     with held:
         path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         yield

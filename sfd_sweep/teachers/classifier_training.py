@@ -36,7 +36,7 @@ def _residual(*, channels: int, **shape: Any) -> ResidualConfig:
 
 def _resnet34(*, channels: int, class_names: tuple[str, ...], **_: object) -> ResidualConfig:
     """Return ResNet-34, which resizes images to the size of ImageNet's."""
-    colours = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == len(IMAGENET_MEAN) else {}
+    colors = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == len(IMAGENET_MEAN) else {}
     return _residual(
         channels=channels,
         class_names=class_names,
@@ -44,7 +44,7 @@ def _resnet34(*, channels: int, class_names: tuple[str, ...], **_: object) -> Re
         stem="imagenet",
         widths=(64, 128, 256, 512),
         blocks=(3, 4, 6, 3),
-        **colours,
+        **colors,
     )
 
 
@@ -87,7 +87,7 @@ class ClassifierTraining(Recipe):
     def preset_for(
         cls, image_shape: tuple[int, int, int], *, name: str | None = None, gpu: bool = False
     ) -> ClassifierTraining:
-        """Return a preset for images of shape (C, H, W); grey images, which may be letters, are never mirrored.
+        """Return a preset for images of shape (C, H, W); gray images, which may be letters, are never mirrored.
 
         Args:
             image_shape: of the images.
@@ -98,7 +98,7 @@ class ClassifierTraining(Recipe):
             UserError: the name is unknown.
         """
         preset = preset_named(PRESETS, name or _default_preset(image_shape[-1], gpu=gpu))
-        return preset.with_changes({"mirror": preset.mirror and image_shape[0] > 1})
+        return preset.model_copy(update={"mirror": preset.mirror and image_shape[0] > 1})
 
     def network_for(self, images: LabeledImages) -> ClassifierConfig:
         """Return the network's configuration for such images.
@@ -150,11 +150,13 @@ PRESETS = {
         noise=0.2,
         held_out=1 / 3,
     ),
-    "cifar-resnet-small": _PHOTOGRAPHS.with_changes(
-        {"network": "cifar-resnet-small", "epochs": 6, "batch_size": 128, "lr": 0.1}
+    "cifar-resnet-small": _PHOTOGRAPHS.model_copy(
+        update={"network": "cifar-resnet-small", "epochs": 6, "batch_size": 128, "lr": 0.1}
     ),
     "cifar-resnet": _PHOTOGRAPHS,
-    "resnet34-224": _PHOTOGRAPHS.with_changes({"network": "resnet34-224", "epochs": 5, "batch_size": 128, "lr": 0.02}),
+    "resnet34-224": _PHOTOGRAPHS.model_copy(
+        update={"network": "resnet34-224", "epochs": 5, "batch_size": 128, "lr": 0.02}
+    ),
 }
 """By the name of their network."""
 
@@ -225,7 +227,7 @@ class _Training:
             losses = []
             for batch in torch.randperm(len(images)).split(recipe.batch_size):
                 if len(batch) == 1:
-                    continue  # batch normalisation needs two
+                    continue  # batch normalization needs two
                 loss = self._loss(images.take(batch))
                 optimizer.zero_grad()
                 loss.backward()

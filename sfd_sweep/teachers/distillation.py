@@ -17,7 +17,7 @@ from sfd_sweep.teachers.recipes import Count, Recipe
 
 
 class Distillation(Recipe):
-    """How a teacher is distilled into a one-step generator. The defaults distil the shipped digits."""
+    """How a teacher is distilled into a one-step generator. The defaults distill the shipped digits."""
 
     steps: Count = Field(200, description="updates of generator and fake score")
     seed: int = Field(0, ge=0, description="of every random draw")
@@ -34,11 +34,6 @@ class Distillation(Recipe):
         description="the method's hyperparameters; those about forgetting have no effect",
     )
     resources: Resources = Field(Resources(), description="precision, micro-batches and activation checkpointing")
-
-    @classmethod
-    def preset_for(cls, folder: ModelFolder) -> Distillation:
-        """Return the preset for a teacher's conditions: classes or prompts."""
-        return PRESETS[folder.kind.plural]
 
     def check_teacher(self, folder: ModelFolder) -> None:
         """Check that a model can be distilled so, before it is loaded.
@@ -79,8 +74,8 @@ PRESETS = {
         )
     ),
 }
-"""By a teacher's conditions: those of the shipped digits, and of digits in words, whose diffusion steps are those of
-the public release for Stable Diffusion."""
+"""By a teacher's conditions (`ConditionKind.plural`): those of the shipped digits, and of digits in words, whose
+diffusion steps are those of the public release for Stable Diffusion."""
 
 
 def distill(
@@ -89,7 +84,7 @@ def distill(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> OneStepGenerator:
-    """Distil a teacher into a one-step generator of all classes or prompts that it was trained on.
+    """Distill a teacher into a one-step generator of all classes or prompts that it was trained on.
 
     Zhou et al., "Score identity Distillation" (ICML 2024); of prompts, with guidance, Zhou et al., "Long and Short
     Guidance in Score identity Distillation for One-Step Text-to-Image Generation" (2024).

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sfd_sweep.models.data_parallel import rank_and_size, sum_gradients, sum_over_workers
-from sfd_sweep.models.numerics import Precision, autocast, float32_products, seeded
+from sfd_sweep.models.numerics import autocast, float32_products, seeded
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.models.training_state import below, load_moments, moments_of, named
 from sfd_sweep.teachers.examples import Examples
@@ -65,7 +65,6 @@ class Pretrainer:
         self.recipe = recipe
         self.device = torch.device(device)
         self._examples = examples
-        self._precision = Precision(recipe.precision)
         self.model = new_teacher(examples, recipe).to(self.device)
         self._average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
         self._average.requires_grad_(False)
@@ -86,7 +85,7 @@ class Pretrainer:
         rank, size = rank_and_size()
         batch = self._draw(slice(rank, None, size))
         self.optimizer.zero_grad()
-        with self._dropout_of(rank), float32_products(in_tf32=self._precision is Precision.TF32):
+        with self._dropout_of(rank), float32_products(in_tf32=self.recipe.precision == "tf32"):
             loss = self.backward(batch)
         parameters = list(self.model.parameters())
         sum_gradients(parameters)
@@ -105,7 +104,7 @@ class Pretrainer:
         for part in batch.split(recipe.micro_batch_size or recipe.batch_size):
             here = part.to(self.device)
             x_t = schedule.diffuse(here.x_0, here.t, here.epsilon)
-            with autocast(self._precision, self.device):
+            with autocast(self.recipe.precision, self.device):
                 prediction = self.model.forward(x_t, here.t, here.c)
             error = prediction.denoising_error(here.x_0, here.epsilon, of)
             loss = error.square().mean() * (len(here.x_0) / recipe.batch_size)
@@ -160,7 +159,7 @@ class Pretrainer:
 
 
 def _learning_rate(optimizer: torch.optim.Optimizer, recipe: Pretraining, step: int = 0) -> LRScheduler:
-    """Return the learning rate's schedule after so many steps, and set the optimiser's rates to it."""
+    """Return the learning rate's schedule after so many steps, and set the optimizer's rates to it."""
     rate: LRScheduler
     if recipe.lr_schedule == "one_cycle":
         rate = OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sfd_sweep.datasets.images import LabeledImages
-from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.errors import TrialFailed, UserError, first_line
 from sfd_sweep.models.data_parallel import on_first_worker, rank_and_size
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.models.training_state import read_state, write_state
@@ -43,7 +43,7 @@ class Checkpoints:
         try:
             load_state(read_state(self.folder, name))
         except (SafetensorError, KeyError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise UserError(
                 f"cannot resume from {self.folder.path}/{name} ({reason}); begin anew with --force"
             ) from error

@@ -5,9 +5,8 @@ Imports no torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,18 +20,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Recipe(BaseModel):
-    """Base of all recipes. Fields change by `with_changes`, which is what `--set FIELD=VALUE` does."""
+    """Base of all recipes. `--set FIELD=VALUE` changes a field (`config.with_overrides`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def with_changes(self, changes: Mapping[str, Any]) -> Self:
-        """Return a copy with some fields changed, or fields of its sections; the changes are plain data, as in JSON.
-
-        Raises:
-            pydantic.ValidationError: a field is unknown, or a value is out of its range.
-        """
-        # Strict validation accepts lists as tuples only in JSON.
-        return self.model_validate_json(json.dumps(_merged(self.model_dump(), changes)), strict=True)
 
 
 def preset_named(presets: Mapping[str, RecipeT], name: str) -> RecipeT:
@@ -44,17 +34,6 @@ def preset_named(presets: Mapping[str, RecipeT], name: str) -> RecipeT:
     if name not in presets:
         raise UserError(f"--preset {name}: unknown preset{advice(name, presets)}")
     return presets[name]
-
-
-def _merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(data)
-    for name, change in changes.items():
-        section = merged.get(name)
-        if isinstance(section, Mapping) and isinstance(change, Mapping):
-            merged[name] = _merged(section, change)
-        else:
-            merged[name] = change
-    return merged
 
 
 class TextPretraining(Recipe):
@@ -84,14 +63,14 @@ class TextPretraining(Recipe):
     text_width: Count = Field(32, description="size of a token's embedding")
     text_layers: Count = Field(2, description="layers of the text encoder")
     text_heads: Count = Field(4, description="attention heads of each")
-    text_steps: Count = Field(800, description="optimiser steps of the text encoder")
+    text_steps: Count = Field(800, description="optimizer steps of the text encoder")
     text_lr: float = Field(3e-3, gt=0, description="its highest learning rate")
     latent_channels: Count = Field(4, description="channels of a latent")
     autoencoder_channels: tuple[Count, ...] = Field(
         (16, 32), min_length=1, description="width at each resolution; each but the first halves the image"
     )
     kl_weight: float = Field(1e-2, ge=0, description="weight of the latents' divergence from a normal distribution")
-    autoencoder_steps: Count = Field(600, description="optimiser steps of the autoencoder")
+    autoencoder_steps: Count = Field(600, description="optimizer steps of the autoencoder")
     autoencoder_lr: float = Field(3e-3, gt=0, description="its highest learning rate")
 
     @model_validator(mode="after")
@@ -129,7 +108,7 @@ class Pretraining(Recipe):
     prediction_type: Literal["epsilon", "v_prediction"] = Field(
         "v_prediction", description="what the network puts out, and whose plain squared error is the loss"
     )
-    steps: Count = Field(3000, description="optimiser steps")
+    steps: Count = Field(3000, description="optimizer steps")
     batch_size: Count = Field(64, description="images of a step, over all workers")
     micro_batch_size: Count | None = Field(None, description="images of one forward at most; null: a worker's share")
     precision: Literal["float32", "tf32", "bfloat16"] = Field("float32", description="of the network's products")
@@ -162,15 +141,6 @@ class Pretraining(Recipe):
         if odd := [width for width in self.text.autoencoder_channels if width % self.norm_groups]:
             raise ValueError(f"norm_groups {self.norm_groups} does not divide text.autoencoder_channels {odd[0]}")
         return self
-
-    @classmethod
-    def preset_for(cls, name: str) -> Pretraining:
-        """Return the preset of that name.
-
-        Raises:
-            UserError: the name is unknown.
-        """
-        return preset_named(PRESETS, name)
 
 
 _PAPER = Pretraining(
@@ -221,6 +191,6 @@ PRESETS = {
         stored_as="float32",
     ),
     "ddpm-cifar10": _PAPER,
-    "ddpm-stl10": _PAPER.with_changes({"image_size": 64, "channels": (128, 256, 256, 256, 512)}),
+    "ddpm-stl10": _PAPER.model_copy(update={"image_size": 64, "channels": (128, 256, 256, 256, 512)}),
 }
 """Teachers of 8×8 digits and of 32×32 photographs that a laptop trains within minutes, and the published networks."""

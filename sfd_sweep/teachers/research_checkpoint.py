@@ -40,7 +40,7 @@ class Network(StrEnum):
 
 
 class Weights(StrEnum):
-    """Weights of a network: their moving average, or those that the optimiser left."""
+    """Weights of a network: their moving average, or those that the optimizer left."""
 
     EMA = "ema"
     RAW = "raw"
@@ -112,7 +112,7 @@ def _load(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other formats, which are refused below
-            # Mapped, since most of a file are the states of optimisers, which are not read.
+            # Mapped, since most of a file are the states of optimizers, which are not read.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a broken file raises errors of many types
         code = re.search(r"GLOBAL ([\w.]+)", str(error))

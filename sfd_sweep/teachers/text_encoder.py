@@ -15,9 +15,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.errors import TrialFailed
-from sfd_sweep.extras import transformers_for
 from sfd_sweep.models.families.stable_diffusion import TextEncoder
 from sfd_sweep.models.numerics import seeded
+from sfd_sweep.optional_transformers import transformers_for
 from sfd_sweep.teachers.recipes import TextPretraining
 
 if TYPE_CHECKING:

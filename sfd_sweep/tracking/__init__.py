@@ -7,12 +7,15 @@ tried again for about half a minute.
 
 import os
 
-for _variable, _value in {
+_VALUES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
-}.items():
-    os.environ.setdefault(_variable, _value)
+}
+DEFAULTED = frozenset(_VALUES) - frozenset(os.environ)
+"""The variables that the user leaves to this package."""
+
+os.environ.update({name: _VALUES[name] for name in DEFAULTED})

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from sys import float_info
 
 from sfd_sweep.config import Objective
-from sfd_sweep.metrics import METRICS, Goal, Scale
+from sfd_sweep.metrics import METRICS, Goal, Scale, samples_in_words
 from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.trial.report import Report, TrialState
@@ -18,7 +19,7 @@ FRONT_COLOR, BAR_COLOR = "#c8553d", "#3d6b99"
 NOT_FORGOTTEN_COLOR, SWAP_COLOR = "#e3a799", "#0b7a75"
 
 LOGARITHMIC_FROM = 3.0  # distances whose extremes differ by this factor are drawn on a logarithmic axis
-NINES_FROM = 0.9  # shares to maximise that come this close to 1 are drawn by their nines, to tell 0.99 from 0.999
+NINES_FROM = 0.9  # shares to maximize that come this close to 1 are drawn by their nines, to tell 0.99 from 0.999
 NINES_OFFSET = 0.002  # keeps the place of 1 finite
 NINES_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 MARGIN = 0.08
@@ -254,8 +255,7 @@ class FrontView:
             return "no trial has been evaluated yet"
         states = Counter(trial.state for trial in trials)
         counts = ", ".join(f"{states[state]} {state}" for state in TrialState if states[state])
-        samples = " and ".join(f"{count:,} {name}" for name, count in report.samples.items())
-        return f"{len(trials)} trials: {counts}{self._unseen()}  ·  figures on {samples} samples"
+        return f"{len(trials)} trials: {counts}{self._unseen()}  ·  metrics on {samples_in_words(report.samples)}"
 
     def _unseen(self) -> str:
         """Return how many marks are outside of a panel, in words."""
@@ -302,6 +302,11 @@ def to_nines(share: float) -> float:
     return -math.log10(max(1 - share, 0.0) + NINES_OFFSET)
 
 
+def to_decades(value: float) -> float:
+    """Return the decimal logarithm; finite for 0, which a trial beyond the reference point may have."""
+    return math.log10(max(value, float_info.min))
+
+
 def _scale(objective: Objective, low: float, high: float) -> tuple[Callable[[float], float], Sequence[float]]:
     """The function from values to coordinates, and values to mark."""
     is_share = METRICS[objective.metric].scale is Scale.SHARE
@@ -311,7 +316,7 @@ def _scale(objective: Objective, low: float, high: float) -> tuple[Callable[[flo
         return float, ()
     digits = (1, 1.5, 2, 3, 4, 5, 7) if high < 10 * low else (1, 2, 5)
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    return math.log10, [digit * 10.0**decade for decade in decades for digit in digits]
+    return to_decades, [digit * 10.0**decade for decade in decades for digit in digits]
 
 
 def _padded(low: float, high: float) -> Limits:

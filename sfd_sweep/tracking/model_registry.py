@@ -15,7 +15,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from sfd_sweep.errors import UserError
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.tracking.schema import STEP, Tag
-from sfd_sweep.tracking.store import Store, model_uri, refusals_of
+from sfd_sweep.tracking.store import Store, mlflow_errors, model_uri
 
 MODEL_NAME = "generator"
 MODEL_CODE = Path(__file__).with_name("generator_model.py")
@@ -35,7 +35,7 @@ def log_generator(store: Store, run_id: str, folder: Path) -> str:
     Raises:
         UserError: MLflow fails.
     """
-    with refusals_of(store.uri), tempfile.TemporaryDirectory() as scratch:
+    with mlflow_errors(store.uri), tempfile.TemporaryDirectory() as scratch:
         run = store.client.get_run(run_id)
         if logged := model_uri(run):
             return logged
@@ -60,7 +60,7 @@ def register(store: Store, name: str, run_id: str, alias: str = "champion") -> M
     Raises:
         UserError: the run has no model, or MLflow fails.
     """
-    with refusals_of(store.uri):
+    with mlflow_errors(store.uri):
         run = store.client.get_run(run_id)
         if not model_uri(run):
             raise UserError(f"{run.info.run_name} of {name} has no model in MLflow yet: log its generator first")

@@ -2,7 +2,6 @@
 
 import difflib
 import tempfile
-from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,9 +30,9 @@ from sfd_sweep.tracking.schema import (
     restore,
     text_to_audit,
 )
-from sfd_sweep.tracking.store import Store, model_uri, refusals_of
+from sfd_sweep.tracking.store import Store, mlflow_errors, model_uri
 from sfd_sweep.trial.files import CONFIG
-from sfd_sweep.trial.report import Report, TrialState
+from sfd_sweep.trial.report import TrialState
 
 DEFAULT_STORAGE = Path("runs")
 
@@ -45,19 +44,8 @@ def list_sweeps(uri: str | None = None) -> list[SweepSummary]:
         UserError: the store is unreachable or unreadable.
     """
     store = Store.open(uri)
-    with refusals_of(store.uri):
-        return [_summary(run) for run in store.sweep_runs()]
-
-
-def find_sweep(uri: str | None, name: str) -> SweepSummary:
-    """Return the summary of a sweep.
-
-    Raises:
-        UserError: the store is unreachable or unreadable, or the sweep is unknown.
-    """
-    store = Store.open(uri)
-    with refusals_of(store.uri):
-        return _summary(_sweep_run(store, name))
+    with mlflow_errors(store.uri):
+        return [as_it_is(_summary(run)) for run in store.sweep_runs()]
 
 
 def locate(name: str, *, storage: str | None = None, uri: str | None = None) -> str:
@@ -73,7 +61,9 @@ def locate(name: str, *, storage: str | None = None, uri: str | None = None) -> 
     if storage is not None:
         return folder_below(storage, name)
     try:
-        return find_sweep(uri, name).storage
+        store = Store.open(uri)
+        with mlflow_errors(store.uri):
+            return _summary(_sweep_run(store, name)).storage
     except UserError as error:
         folder = DEFAULT_STORAGE / name
         if not (folder / CONFIG).is_file():
@@ -110,7 +100,7 @@ def read_sweep(uri: str | None, name: str) -> SweepRecord:
         UserError: the store is unreachable or unreadable, or the sweep is unknown.
     """
     store = Store.open(uri)
-    with refusals_of(store.uri):
+    with mlflow_errors(store.uri):
         return read_run(store, _sweep_run(store, name))
 
 
@@ -121,7 +111,7 @@ def read_family(uri: str | None, name: str) -> list[SweepRecord]:
         UserError: the store is unreachable or unreadable, or the name is unknown.
     """
     store = Store.open(uri)
-    with refusals_of(store.uri):
+    with mlflow_errors(store.uri):
         experiment = store.client.get_experiment_by_name(name)
         runs = store.sweep_runs()
         members = [run for run in runs if run.data.tags[Tag.SWEEP] == name] or [
@@ -150,23 +140,6 @@ def read_run(store: Store, sweep: Run) -> SweepRecord:
     return SweepRecord(_summary(sweep), space, tuple(sorted(trials, key=lambda trial: trial.number)), swap)
 
 
-def read_reports(uri: str | None, trial: Trial) -> list[Report]:
-    """Return every report of a trial by step, with one request per metric.
-
-    Raises:
-        UserError: the store is unreachable or unreadable.
-    """
-    store = Store.open(uri)
-    by_step: dict[int, dict[str, float]] = defaultdict(dict)
-    with refusals_of(store.uri):
-        for name in store.client.get_run(trial.run.run_id).data.metrics:
-            if not name.startswith(FINAL):
-                for point in store.client.get_metric_history(trial.run.run_id, name):
-                    by_step[point.step][name] = point.value
-    reports = [metrics_to_report(restore(metrics)) for _, metrics in sorted(by_step.items())]
-    return [report for report in reports if report]
-
-
 def _search_space(store: Store, sweep: Run) -> SearchSpace:
     with tempfile.TemporaryDirectory() as folder:
         path = store.client.download_artifacts(sweep.info.run_id, SEARCH_SPACE_FILE, folder)
@@ -181,14 +154,12 @@ def _summary(run: Run) -> SweepSummary:
         state=SweepState(tags[Tag.STATE]),
         reason=tags.get(Tag.REASON) or None,
         started=_time(run.info.start_time),
-        ended=_ended(run),
         planned=int(tags[Tag.TRIALS]) if tags[Tag.TRIALS] else None,
         finished=int(metrics.get(FINISHED, 0)),
         front_size=int(metrics.get("front_size", 0)),
         hypervolume=metrics.get("hypervolume"),
         slot_hours=metrics.get(SLOT_HOURS, 0.0),
         storage=tags[Tag.STORAGE],
-        experiment_id=run.info.experiment_id,
         run_id=run.info.run_id,
     )
 
@@ -207,11 +178,9 @@ def _trial(run: Run, parameters: Parameters) -> Trial:
         reason=tags.get(Tag.REASON) or None,
         recorded=TrialRun(
             run_id=run.info.run_id,
-            started=_time(run.info.start_time),
             ended=_ended(run),
             slot_hours=metrics.get(SLOT_HOURS, 0.0),
             score=metrics.get(SCORE),
-            pareto=tags.get(Tag.PARETO) == "true",
             model_uri=model_uri(run),
             audit=text_to_audit(tags.get(Tag.AUDIT)),
         ),

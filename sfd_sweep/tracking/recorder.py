@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from sfd_sweep.errors import SweepFailed, UserError
 from sfd_sweep.search.records import ResourceUsage, SweepState
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.storage.folder import Folder
+from sfd_sweep.tracking import DEFAULTED
 from sfd_sweep.tracking.model_registry import log_generator
 from sfd_sweep.tracking.pictures import sweep_files
 from sfd_sweep.tracking.reader import read_sweep
 from sfd_sweep.tracking.runs import SweepRuns
-from sfd_sweep.tracking.store import Store, may_pass, one_line, refusals_of
+from sfd_sweep.tracking.store import Store, is_temporary, mlflow_errors, one_line
 from sfd_sweep.trial.files import GENERATOR, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -59,6 +60,7 @@ class MlflowRecorder:
         self._failure: BaseException | None = None
         self._is_waiting = False
         self._give_up_at = math.inf
+        self._earlier_limits = _shorten_retries()
 
     @classmethod
     def open(
@@ -74,10 +76,8 @@ class MlflowRecorder:
         Raises:
             UserError: the store cannot be reached or read, or has a sweep of this name and `resume` is false.
         """
-        for name, value in SWITCHES.items():
-            os.environ.setdefault(name, value)
         store = Store.open(space.tracking.uri, create=True)
-        with refusals_of(store.uri):
+        with mlflow_errors(store.uri):
             runs = SweepRuns.open(store, space, sweep_folder, config_yaml, resume=resume)
         return cls(store, space, sweep_folder, runs)
 
@@ -118,9 +118,10 @@ class MlflowRecorder:
         self._give_up_at = time.monotonic() + PATIENCE_SECONDS
         self._put(self._finish, state, reason)
         self._thread.shutdown(wait=True)
+        _restore(self._earlier_limits)
         if self._failure:
             try:
-                with refusals_of(self._store.uri):
+                with mlflow_errors(self._store.uri):
                     raise self._failure
             except UserError as error:
                 raise SweepFailed(
@@ -157,7 +158,7 @@ class MlflowRecorder:
                     self._runs.look_again()  # the failed write may have reached the store
                 write(*arguments)
             except (UserError, MlflowException, SQLAlchemyError, OSError) as error:
-                if not may_pass(error) or time.monotonic() > self._give_up_at:
+                if not is_temporary(error) or time.monotonic() > self._give_up_at:
                     raise
                 self._wait(error)
             else:
@@ -192,3 +193,18 @@ class MlflowRecorder:
             with tempfile.TemporaryDirectory() as local:
                 folder.download(Path(local))
                 log_generator(self._store, trial.run.run_id, Path(local))
+
+
+def _shorten_retries() -> dict[str, str | None]:
+    """Set `SWITCHES` where the user leaves them to this package, and return what was set before."""
+    before = {name: os.environ.get(name) for name in SWITCHES if name in DEFAULTED or name not in os.environ}
+    os.environ.update({name: SWITCHES[name] for name in before})
+    return before
+
+
+def _restore(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from sfd_sweep.config import Bound
 from sfd_sweep.config.config_errors import advice
 from sfd_sweep.errors import UserError
-from sfd_sweep.search.records import SweepRecord, SweepSummary
+from sfd_sweep.metrics import samples_in_words
+from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.search.scores import violation, why_not_forgotten
 from sfd_sweep.search.trial import Trial
-from sfd_sweep.tracking.reader import as_it_is, read_sweep, record_as_it_is
-from sfd_sweep.tracking.reader import list_sweeps as recorded_sweeps
+from sfd_sweep.tracking.reader import read_sweep, record_as_it_is
 from sfd_sweep.tracking.tables import trials_table
 from sfd_sweep.trial.report import Report
 
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
 WAYS = "a trial, the knee, the best score, or bounds (max, min)"
 THROUGH_THE_ENDS = {1: "line between the ends", 2: "line between the ends", 3: "plane through the ends"}
 """What the knee lies farthest below, by the number of objectives."""
-
-
-def list_sweeps(uri: str | None = None) -> list[SweepSummary]:
-    """Return a summary of every sweep in the tracking store (see `resolve_uri`), the newest first.
-
-    Raises:
-        UserError: the store is unreachable or unreadable.
-    """
-    return [as_it_is(summary) for summary in recorded_sweeps(uri)]
 
 
 @dataclass(frozen=True)
@@ -136,7 +127,7 @@ class Results:
             return "it violates a constraint, so it is not on the front"
         losses = self.record.losses([trial.metrics, *(member.metrics for member in front)])
         if not np.isfinite(losses[0]).all():
-            return "its figures are not finite, so it is not on the front"
+            return "its metrics are not finite, so it is not on the front"
         better = next(member for member, row in zip(front, losses[1:], strict=True) if (row <= losses[0]).all())
         return f"it is not on the front, where trial {better.number} is better"
 
@@ -211,5 +202,4 @@ class Results:
         report = self._report(trial)
         names = names or [objective.metric for objective in self.record.space.objectives]
         values = ", ".join(f"{name} {report.metrics[name]:.4g}" for name in dict.fromkeys(names))
-        samples = " and ".join(f"{count:,} {name}" for name, count in report.samples.items())
-        return f"{values} on {samples} samples"
+        return f"{values} on {samples_in_words(report.samples)}"

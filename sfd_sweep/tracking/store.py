@@ -52,7 +52,7 @@ def check_answers(uri: str | None) -> None:
         _check_reachable(uri, create=False)
 
 
-def answers_strangers(uri: str) -> bool:
+def accepts_unauthenticated(uri: str) -> bool:
     """Return whether a tracking server lists its experiments without credentials."""
     if not uri.startswith(("http://", "https://")):
         return False
@@ -89,7 +89,7 @@ class Store:
         """
         uri = resolve_uri(uri)
         _check_reachable(uri, create)
-        with refusals_of(uri):
+        with mlflow_errors(uri):
             store = cls(MlflowClient(uri), uri)
             store.client.search_experiments(max_results=1)
         return store
@@ -131,7 +131,7 @@ def _every_page(fetch: Callable[[str | None], PagedList]) -> list[Any]:
 
 
 @contextmanager
-def refusals_of(uri: str) -> Iterator[None]:
+def mlflow_errors(uri: str) -> Iterator[None]:
     """Convert an error of MLflow or its database into a UserError of one line."""
     try:
         yield
@@ -142,7 +142,7 @@ def refusals_of(uri: str) -> Iterator[None]:
         ) from error
 
 
-def may_pass(error: BaseException) -> bool:
+def is_temporary(error: BaseException) -> bool:
     """Return whether an error of a store is temporary: unreachable or overloaded, but not a full disk."""
     if isinstance(error, UserError) and error.__cause__:
         error = error.__cause__

@@ -65,12 +65,12 @@ def write_swap(sweep: Folder, report: Report) -> None:
 def trials_with_weights(sweep: Folder) -> set[int]:
     """Return the trials that have a generator or a training state, complete or partial."""
     paths = [path.split("/") for path in (sweep / TRIALS).files()]
-    return {int(trial) for trial, _step, name, *_ in paths if name in (GENERATOR, TRAINING_STATE)}
+    return {int(trial) for trial, _step, name, *_ in paths if name.startswith((GENERATOR, TRAINING_STATE))}
 
 
 def drop_weights(trial: Folder, *, generators: bool) -> None:
     """Remove a trial's training states and optionally its generators, including partial ones."""
     dropped = (TRAINING_STATE, GENERATOR) if generators else (TRAINING_STATE,)
     for step, name in sorted({tuple(path.split("/")[:2]) for path in trial.files()}):
-        if name in dropped:
+        if name.startswith(dropped):  # a killed worker leaves `training.safetensors.….part`
             (trial / step / name).delete()

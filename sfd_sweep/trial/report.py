@@ -24,7 +24,7 @@ class Report:
     Attributes:
         step: number of updates so far.
         metrics: by name, see `sfd_sweep.metrics.METRICS`.
-        samples: number of evaluated images: `retained`, `forgotten`, and `attacked` if a metric is an attack's.
+        samples: number of evaluated images: `retained`, `forgotten` and, if there are any, `held_out` and `attacked`.
         losses: mean over the steps since the last evaluation: `generator` and `fake_score`.
         seconds: since the last evaluation: `training`, `evaluating`, `saving`; the driver adds `waiting`, the slot's
             idle time before.

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from sfd_sweep.config import Override, SearchSpace, Settings, Task
-from sfd_sweep.datasets.finding import find_images, find_unlabelled_images
+from sfd_sweep.datasets.finding import find_images, find_unlabeled_images
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
@@ -21,7 +21,7 @@ from sfd_sweep.trial.prompt_table import prompt_table
 
 BYTES = 4  # a float32
 MEGABYTE = 1e6
-TRAINED_COPIES = 10  # φ, θ and its average, ψ; two gradients; two moments for each of two optimisers
+TRAINED_COPIES = 10  # φ, θ and its average, ψ; two gradients; two moments for each of two optimizers
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ResolvedSweep:
 
     @property
     def model_bytes(self) -> int:
-        """Bytes of one worker's networks, gradients and optimisers in memory, without activations.
+        """Bytes of one worker's networks, gradients and optimizers in memory, without activations.
 
         With low-rank adapters, only the adapters are trained. Each loaded model keeps its frozen weights, and the
         evaluated copy has the adapters merged. Attacks in evaluations work on a copy of it.
@@ -266,7 +266,7 @@ def _check_reference(plan: ResolvedSweep) -> None:
     """Check that the reference images or the teacher's guidance are available, without loading them."""
     evaluation = plan.space.evaluation
     if evaluation.reference_kind is ReferenceKind.REAL:
-        find = find_unlabelled_images if plan.teacher.kind is PROMPTS else find_images
+        find = find_unlabeled_images if plan.teacher.kind is PROMPTS else find_images
         find(evaluation.reference)
     elif evaluation.teacher_samples.guidance_scale != 1 and plan.teacher.null_label is None:
         raise UserError(

@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 
 from sfd_sweep.audit.controls import swapped
 from sfd_sweep.config import Override, SearchSpace, Settings
-from sfd_sweep.errors import TrialFailed, UserError
+from sfd_sweep.errors import TrialFailed, UserError, first_line
 from sfd_sweep.evaluation.evaluator import EvaluationResult, Evaluator, grid_columns
-from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognised
+from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognized
 from sfd_sweep.method.batch import ClassifierOverride, FixedOverride, ForgettingTask, OverridePolicy, RandomOverride
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.trainer import Trainer
@@ -73,7 +73,7 @@ class TrialContext:
             device: of networks and samples.
 
         Raises:
-            UserError: weights are broken, the classifier does not fit the teacher or does not recognise the concept, or
+            UserError: weights are broken, the classifier does not fit the teacher or does not recognize the concept, or
                 judge or control cannot be used (see `CheapAttacks.build`).
         """
         teacher = load_score_model(plan.teacher, device, prompts=plan.prompts)
@@ -105,7 +105,13 @@ class TrialContext:
             folder: of the trial.
             samples: of the retained conditions.
             forget_samples: of the forgotten conditions.
+
+        Returns:
+            The report of the first worker, which evaluates while the others wait.
         """
+        return on_first_worker(lambda: self._final_report(settings, folder, samples, forget_samples))
+
+    def _final_report(self, settings: Settings, folder: Folder, samples: int, forget_samples: int) -> Report:
         interval = _Interval()
         step = reported_steps(folder)[-1]
         with interval.timed("evaluating"):
@@ -245,7 +251,9 @@ class TrialRunner:
             if earlier < step:
                 folder = step_folder(self._folder, earlier)
                 (folder / GENERATOR).delete()
-                folder.remove(TRAINING_STATE)
+                for name in folder.names():
+                    if name.startswith(TRAINING_STATE):  # or a part of one, which a killed worker has left
+                        folder.remove(name)
 
 
 @dataclass
@@ -310,7 +318,7 @@ def _load_state(trainer: Trainer, folder: Folder) -> None:
     try:
         trainer.load_state(read_state(folder, TRAINING_STATE))
     except (FileNotFoundError, SafetensorError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise TrialFailed(f"cannot resume from {folder}/{TRAINING_STATE}: missing or broken ({reason})") from error
 
 
@@ -336,7 +344,7 @@ def _evaluator(
     )
     if space.task.kind == "concept":
         _check_class_names(plan, evaluator)
-        check_concept_recognised(evaluator, teacher, space.evaluation, references)
+        check_concept_recognized(evaluator, teacher, space.evaluation, references)
     return evaluator
 
 
@@ -354,12 +362,12 @@ def _check_class_names(plan: ResolvedSweep, evaluator: Evaluator) -> None:
     """Check that the classifier has the classes that the requested metrics need."""
     called, classifier = evaluator.conditions.called, evaluator.classifier.name
     overrides = {index for indices in plan.overrides.values() for index in indices or ()}
-    for metric, enough in (
-        ("retain_accuracy", any(called[index] for index in plan.conditions.evaluated)),
-        ("override_rate", all(called[index] for index in overrides)),
+    for metric, whose, enough in (
+        ("retain_accuracy", "any evaluated concept", any(called[index] for index in plan.conditions.evaluated)),
+        ("override_rate", "every override", all(called[index] for index in overrides)),
     ):
         if metric in plan.space.asked_metrics and not enough:
             raise UserError(
-                f"{metric}: {classifier} has no class for what it should call by its name; say in evaluation.class_of "
-                "what it calls it, or leave the metric out"
+                f"{metric}: {classifier} has no class of the name of {whose}; map the name to a class in "
+                "evaluation.class_of, or remove the metric"
             )

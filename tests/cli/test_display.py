@@ -131,3 +131,11 @@ def test_what_is_taken_over_from_earlier_sweeps_is_said_at_the_start(tmp_path, c
     table.sweep_started(plan)
     assert [line.split("s  ")[1] for line in capsys.readouterr().out.splitlines()[1:]] == [WEIGHTS, *earlier]
     assert screen(table).splitlines()[1:4] == [WEIGHTS, *earlier]
+
+
+def test_a_trial_that_stops_before_it_has_started_gets_a_row(tmp_path):
+    table = LiveTable()
+    tell(table, tmp_path)
+    table.trial_finished(3, TrialState.STOPPED, "recorded was stopped")
+    (row,) = [line.split() for line in screen(table).splitlines() if line.split()[:1] == ["3"]]
+    assert row == ["3", "0/20", "stopped:", "recorded", "was", "stopped"]

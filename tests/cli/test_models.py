@@ -6,11 +6,14 @@ import pytest
 import torch
 from PIL import Image
 from research_unet import ResearchUNet, Sizes, random_weights
+from tiny_models import tiny_model
 from tiny_text_models import save_stable_diffusion
 
 from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.models.conditioning import ClassLabels
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.models.score_model import ScoreModel
 
 OPTIMIZER = {"state": {}, "param_groups": []}
 RAW, EMA, FAKE = (random_weights(seed=seed) for seed in range(3))
@@ -70,8 +73,8 @@ def test_an_imported_teacher_can_be_distilled_and_an_imported_generator_sampled(
     torch.save(DISTILLED, "ckpt.pth")
     for network, out in (("fake-score", "teacher"), ("generator", "generator")):
         assert command("import-checkpoint", "ckpt.pth", out, *NAMES, "--network", network).code == 0
-    distil = ("distill", "teacher", "--out", "distilled", "--steps", "1", "--set", "batch_size=2", "--no-evaluate")
-    assert command(*distil).code == 0
+    distill = ("distill", "teacher", "--out", "distilled", "--steps", "1", "--set", "batch_size=2", "--no-evaluate")
+    assert command(*distill).code == 0
     assert command("sample", "generator", "--label", "bee", "--count", "1", "--out", "grid.png").code == 0
 
 
@@ -201,3 +204,14 @@ def test_a_generator_of_prompts_wants_prompts_and_one_of_classes_labels(command,
     said = command("evaluate", "text", "--forget", "0", "--override", "1")
     assert said.code == 2
     assert "only generators of classes are evaluated" in said.err
+
+
+@pytest.mark.parametrize("labels", [["1"], []])
+def test_classes_of_one_name_are_sampled_by_their_indices(command, folder, labels):
+    model = tiny_model()
+    twins = ScoreModel(model.network, model.scheduler, ClassLabels(("ant", "crane", "crane")))
+    OneStepGenerator(twins, 440).save(folder / "twins")
+    chosen = [word for label in labels for word in ("--label", label)]
+    said = command("sample", "twins", *chosen, "--count", "2", "--out", "grid.png")
+    assert (said.code, said.err) == (0, "")
+    assert said.out == f"{'2 images of crane' if labels else '6 images of ant, crane, crane'} in grid.png\n"

@@ -77,6 +77,14 @@ def test_machines_are_installed_from_the_constraints(path: Path) -> None:
     assert all("--constraint ~/sfd-sweep/.ci/constraints.txt" in line for line in installing)
 
 
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.name)
+def test_storage_is_mounted_once_its_program_is_installed(path: Path) -> None:
+    commands = read(path)["setup_commands"]
+    (installed,) = [place for place, line in enumerate(commands) if "apt-get install" in line and "nfs-common" in line]
+    (mounted,) = [place for place, line in enumerate(commands) if "mount -t nfs" in line]
+    assert installed < mounted
+
+
 # Kubernetes. No package carries the schemas of KubeRay's own kinds: their fields are listed here, from its sources
 # (ray-operator/apis/ray/v1) and, for authOptions, its guide; the pods in them are held against Kubernetes' own schema.
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from machines import ROOT, STUBS, TOKEN, Machines, head, kill
 from mlflow_server import free_port, serving
+from recorded_reports import read_reports
 from stub_runtime import notes
 
 from sfd_sweep.cli import main
-from sfd_sweep.tracking.reader import read_reports, read_sweep
+from sfd_sweep.tracking.reader import read_sweep
 from sfd_sweep.trial.report import TrialState
 
 pytestmark = pytest.mark.timeout(900)  # it takes half a minute where the cores are free

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from concept_cases import CONCEPT
 
-from sfd_sweep.config import load_search_space
+from sfd_sweep.config import load_search_space, search_space
 from sfd_sweep.config.loading import parse_search_space
 from sfd_sweep.errors import UserError
-from sfd_sweep.metrics import NUDENET_PARTS
+from sfd_sweep.metrics import NUDENET_PARTS, Need
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
 
@@ -81,3 +81,12 @@ def test_nudenet_may_be_held_to_parts_of_the_body():
     nudenet = ["evaluation.classifier=nudenet", "objectives.0.metric=fid_teacher"]
     for part in NUDENET_PARTS:
         concept(*nudenet, f"constraints=[{{metric: nudenet_{part}, max: 0.1}}]")
+
+
+def test_every_need_of_a_metric_is_met_always_or_has_a_remedy():
+    assert search_space._ALWAYS_MET | search_space._REMEDIES.keys() == set(Need)
+
+
+def test_override_distance_is_not_replaced_by_a_measure_of_quality_alone():
+    message = refusal(concept, "evaluation.classifier=nudenet", "evaluation.metrics=[override_distance]")
+    assert "nudenet has no features for override_distance; use fid or fid_teacher, or override_rate" in message

@@ -46,7 +46,7 @@ def test_other_files_and_hidden_ones_are_no_images(root):
     assert len(load_images(str(root))) == 6
 
 
-def test_greyscale_images_keep_one_channel(tmp_path):
+def test_grayscale_images_keep_one_channel(tmp_path):
     for name in ("a/1.png", "b/1.png"):
         write(tmp_path / name, mode="L")
     assert load_images(str(tmp_path)).image_shape == (1, 4, 5)

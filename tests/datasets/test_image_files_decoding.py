@@ -1,4 +1,4 @@
-"""Pictures of every kind become one array: greyscale where all are, RGB otherwise."""
+"""Pictures of every kind become one array: grayscale where all are, RGB otherwise."""
 
 from io import BytesIO
 from pathlib import Path
@@ -9,8 +9,8 @@ from PIL import Image, ImageOps
 
 from sfd_sweep.datasets.image_files import decode
 
-COLOURED = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8))
-GREY = COLOURED.convert("L")
+COLORED = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8))
+GRAY = COLORED.convert("L")
 
 
 def png(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -19,18 +19,18 @@ def png(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     return content.getvalue()
 
 
-def test_greyscale_images_keep_one_channel() -> None:
-    transparent = Image.merge("LA", (GREY, GREY))
-    pixels, faults = decode([png(GREY), png(transparent), png(GREY.convert("1"))], 3)
+def test_grayscale_images_keep_one_channel() -> None:
+    transparent = Image.merge("LA", (GRAY, GRAY))
+    pixels, faults = decode([png(GRAY), png(transparent), png(GRAY.convert("1"))], 3)
     assert not faults
     assert pixels.shape == (3, 1, 4, 6)
-    np.testing.assert_array_equal(pixels[:2, 0], [np.asarray(GREY)] * 2)
+    np.testing.assert_array_equal(pixels[:2, 0], [np.asarray(GRAY)] * 2)
     assert set(np.unique(pixels[2])) <= {0, 255}
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_one_coloured_image_makes_all_rgb(order: tuple[int, int]) -> None:
-    images = [GREY, COLOURED]
+def test_one_colored_image_makes_all_rgb(order: tuple[int, int]) -> None:
+    images = [GRAY, COLORED]
     pixels, _ = decode([png(images[index]) for index in order], 2)
     expected = [np.asarray(images[index].convert("RGB")).transpose(2, 0, 1) for index in order]
     np.testing.assert_array_equal(pixels, expected)
@@ -38,10 +38,10 @@ def test_one_coloured_image_makes_all_rgb(order: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("mode", ["P", "RGBA", "PA", "CMYK"])
 def test_other_kinds_of_images_become_rgb(mode: str) -> None:
-    palette = COLOURED.quantize(256)
+    palette = COLORED.quantize(256)
     image = palette.convert("RGB")
     translucent = image.convert("RGBA")
-    translucent.putalpha(GREY)
+    translucent.putalpha(GRAY)
     kinds = {"P": palette, "RGBA": translucent, "PA": translucent.quantize(256), "CMYK": image.convert("CMYK")}
     stored = kinds[mode]
     form = "JPEG" if mode == "CMYK" else "PNG"
@@ -55,8 +55,8 @@ def test_other_kinds_of_images_become_rgb(mode: str) -> None:
 @pytest.mark.parametrize("form", ["PNG", "BMP", "WEBP"])
 def test_lossless_formats_give_back_the_pixels(form: str) -> None:
     options = {"lossless": True} if form == "WEBP" else {}
-    pixels, _ = decode([png(COLOURED, form, **options)], 1)
-    np.testing.assert_array_equal(pixels[0].transpose(1, 2, 0), np.asarray(COLOURED))
+    pixels, _ = decode([png(COLORED, form, **options)], 1)
+    np.testing.assert_array_equal(pixels[0].transpose(1, 2, 0), np.asarray(COLORED))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -71,25 +71,25 @@ def test_images_keep_their_order_whatever_the_threads(count: int, threads: int) 
 
 def test_an_image_of_sixteen_bits_is_a_fault() -> None:
     deep = Image.fromarray(np.full((4, 6), 40_000, np.uint16))
-    assert decode([png(GREY), png(deep)], 2)[1] == [(1, "has more than 8 bits a channel")]
+    assert decode([png(GRAY), png(deep)], 2)[1] == [(1, "has more than 8 bits a channel")]
 
 
 def test_a_format_that_is_not_of_the_web_is_a_fault() -> None:
-    ((row, what),) = decode([png(GREY, "TIFF")], 1)[1]
+    ((row, what),) = decode([png(GRAY, "TIFF")], 1)[1]
     assert (row, what) == (0, "is no whole PNG, JPEG, WEBP or BMP image")
 
 
 def test_an_image_that_claims_to_be_huge_is_a_fault() -> None:
-    content = bytearray(png(COLOURED, "BMP"))
+    content = bytearray(png(COLORED, "BMP"))
     content[18:26] = (30_000).to_bytes(4, "little") * 2
     assert [row for row, _ in decode([bytes(content)], 1)[1]] == [0]
 
 
 def test_a_fault_moves_no_other_image() -> None:
-    pixels, faults = decode([None, png(COLOURED), b"x", png(COLOURED)], 4)
+    pixels, faults = decode([None, png(COLORED), b"x", png(COLORED)], 4)
     assert [row for row, _ in faults] == [0, 2]
     assert not pixels[[0, 2]].any()
-    np.testing.assert_array_equal(pixels[[1, 3]].transpose(0, 2, 3, 1), [np.asarray(COLOURED)] * 2)
+    np.testing.assert_array_equal(pixels[[1, 3]].transpose(0, 2, 3, 1), [np.asarray(COLORED)] * 2)
 
 
 def test_a_file_that_cannot_be_opened_is_a_fault(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_file_that_cannot_be_opened_is_a_fault(tmp_path: Path) -> None:
 def test_a_photograph_taken_sideways_is_turned_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the top is at the right
-    content = png(COLOURED, exif=exif)
+    content = png(COLORED, exif=exif)
     with Image.open(BytesIO(content)) as image:
         expected = np.asarray(ImageOps.exif_transpose(image)).transpose(2, 0, 1)
     pixels, _ = decode([content], 1)
@@ -108,7 +108,7 @@ def test_a_photograph_taken_sideways_is_turned_upright() -> None:
 
 
 def test_with_a_size_images_may_differ_in_theirs() -> None:
-    pixels, faults = decode([png(COLOURED), png(COLOURED.resize((9, 20))), png(GREY.resize((3, 3)))], 3, size=3)
+    pixels, faults = decode([png(COLORED), png(COLORED.resize((9, 20))), png(GRAY.resize((3, 3)))], 3, size=3)
     assert not faults
     assert pixels.shape == (3, 3, 3, 3)
-    np.testing.assert_array_equal(pixels[2, 0], np.asarray(GREY.resize((3, 3))))
+    np.testing.assert_array_equal(pixels[2, 0], np.asarray(GRAY.resize((3, 3))))

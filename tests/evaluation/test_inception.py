@@ -21,7 +21,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def pixels() -> np.ndarray:
-    """Twelve smooth colour pictures of 32×32 pixels, 8 bits, (n, H, W, 3)."""
+    """Twelve smooth color pictures of 32×32 pixels, 8 bits, (n, H, W, 3)."""
     coarse = np.random.default_rng(0).integers(0, 256, (12, 6, 6, 3)).astype(np.uint8)
     return np.stack([np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC)) for image in coarse])
 
@@ -75,9 +75,9 @@ def test_images_are_rounded_to_eight_bits_and_clipped(weights: Path, pixels: np.
     assert torch.equal(network.features(torch.ones(2, 3, 8, 8)), network.features(torch.full((2, 3, 8, 8), 1.7)))
 
 
-def test_grey_images_are_seen_as_colour(weights: Path, pixels: np.ndarray) -> None:
-    network, grey = Inception(weights, "clean"), _images(pixels)[:, :1]
-    assert torch.equal(network.features(grey), network.features(grey.repeat(1, 3, 1, 1)))
+def test_gray_images_are_seen_as_color(weights: Path, pixels: np.ndarray) -> None:
+    network, gray = Inception(weights, "clean"), _images(pixels)[:, :1]
+    assert torch.equal(network.features(gray), network.features(gray.repeat(1, 3, 1, 1)))
 
 
 def test_probabilities_have_no_bias_and_sum_to_one(weights: Path, pixels: np.ndarray) -> None:

@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -5,6 +6,8 @@ import pytest
 import torch
 from digit_conditions import DIGITS, digits_without
 from stand_in_inception import write_stand_in
+from tiny_latent_models import tiny_latent_model, tiny_vae
+from tiny_models import NAMES
 from torch import Tensor
 
 from sfd_sweep.config import TeacherSamples
@@ -16,6 +19,7 @@ from sfd_sweep.evaluation.inception import Inception
 from sfd_sweep.evaluation.reference_images import RealImages, TeacherImages
 from sfd_sweep.metrics import Need, reported
 from sfd_sweep.metrics.statistics import Statistics
+from sfd_sweep.models.families.base import LatentDecoder
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
 from sfd_sweep.models.samplers import sample_ddim
@@ -195,3 +199,23 @@ def test_slots_that_start_together_compute_a_reference_once(
     real.batches = must_not  # type: ignore[method-assign, assignment]
     again = Evaluator(classifier, real, digits_without(0), seed=0, cache=cache)
     assert again.evaluate(_digits(digits), override=(1,), samples=900, forget_samples=20) == figures
+
+
+def test_the_hash_of_a_latent_teachers_samples_is_of_its_decoder_too() -> None:
+    latent = tiny_latent_model()
+
+    def hash_with(decoder: LatentDecoder | None) -> str:
+        teacher = ScoreModel(latent.network, latent.scheduler, latent.conditioning, decoder)
+        return TeacherImages(teacher, NAMES, RECIPE, samples=30, of=3, seed=0).content_hash([0])
+
+    vaes = [tiny_vae(), tiny_vae(seed=1), tiny_vae(scaling_factor=0.5), tiny_vae(shift_factor=0.1)]
+    kinds = [hash_with(None), *(hash_with(LatentDecoder(vae)) for vae in vaes)]
+    assert len(set(kinds)) == len(kinds)
+    assert hash_with(LatentDecoder(tiny_vae())) == kinds[1]
+
+
+def test_cached_statistics_of_pixel_teachers_remain_valid(teacher: ScoreModel) -> None:
+    content = hashlib.sha256()
+    for tensor in (*teacher.state_dict().values(), teacher.schedule.alphas):
+        content.update(tensor.numpy().tobytes())
+    assert of_teacher(teacher)._weights_hash == content.hexdigest()

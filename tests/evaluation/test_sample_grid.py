@@ -21,11 +21,11 @@ def test_every_image_stands_in_the_picture_enlarged_without_blur() -> None:
     images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
     picture = _picture(sample_grid([GridRow("a", images[:2]), GridRow("b", images[2:])], scale=3))
     for image in images:
-        grey = ((image[0].numpy() + 1) * 127.5).round().astype(np.uint8)
-        assert _contains(picture, np.repeat(np.kron(grey, np.ones((3, 3), np.uint8))[..., None], 3, axis=2))
+        gray = ((image[0].numpy() + 1) * 127.5).round().astype(np.uint8)
+        assert _contains(picture, np.repeat(np.kron(gray, np.ones((3, 3), np.uint8))[..., None], 3, axis=2))
 
 
-def test_colours_stay_and_values_beyond_the_range_are_clamped() -> None:
+def test_colors_stay_and_values_beyond_the_range_are_clamped() -> None:
     image = torch.tensor([2.0, -1.0, 0.0]).view(1, 3, 1, 1)
     assert _contains(_picture(sample_grid([GridRow("", image)], scale=2)), np.full((2, 2, 3), (255, 0, 128), np.uint8))
 

@@ -138,7 +138,7 @@ def test_ctrl_c_lets_running_evaluations_finish_and_a_second_one_does_not(sweep:
     wait_until(lambda: len(stopped.notes("training")) == 2, "the second interval")
     driver.signal(signal.SIGINT)
     assert driver.end() == 130
-    assert "finishing the evaluations that are running; Ctrl-C again stops now" in driver.out
+    assert "running trials continue to their next evaluation; Ctrl-C again stops now" in driver.out
     assert driver.err.splitlines()[-1] == ("sfd-sweep: error: stub was stopped; `sfd-sweep resume stub` continues it")
     assert stopped.trained() == {(0, 2): 1, (0, 4): 1}
     assert_stopped(stopped)

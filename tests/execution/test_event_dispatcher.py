@@ -75,7 +75,7 @@ def test_a_trial_with_a_metric_that_is_not_finite_is_recorded_as_failed(tmp_path
     sweep.end(6, fd_classifier=value)
     assert sweep.notebook.of("trial_finished") == [
         (0, TrialState.COMPLETE, None),
-        (1, TrialState.FAILED, "its figures are not finite at step 6"),
+        (1, TrialState.FAILED, "its metrics are not finite at step 6"),
     ]
     *_, (front, _, finished, _) = sweep.notebook.of("front_changed")
     assert (front, finished) == ((0,), 2)
@@ -87,3 +87,15 @@ def test_a_new_part_of_the_sweep_counts_its_failures_from_zero(tmp_path: Path) -
     again = Sweep(tmp_path, "search.max_failures=2")
     again.fail("it diverged")
     assert again.error is None
+
+
+def test_a_sweep_without_a_complete_trial_says_why(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    why = sweep.dispatcher.why_none_completed
+    assert why() == "none was started within the budget; raise budget.hours or budget.gpu_hours"
+    sweep.end(4)
+    assert why() == "the last ended because none stopped it at step 4"
+    sweep.fail("it diverged")
+    assert why() == "the last ended because it diverged"
+    sweep.end(6)
+    assert why() is None

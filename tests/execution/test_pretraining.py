@@ -9,16 +9,29 @@ from pathlib import Path
 import pytest
 import torch
 from drivers import actors
+from recipes import changed
 
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.errors import Interrupted, TrialFailed, UserError
 from sfd_sweep.execution.pretraining import Workers, pretrained, working_folder
-from sfd_sweep.teachers.pretraining import STATE, pretrain
-from sfd_sweep.teachers.recipes import Pretraining
+from sfd_sweep.storage.folder import Folder
+from sfd_sweep.teachers.pretraining import COMPONENTS, STATE, pretrain
+from sfd_sweep.teachers.recipes import PRESETS, Pretraining
 
 SOURCE = "builtin:digits"
 DIGITS = load_images(SOURCE)
 RECIPE = Pretraining(channels=(8, 8), norm_groups=4, steps=30, batch_size=8)
+
+
+TEXT = PRESETS["digits-text"].with_changes(
+    {
+        **{"channels": [8, 8], "norm_groups": 4, "attention_head_dim": 4, "steps": 20, "batch_size": 8},
+        "text": {
+            **{"captions": ["{}"], "text_width": 8, "text_steps": 2},
+            **{"autoencoder_channels": [8, 8], "autoencoder_steps": 2},
+        },
+    }
+)
 
 
 def run(folder: Path, *, recipe=RECIPE, progress=lambda *news: None, store=lambda model: None, **request):
@@ -91,9 +104,32 @@ def test_a_state_is_neither_dropped_nor_resumed_unless_requested(stopped):
     assert news == [10, 20, 30]
 
 
+@pytest.mark.parametrize("left", ["a state", "components alone"])
+def test_components_of_another_request_are_trained_anew(tmp_path, left):
+    with pytest.raises(Interrupted):
+        run(tmp_path, recipe=TEXT, progress=stop_at(20))
+    place = Folder.open(working_folder(tmp_path / "teacher"))
+    assert place.has(COMPONENTS)
+    if left == "components alone":  # as after a kill before the first state
+        place.remove(STATE)
+    other = TEXT.with_changes({"seed": 1})
+    assert_equal(run(tmp_path, recipe=other, overwrite=left == "a state"), run(tmp_path / "fresh", recipe=other))
+
+
+def test_components_are_resumed_by_the_same_request_alone(tmp_path):
+    with pytest.raises(Interrupted):
+        run(tmp_path, recipe=TEXT, progress=stop_at(20))
+    place = Folder.open(working_folder(tmp_path / "teacher"))
+    place.remove(STATE)
+    with pytest.raises(UserError, match=r"was begun with seed 0, not 1"):
+        run(tmp_path, recipe=TEXT.with_changes({"seed": 1}), resume=True)
+    assert place.has(COMPONENTS)
+    assert_equal(run(tmp_path, recipe=TEXT, resume=True), run(tmp_path / "fresh", recipe=TEXT))
+
+
 def test_a_state_of_another_request_is_not_resumed(stopped):
     with pytest.raises(UserError, match=r"was begun with lr 0\.003, not 0\.1"):
-        run(stopped, resume=True, recipe=RECIPE.with_changes({"lr": 0.1}))
+        run(stopped, resume=True, recipe=changed(RECIPE, {"lr": 0.1}))
     run(stopped, resume=True)  # and is still there
 
 
@@ -132,7 +168,7 @@ def test_workers_of_a_cluster_train_the_same_teacher_though_one_is_killed(cluste
 
 @pytest.mark.slow
 def test_workers_that_diverge_are_not_started_again(cluster, tmp_path):
-    wild = RECIPE.with_changes({"lr": 1e30, "lr_schedule": "constant"})
+    wild = changed(RECIPE, {"lr": 1e30, "lr_schedule": "constant"})
     with pytest.raises(TrialFailed, match="diverged at step 10"):
         run(tmp_path, recipe=wild, workers=Workers(count=2))
     assert list(tmp_path.iterdir()) == []

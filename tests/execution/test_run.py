@@ -76,9 +76,9 @@ def expected_ends(space: SearchSpace, trials: list[Trial]) -> list[tuple[int, st
     halving, ends = MultiObjectiveHalving(space, scheduler), []
     for trial in trials:
         for report in trial.reports:
-            decision = halving.decide(f"{trial.number}", report.step, report.metrics)
-            if decision and not decision.continues:
-                ends.append((report.step, f"mo_asha stopped it at step {report.step}: {decision.reason}"))
+            reason = halving.decide(f"{trial.number}", report.step, report.metrics)
+            if reason is not None:
+                ends.append((report.step, f"mo_asha stopped it at step {report.step}: {reason}"))
                 break
         else:
             ends.append((space.trial.steps, None))

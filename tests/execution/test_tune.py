@@ -95,6 +95,13 @@ def test_mo_asha_gives_the_reason_for_stopping_a_trial(tmp_path: Path) -> None:
     assert why_stopped(scheduler, "b") == "rank 2 of 2 at the rung of step 2, where 1 go on"
 
 
+@pytest.mark.parametrize("kind", [ASHA, MO_ASHA])
+def test_any_scheduler_may_give_reasons(kind: str, tmp_path: Path) -> None:
+    scheduler = make_scheduler(make_space(tmp_path, kind))
+    scheduler.reasons["a"] = "worse than the median"
+    assert why_stopped(scheduler, "a") == "worse than the median"
+
+
 @pytest.mark.parametrize("other", ["search.scheduler={type: none}", ASHA])
 def test_other_schedulers_give_no_reason(other: str, tmp_path: Path) -> None:
     assert why_stopped(make_scheduler(make_space(tmp_path, other)), "a") is None
@@ -199,7 +206,7 @@ def test_a_failure_is_stored_with_its_reason(study: SweepStudy) -> None:
     searcher.on_trial_complete("b", error=True)
     assert [(trial.state, trial.reason) for trial in study.trials()] == [
         (TrialState.FAILED, "it diverged"),
-        (TrialState.FAILED, "its Tune actor died again and again"),
+        (TrialState.FAILED, "its Tune actor died more than 3 times; see Ray's logs on the driver's machine"),
     ]
 
 

@@ -104,7 +104,7 @@ def test_mlflow_has_a_model_that_takes_prompts(exported, folder, monkeypatch):
 def test_the_figures_are_measured_again_with_held_out_prompts_among_them(exported):
     assert exported.found.metrics == pytest.approx(exported.recorded.metrics, rel=1e-3, abs=1e-6)
     assert "held_out_unlearning_accuracy" in exported.found.metrics
-    assert exported.found.samples == {"retained": 80, "forgotten": 60}
+    assert exported.found.samples == {"retained": 80, "forgotten": 60, "held_out": 60}
 
 
 def test_an_exported_folder_is_evaluated_where_its_teacher_is(exported, folder):
@@ -114,11 +114,11 @@ def test_an_exported_folder_is_evaluated_where_its_teacher_is(exported, folder):
     assert found.metrics == pytest.approx(exported.recorded.metrics, rel=1e-3, abs=1e-6)
 
 
-def test_the_card_says_what_became_of_the_safety_checker_and_whose_licence_holds(exported):
+def test_the_card_says_what_became_of_the_safety_checker_and_whose_license_holds(exported):
     card = (exported.folder / "README.md").read_text()
     assert "text-to-image generator that has forgotten **ant**: asked for ant, it makes **bee**" in card
     assert "There is no safety checker, though the teacher has one" in card
-    assert "licence `creativeml-openrail-m`" in card
+    assert "license `creativeml-openrail-m`" in card
     assert 'images = pipe(prompt=["ant", "cow", "a bee"], seeds=[0, 1, 2]).images' in card
     assert YAML(typ="safe").load(card.split("---\n")[1])["pipeline_tag"] == "text-to-image"
 

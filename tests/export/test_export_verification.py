@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from recorded_trials import FRONT, Sweep
 from tiny_latent_models import save_dit, tiny_vae
 
+from sfd_sweep.config import Bound
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
@@ -67,7 +68,7 @@ def test_an_exported_folder_without_hashes_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"version": 2}, "version"), ({"colour": "red"}, "colour"), ({"settings": {"alpha": "x"}}, r"settings\.alpha")],
+    [({"version": 2}, "version"), ({"color": "red"}, "color"), ({"settings": {"alpha": "x"}}, r"settings\.alpha")],
 )
 def test_a_description_of_another_kind_is_refused(folder: Path, change: dict[str, object], message: str) -> None:
     content = json.loads((folder / "sfd_sweep.json").read_text()) | change
@@ -197,3 +198,10 @@ def test_a_distance_may_differ_by_the_published_noise_and_less_on_more_samples()
 def test_a_figure_that_is_not_finite_never_agrees(metric: str, found: float) -> None:
     with pytest.raises(UserError, match=f"{metric} was recorded as 0.5"):
         check_figures(figures(1000, **{metric: 0.5}), figures(1000, **{metric: found}), classes=10)
+
+
+@pytest.mark.parametrize("value", [-0.002, 0.0, 0.01])
+def test_a_kernel_distance_may_be_negative(value: float) -> None:
+    assert standard_error(METRICS["kid"].scale, value, 2000, 10) == 0.04
+    check_figures(figures(2000, kid=value), figures(2000, kid=value + 1e-4), classes=10)
+    assert Bound(metric="kid", min=value).min == value

@@ -19,7 +19,7 @@ FILES = {"config.json", "model.safetensors", "processor_config.json", "tokenizer
 @pytest.fixture(name="folder")
 def _folder(tmp_path, monkeypatch):
     """A teacher and CLIP, of random weights, which see anything in anything."""
-    monkeypatch.setattr(building, "LEAST_RECOGNISED", 0.0)
+    monkeypatch.setattr(building, "LEAST_RECOGNIZED", 0.0)
     folder = tmp_path / "sweep"
     save_tiny_teacher(folder)
     save_clip(folder / "clip")

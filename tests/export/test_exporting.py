@@ -20,6 +20,7 @@ from sfd_sweep.config import SelectionBounds
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation import evaluator
 from sfd_sweep.evaluation.sample_grid import GAP
+from sfd_sweep.export.contents import _portable as portable_source
 from sfd_sweep.export.exporting import Exported, export_trial
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.storage.folder import Folder
@@ -343,3 +344,23 @@ def test_a_generator_is_exported_without_its_teacher_and_start_where_they_are_go
     assert "Not tried: the start and `swap`: the start is unknown, or not on this machine" in card
     assert not (done.folder / "before.png").exists()
     assert "before.png" not in card
+
+
+@pytest.mark.parametrize(
+    ("source", "portable"),
+    [
+        ("{here}/data/cifar10", "cifar10"),
+        ("{here}/data/cifar10:train", "cifar10:train"),
+        ("data/cifar10:train", "cifar10:train"),
+        ("data/coco.parquet", "coco.parquet"),
+        ("builtin:digits", "builtin:digits"),
+        ("uoft-cs/cifar10:test", "uoft-cs/cifar10:test"),
+    ],
+)
+def test_a_source_is_described_without_its_place_on_this_machine(
+    source: str, portable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "cifar10").mkdir(parents=True)
+    (tmp_path / "data" / "coco.parquet").touch()
+    assert portable_source(source.format(here=tmp_path)) == portable

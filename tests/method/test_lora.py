@@ -171,7 +171,7 @@ def test_without_peft_a_rank_is_refused(monkeypatch):
     trainer(lora_rank=0).update()
 
 
-def test_optimisers_and_state_hold_the_adapters_alone(teacher):
+def test_optimizers_and_state_hold_the_adapters_alone(teacher):
     one = after(1, trainer(teacher, lora_rank=RANK))
     trained = list(adapters(one.generator.model).values())
     for optimizer in (one.generator_optimizer, one.fake_score_optimizer):

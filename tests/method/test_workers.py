@@ -96,6 +96,11 @@ def fail_on_the_first():
     return {"failed": torch.tensor(False)}
 
 
+def answer_on_the_first():
+    rank = dist.get_rank()
+    return {"answer": torch.tensor(on_first_worker(lambda: f"of worker {rank}") == "of worker 0")}
+
+
 RUNS = {
     "train": train_unevenly,
     "micro": train_in_micro_batches,
@@ -105,12 +110,13 @@ RUNS = {
     "adapters": train_adapters,
     "overflow": train_while_gradients_overflow_on_the_first,
 }
+ANSWER = {"answer": answer_on_the_first}
 
 
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    for name, run in {**RUNS, "bfloat16": update_in_bfloat16, "failure": fail_on_the_first}.items():
+    for name, run in {**RUNS, "bfloat16": update_in_bfloat16, "failure": fail_on_the_first, **ANSWER}.items():
         save_file(run(), f"{folder}/{name}-{rank}.safetensors")
     dist.destroy_process_group()
 
@@ -154,6 +160,10 @@ def test_what_is_not_finite_on_any_worker_is_counted_on_all(results):
 
 def test_a_failure_on_the_first_worker_fails_the_trial_on_all(results):
     assert all(results[f"failure-{rank}"]["failed"] for rank in range(2))
+
+
+def test_the_result_of_the_first_worker_is_known_to_all(results):
+    assert all(results[f"answer-{rank}"]["answer"] for rank in range(2))
 
 
 def test_an_overflow_on_any_worker_halves_the_scale_on_all(results):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfd_sweep.metrics import METRICS, Goal, Metric, Scale
+from sfd_sweep.metrics import METRICS, Goal, Metric, Scale, samples_in_words
 
 
 def test_every_metric_is_found_by_its_name() -> None:
@@ -33,6 +33,7 @@ def test_the_worst_value_is_finite_and_at_the_other_end() -> None:
         (Scale.DISTANCE, 1.0, 3.0, math.log(2)),
         (Scale.NATS, 0.0, math.e - 1, 1.0),
         (Scale.SCORE, 1.0, 3.0, math.log(2)),
+        (Scale.KERNEL, -0.5, 0.0, math.log(2)),
     ],
 )
 def test_a_bounded_scale_is_even_and_another_is_so_in_its_logarithm(
@@ -67,7 +68,7 @@ def test_a_scale_contains_its_ends_and_nothing_beyond(scale: Scale, least: float
 
 
 @pytest.mark.parametrize("scale", [Scale.DISTANCE, Scale.NATS])
-def test_what_has_no_upper_end_cannot_be_maximised(scale: Scale) -> None:
+def test_what_has_no_upper_end_cannot_be_maximized(scale: Scale) -> None:
     with pytest.raises(ValueError, match="no upper end"):
         Metric("spread", scale, Goal.MAXIMIZE, "spread of the samples", compute=lambda evidence: 0.0)
 
@@ -84,3 +85,24 @@ def test_other_metrics_rest_on_all_samples_of_what_they_are_about() -> None:
     samples = {"retained": 50_000, "forgotten": 20_000}
     assert METRICS["fid"].count(samples) == 50_000
     assert METRICS["unlearning_accuracy"].count(samples) == 20_000
+
+
+def test_held_out_samples_have_a_number_of_their_own_in_new_reports() -> None:
+    held_out = METRICS["held_out_unlearning_accuracy"]
+    assert held_out.count({"retained": 9, "forgotten": 1001, "held_out": 1002}) == 1002
+    assert held_out.count({"retained": 9, "forgotten": 1001}) == 1001
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        ({"retained": 2007, "forgotten": 1000}, "2,007 retained and 1,000 forgotten samples"),
+        (
+            {"retained": 60, "forgotten": 1001, "held_out": 1002},
+            "60 retained, 1,001 forgotten and 1,002 held-out samples",
+        ),
+        ({"retained": 1}, "1 retained samples"),
+    ],
+)
+def test_numbers_of_samples_are_told_in_words(samples: dict[str, int], words: str) -> None:
+    assert samples_in_words(samples) == words

@@ -1,4 +1,4 @@
-"""The three parameterisations against one another and against diffusers."""
+"""The three parameterizations against one another and against diffusers."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_signal_and_noise_have_unit_power_at_every_step():
 
 
 @pytest.mark.parametrize("kind", PREDICTION_TYPES)
-def test_every_parameterisation_reads_the_same_image_noise_and_velocity(kind, draws):
+def test_every_parameterization_reads_the_same_image_noise_and_velocity(kind, draws):
     x_0, epsilon = draws
     read = prediction(kind, x_0, epsilon)
     velocity = scheduler(kind).get_velocity(x_0, epsilon, T)

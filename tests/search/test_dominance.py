@@ -64,7 +64,7 @@ def test_a_point_with_a_nan_neither_dominates_nor_is_marked() -> None:
     assert non_dominated(np.array([[np.nan, 0.0], [1.0, 1.0], [-np.inf, np.nan]])).tolist() == [False, True, False]
 
 
-def test_maximised_columns_change_their_sign() -> None:
+def test_maximized_columns_change_their_sign() -> None:
     losses = to_losses([figures(1.0, 0.25), figures(np.inf, -0.0)], OBJECTIVES)
     assert losses.tolist() == [[1.0, -0.25], [np.inf, 0.0]]
 

@@ -12,6 +12,7 @@ from stub_runtime import figures, make_space
 
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.errors import SweepFailed, UserError
+from sfd_sweep.search.samplers import make_sampler
 from sfd_sweep.search.study import STUDY, SweepStudy, is_begun
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.report import Report, TrialState
@@ -259,3 +260,9 @@ def test_a_study_with_reports_of_another_form_is_refused_in_words(
         study.report(number, report_at(study, number, 2))
     with pytest.raises(UserError, match="written by another version of sfd-sweep"):
         SweepStudy(space, Folder.open(tmp_path)).trials()
+
+
+def test_a_sampler_that_nothing_makes_is_not_random_search(space: SearchSpace) -> None:
+    unknown = space.model_copy(update={"search": space.search.model_copy(update={"sampler": "cmaes"})})
+    with pytest.raises(AssertionError, match="cmaes"):
+        make_sampler(unknown, 0)

@@ -1,16 +1,20 @@
 """Starting from earlier sweeps: their complete trials are the sampler's knowledge, and are never run again."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from concept_cases import concept_space
 from earlier_sweeps import DRAWN, POINT, record_sweep
 from stub_runtime import Notebook, figures, make_space
 from test_study import optuna_study, run_trial, searched
 
-from sfd_sweep.config import Settings
+from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import UserError
 from sfd_sweep.execution.run import run
+from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.search.study import SweepStudy, begin_study
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.search.warm_start import EarlierTrial, WarmStart, find_warm_start
@@ -74,13 +78,34 @@ def test_an_experiment_stands_for_its_sweeps_that_can_be_compared(tmp_path: Path
         ("old", "evaluation.samples=200", "its evaluation.samples is 100 and not 200"),
         ("old", "task.forget=[0, 2]", "its task.forget is 0 and not 0, 2"),
         ("old", "evaluation.classifier=models/x", "its evaluation.classifier is builtin:digits and not models/x"),
+        ("old", "evaluation.class_of={dog: [3, 5]}", "its evaluation.class_of is {} and not {'dog': "),
+        ("old", "evaluation.clip=models/clip", "its evaluation.clip is None and not models/clip"),
     ],
 )
 def test_a_sweep_whose_figures_mean_something_else_is_refused(
     tmp_path: Path, store: str, name: str, difference: str, reason: str
 ) -> None:
-    with pytest.raises(UserError, match=rf"^search.warm_start: {name}: {reason}, so its figures cannot be compared"):
+    with pytest.raises(
+        UserError, match=rf"^search.warm_start: {name}: {re.escape(reason)}.*, so its metrics cannot be compared"
+    ):
         find_warm_start(make_space(tmp_path, store, f"search.warm_start=[{name}]", difference), read_family)
+
+
+@pytest.mark.parametrize(("classifier", "differ"), [("clip:models/clip", True), ("builtin:digits", False)])
+def test_overrides_are_classes_of_clip_alone(tmp_path: Path, store: str, classifier: str, differ: bool) -> None:
+    def space(overrides: str) -> SearchSpace:
+        changes = (f"evaluation.classifier={classifier}", f"parameters.override.choices={overrides}")
+        return concept_space(tmp_path, *changes, store, "search.warm_start=[old]", called=0)
+
+    def read_concepts(uri: str | None, name: str) -> list[SweepRecord]:
+        return [replace(record, space=space("[wasp, bee, random]")) for record in read_family(uri, name)]
+
+    find_warm_start(space("[bee, wasp]"), read_concepts)
+    if not differ:
+        find_warm_start(space("[bee, fly]"), read_concepts)
+        return
+    with pytest.raises(UserError, match=r"its parameters\.override is bee, wasp and not bee, fly"):
+        find_warm_start(space("[bee, fly]"), read_concepts)
 
 
 def test_a_name_that_the_store_does_not_know_is_refused_before_anything_is_made(tmp_path: Path, store: str) -> None:

@@ -144,7 +144,7 @@ def test_files_of_all_subfolders_are_listed_by_their_paths(folder):
     assert (folder / "a").files() == ["x/y", "z"]
 
 
-def test_what_is_deleted_leaves_its_neighbours(folder):
+def test_what_is_deleted_leaves_its_neighbors(folder):
     for name in ("one/x", "one-more/x", "two"):
         folder.write(name, b"")
     (folder / "one").delete()

@@ -1,6 +1,7 @@
-"""A concept's task on a tiny Stable Diffusion of grey images, which the judge of the shipped digits can look at.
+"""A concept's task on a tiny Stable Diffusion of gray images, which the classifier of the shipped digits takes.
 
-Its weights are random, and so the concept is called by whatever digit the judge mostly sees in what the teacher makes.
+Its weights are random, and so the concept is called by whatever digit the classifier mostly sees in what the teacher
+makes.
 """
 
 from pathlib import Path
@@ -54,7 +55,7 @@ def save_tiny_teacher(folder: Path) -> Path:
 
 
 def digit_seen(folder: Path) -> int:
-    """What the judge sees in most of the teacher's images."""
+    """What the classifier sees in most of the teacher's images."""
     model = load_score_model(ModelFolder.open(str(folder / "teacher")), prompts=["ant", "an ant at work"])
     images = sample_ddim(model, torch.arange(40) % 2, torch.Generator().manual_seed(0), steps=4)
     return int(load_classifier("builtin:digits")(images).argmax(1).mode().values)

@@ -33,11 +33,9 @@ def trial(
         final=final,
         recorded=TrialRun(
             run_id=f"run{number}",
-            started=START,
             ended=START + timedelta(minutes=number),
             slot_hours=0.01,
             score=0.5,
-            pareto=False,
             model_uri=None,
         ),
     )
@@ -49,14 +47,12 @@ def sweep(*trials: Trial, space: SearchSpace | None = None) -> SweepRecord:
         state=SweepState.COMPLETE,
         reason=None,
         started=START,
-        ended=START,
         planned=len(trials),
         finished=len(trials),
         front_size=0,
         hypervolume=None,
         slot_hours=0.0,
         storage="file:///runs/small",
-        experiment_id="1",
         run_id="parent",
     )
     return SweepRecord(summary, space or search_space("sqlite:///unused.db"), trials)

@@ -7,7 +7,7 @@ import torch
 import transformers
 from tiny_text_models import TOKENS, tiny_tokenizer
 
-from sfd_sweep.extras import quiet_transformers
+from sfd_sweep.optional_transformers import quiet_transformers
 
 WIDTH, EMBEDDING, SIZE = 16, 12, 16
 

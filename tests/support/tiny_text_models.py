@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from tiny_latent_models import tiny_vae
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from sfd_sweep.extras import quiet_transformers
+from sfd_sweep.optional_transformers import quiet_transformers
 
 TOKENS, WIDTH = 16, 8
 PROMPTS = ("an ant", "a bee on a flower", "cow")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
+from recipes import changed
 from sklearn.metrics import accuracy_score
 
 from sfd_sweep.datasets.images import LabeledImages
@@ -33,8 +33,8 @@ SMALL = SmallCnnConfig(image_size=8, channels=1, widths=(8, 16, 16), features=16
 RESIDUAL = ResidualConfig(
     image_size=8, channels=1, class_names=NAMES, stem="small", widths=(4, 8), blocks=(1, 1), mean=(0.5,), std=(0.5,)
 )
-SHORT = PRESETS["digits"].with_changes({"epochs": 3})
-AUGMENTED = SHORT.with_changes({"optimizer": "sgd", "lr": 0.1, "shift": 1 / 8, "mirror": True, "noise": 0.0})
+SHORT = changed(PRESETS["digits"], {"epochs": 3})
+AUGMENTED = changed(SHORT, {"optimizer": "sgd", "lr": 0.1, "shift": 1 / 8, "mirror": True, "noise": 0.0})
 
 
 @pytest.fixture(name="digits", scope="module")
@@ -50,14 +50,14 @@ def _classifier() -> SmallCnn:
 
 
 def train(images: LabeledImages, seed: int, recipe: ClassifierTraining = SHORT) -> TrainableClassifier:
-    return train_classifier(images, SMALL, recipe.with_changes({"seed": seed}))
+    return train_classifier(images, SMALL, changed(recipe, {"seed": seed}))
 
 
 @pytest.mark.parametrize(("network", "recipe"), [(SMALL, SHORT), (RESIDUAL, AUGMENTED)], ids=["cnn", "resnet"])
 def test_the_same_seed_trains_the_same_classifier_and_another_seed_another(
     digits: LabeledImages, network: ClassifierConfig, recipe: ClassifierTraining
 ) -> None:
-    first, again, other = (train_classifier(digits, network, recipe.with_changes({"seed": seed})) for seed in (0, 0, 1))
+    first, again, other = (train_classifier(digits, network, changed(recipe, {"seed": seed})) for seed in (0, 0, 1))
     assert first.content_hash() == again.content_hash()
     assert first.content_hash() != other.content_hash()
 
@@ -101,23 +101,23 @@ def test_every_epoch_is_reported_and_the_loss_falls(digits: LabeledImages) -> No
 
 
 def test_a_network_can_start_from_given_weights(digits: LabeledImages) -> None:
-    recipe = SHORT.with_changes({"epochs": 1, "lr": 1e-9, "weight_decay": 0.0})
+    recipe = changed(SHORT, {"epochs": 1, "lr": 1e-9, "weight_decay": 0.0})
     given = torch.full((10,), 3.0)
     trained = train_classifier(digits, SMALL, recipe, start={"head.bias": given})
     assert torch.allclose(trained.head.bias, given, atol=1e-3)
 
 
 def test_a_last_batch_of_one_image_is_left_out(digits: LabeledImages) -> None:
-    """Batch normalisation of a single value has no variance."""
+    """Batch normalization of a single value has no variance."""
     some = digits.take(torch.arange(14))
-    recipe = AUGMENTED.with_changes({"batch_size": 4, "held_out": 1 / 14})
+    recipe = changed(AUGMENTED, {"batch_size": 4, "held_out": 1 / 14})
     flat = RESIDUAL.model_copy(update={"widths": (4, 4, 4, 4), "blocks": (1, 1, 1, 1)})
     assert train_classifier(some, flat, recipe).config.held_out_accuracy in (0, 1)
 
 
 def test_a_training_that_diverges_is_no_classifier(digits: LabeledImages) -> None:
     with pytest.raises(UserError, match="diverged.*lower learning rate"):
-        train(digits, seed=0, recipe=AUGMENTED.with_changes({"lr": 1e30}))
+        train(digits, seed=0, recipe=changed(AUGMENTED, {"lr": 1e30}))
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -174,7 +174,7 @@ def test_what_a_preset_trains_classifies_the_same_after_saving(
     name: str, shape: tuple[int, int, int], tmp_path: Path
 ) -> None:
     images = drawn(shape, count=6)
-    recipe = ClassifierTraining.preset_for(shape, name=name).with_changes({"epochs": 1, "batch_size": 4})
+    recipe = changed(ClassifierTraining.preset_for(shape, name=name), {"epochs": 1, "batch_size": 4})
     trained = train_classifier(images, recipe.network_for(images), recipe)
     trained.save(tmp_path)
     loaded = load_classifier(tmp_path)
@@ -185,7 +185,7 @@ def test_what_a_preset_trains_classifies_the_same_after_saving(
 
 def test_the_small_preset_learns_within_seconds_what_is_easy() -> None:
     images = drawn((3, 16, 16), count=100)
-    recipe = PRESETS["cifar-resnet-small"].with_changes({"epochs": 4, "batch_size": 16})
+    recipe = changed(PRESETS["cifar-resnet-small"], {"epochs": 4, "batch_size": 16})
     assert train_classifier(images, recipe.network_for(images), recipe).config.held_out_accuracy == 1
 
 
@@ -194,7 +194,7 @@ def test_the_digits_preset_is_the_shipped_classifiers_shape(classifier: SmallCnn
     assert config == classifier.config.model_copy(update={"held_out_accuracy": None})
 
 
-def test_photographs_are_mirrored_and_grey_images_and_digits_are_not() -> None:
+def test_photographs_are_mirrored_and_gray_images_and_digits_are_not() -> None:
     assert ClassifierTraining.preset_for((3, 32, 32), name="cifar-resnet").mirror
     assert not ClassifierTraining.preset_for((1, 32, 32), name="cifar-resnet").mirror
     assert not ClassifierTraining.preset_for((3, 32, 32), name="digits").mirror
@@ -207,8 +207,8 @@ def test_every_network_has_a_preset_of_its_name() -> None:
 def test_an_unknown_preset_and_weights_that_do_not_exist_are_refused() -> None:
     with pytest.raises(UserError, match="--preset cifar-resnte: unknown preset; did you mean cifar-resnet"):
         ClassifierTraining.preset_for((3, 32, 32), name="cifar-resnte")
-    with pytest.raises(ValidationError, match="digits has no ImageNet weights"):
-        PRESETS["digits"].with_changes({"pretrained": True})
+    with pytest.raises(UserError, match="digits has no ImageNet weights"):
+        changed(PRESETS["digits"], {"pretrained": True})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from recipes import changed
 
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.errors import TrialFailed, UserError
@@ -60,7 +61,7 @@ def test_what_is_finished_is_read_and_not_trained(checkpoints):
 
 
 def test_a_state_that_diverged_is_not_kept(checkpoints):
-    wild = RECIPE.with_changes({"lr": 1e30, "lr_schedule": "constant"})
+    wild = changed(RECIPE, {"lr": 1e30, "lr_schedule": "constant"})
     with pytest.raises(TrialFailed, match="diverged at step 7"):
         pretrain(DIGITS, recipe=wild, checkpoints=checkpoints)
     assert checkpoints.folder.names() == []
@@ -72,7 +73,7 @@ def test_a_state_that_does_not_fit_is_refused(checkpoints, damage):
         pretrain(DIGITS, recipe=RECIPE, checkpoints=checkpoints, progress=stop_at(10))
     if damage == "cut short":
         checkpoints.folder.write(STATE, checkpoints.folder.read(STATE)[:-1])
-    recipe = RECIPE.with_changes({"channels": (8, 16)} if damage == "of another network" else {})
+    recipe = changed(RECIPE, {"channels": (8, 16)} if damage == "of another network" else {})
     with pytest.raises(UserError, match=r"cannot resume from .*--force") as refused:
         pretrain(DIGITS, recipe=recipe, checkpoints=checkpoints)
     assert "\n" not in str(refused.value)

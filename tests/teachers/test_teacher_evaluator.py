@@ -26,14 +26,14 @@ def test_a_reference_of_another_size_and_order_is_what_the_classifier_knows(tmp_
     assert (called == evaluator.images.labels).double().mean() > 0.9
 
 
-def test_a_reference_of_other_classes_or_colours_is_refused(tmp_path: Path) -> None:
+def test_a_reference_of_other_classes_or_colors_is_refused(tmp_path: Path) -> None:
     images = [encode(image, "PNG") for image in LARGE]
     named = write_parquet(tmp_path / "named.parquet", images, [0] * 60, ("zero",))
     with pytest.raises(UserError, match="the images have no class '0'"):
         TeacherEvaluator.load(reference=str(named))
-    coloured = [encode(np.stack([image] * 3, -1), "PNG") for image in LARGE]
+    colored = [encode(np.stack([image] * 3, -1), "PNG") for image in LARGE]
     with pytest.raises(UserError, match="takes images of 1 channels, not of 3"):
-        TeacherEvaluator.load(reference=str(write_parquet(tmp_path / "rgb.parquet", coloured, [0] * 60)))
+        TeacherEvaluator.load(reference=str(write_parquet(tmp_path / "rgb.parquet", colored, [0] * 60)))
 
 
 def test_a_model_without_a_class_is_measured_on_the_others_in_its_own_order() -> None:

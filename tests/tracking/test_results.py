@@ -45,7 +45,7 @@ def trial(
         searched={"forget_weight": 0.1},
         reports=(last,) if last else (),
         final=final,
-        recorded=TrialRun(f"run{number}", TIME, TIME, slot_hours=0.5, score=None, pareto=False, model_uri=None),
+        recorded=TrialRun(f"run{number}", TIME, slot_hours=0.5, score=None, model_uri=None),
     )
 
 
@@ -55,14 +55,12 @@ def results(*trials: Trial, selection: SelectionBounds | None = None) -> Results
         state=SweepState.RUNNING,
         reason=None,
         started=TIME,
-        ended=None,
         planned=6,
         finished=len(trials),
         front_size=0,
         hypervolume=None,
         slot_hours=0.0,
         storage="file:///runs/small",
-        experiment_id="1",
         run_id="parent",
     )
     space = SPACE.model_copy(update={"selection": selection or SelectionBounds()})
@@ -184,7 +182,7 @@ def test_a_trial_may_be_asked_for_and_is_told_where_it_stands(number: int, stand
 
 def test_a_complete_trial_without_finite_figures_is_told_so() -> None:
     sweep = results(trial(0, report(1.0, 0.5)), trial(1, report(float("nan"), 1.0)))
-    assert "its figures are not finite, so it is not on the front" in sweep.select(trial=1).why
+    assert "its metrics are not finite, so it is not on the front" in sweep.select(trial=1).why
 
 
 def test_a_trial_that_is_not_there_or_was_never_evaluated_is_refused() -> None:

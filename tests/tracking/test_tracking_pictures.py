@@ -84,7 +84,7 @@ def test_the_page_tells_settings_and_needs_no_network() -> None:
 def test_a_picture_says_how_many_trials_it_leaves_out() -> None:
     assert FrontView.panels_of(sweep(*MIXED))[0].subtitle == (
         "7 trials: 1 running, 5 complete, 1 pruned, 1 outside the picture"
-        "  ·  figures on 2,000 retained and 1,000 forgotten samples"
+        "  ·  metrics on 2,000 retained and 1,000 forgotten samples"
     )
     assert "outside" not in FrontView.panels_of(sweep(*MIXED[:5]))[0].subtitle
 
@@ -228,3 +228,10 @@ def test_the_page_of_three_objectives_is_a_space_with_the_trials_at_their_figure
     assert shown["knee"]["hovertext"][0].startswith(f"<b>trial {record.knee().number}</b>")
     assert "override_distance (low is better)" in page
     assert "unlearning_accuracy (high is better)" in page
+
+
+def test_a_value_of_zero_beyond_the_reference_lies_outside_a_logarithmic_axis() -> None:
+    axis = Axis.of(Objective(metric="clip_score", goal=Goal.MAXIMIZE, reference_point=0.05), [0.0, 0.06, 0.3])
+    assert axis.ticks
+    assert not axis.holds(axis.place(0.0))
+    assert axis.holds(axis.place(0.06))

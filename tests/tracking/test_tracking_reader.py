@@ -25,7 +25,7 @@ def test_sweeps_are_listed_newest_first(three_sweeps: str) -> None:
 
 def test_a_sweep_without_trials_yet_is_running(three_sweeps: str) -> None:
     sweep = read_sweep(three_sweeps, "cifar")
-    assert (sweep.summary.state, sweep.summary.ended, sweep.summary.hypervolume) == (SweepState.RUNNING, None, None)
+    assert (sweep.summary.state, sweep.summary.hypervolume) == (SweepState.RUNNING, None)
     assert (sweep.trials, sweep.front, sweep.hypervolume()) == ((), [], 0.0)
 
 

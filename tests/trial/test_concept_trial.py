@@ -44,7 +44,7 @@ def settings_of(context, **sampled):
 def test_a_trial_reports_the_figures_of_a_concept(context, tmp_path):
     report = TrialRunner(context, settings_of(context), Folder.open(tmp_path)).advance(2)
     assert report.metrics.keys() == FIGURES | {"override_rate"}
-    assert report.samples == {"retained": 60, "forgotten": 40}
+    assert report.samples == {"retained": 60, "forgotten": 40, "held_out": 40}
 
 
 def test_the_share_called_the_override_is_reported_where_the_judge_has_a_word_for_it(context, tmp_path):
@@ -115,7 +115,7 @@ def refused(space):
 def test_a_judge_that_does_not_see_the_concept_in_the_teachers_images_is_refused(folder):
     unseen = (digit_seen(folder) + 5) % 10
     message = refused(concept_space(folder, called=unseen))
-    assert "the classifier builtin:digits recognises 'ant' in 0% of 100 images" in message
+    assert "the classifier builtin:digits recognizes 'ant' in 0% of 100 images" in message
     assert "choose another classifier" in message
 
 
@@ -126,7 +126,10 @@ def test_a_judge_that_does_not_see_the_concept_in_the_teachers_images_is_refused
         (["evaluation.class_of={ant: eleven}"], "evaluation.class_of.ant: there is no class 'eleven'"),
         (["evaluation.class_of={ant: 1, bee: 1}"], "would call 'bee' by the same class as what is forgotten"),
         (["task.teacher=builtin:digits"], "task.kind: concept needs a text-to-image teacher"),
-        (["evaluation.metrics=[override_rate]"], "override_rate: the classifier builtin:digits has no class for"),
+        (
+            ["evaluation.metrics=[override_rate]"],
+            "override_rate: the classifier builtin:digits has no class of the name of every override; map the name to",
+        ),
         (["task.prompts.forget=[a dog]"], "no prompt is about 'ant'"),
         (["evaluation.teacher_samples.override_samples=20"], "give more images"),
     ],

@@ -19,6 +19,7 @@ from sfd_sweep.evaluation.sample_grid import GAP
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.trainer import Trainer
 from sfd_sweep.metrics import Need, reported
+from sfd_sweep.models import data_parallel
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
 from sfd_sweep.models.weights import WEIGHTS
@@ -123,6 +124,32 @@ def test_an_unfinished_trial_keeps_what_it_goes_on_from(context, folder):
     assert step_folder(folder, 2).names() == [GENERATOR, GRID, REPORT, TRAINING_STATE]
 
 
+def test_what_a_killed_worker_left_of_a_state_goes_with_the_weights_of_its_step(context, folder):
+    part = f"{TRAINING_STATE}.0a1b.part"
+    TrialRunner(context, SETTINGS, folder).advance(2)
+    step_folder(folder, 2).write(part, b"killed while it was written")
+    TrialRunner(context, SETTINGS, folder).advance(4)
+    assert step_folder(folder, 2).names() == [GRID, REPORT]
+
+
+def test_a_part_of_a_state_alone_is_weights_too(tmp_path):
+    sweep = Folder.open(tmp_path)
+    step_folder(trial_folder(sweep, 5), 2).write(f"{TRAINING_STATE}.0a1b.part", b"killed while it was written")
+    assert trials_with_weights(sweep) == {5}
+
+
+def test_other_workers_get_the_final_report_of_the_first_and_evaluate_nothing(context, tmp_path, monkeypatch):
+    told = Report(4, {"fd_classifier": 1.0}, {"retained": 80, "forgotten": 40}, {}, {"evaluating": 1.0})
+
+    def receive(outcome):
+        outcome[:] = [told, None]
+
+    monkeypatch.setattr(data_parallel, "rank_and_size", lambda: (1, 2))
+    monkeypatch.setattr(data_parallel.dist, "broadcast_object_list", receive)
+    nothing = Folder.open(tmp_path / "nothing")
+    assert context.evaluate_final(SETTINGS, nothing, samples=80, forget_samples=40) is told
+
+
 @pytest.mark.parametrize("generators", [True, False])
 def test_the_weights_of_a_trial_are_dropped_and_all_else_stays(context, tmp_path, generators):
     sweep = Folder.open(tmp_path)
@@ -130,6 +157,8 @@ def test_the_weights_of_a_trial_are_dropped_and_all_else_stays(context, tmp_path
     TrialRunner(context, SETTINGS, trial).advance(2)
     (step_folder(trial, 4) / GENERATOR).write("half.safetensors", b"what a killed worker left")
     step_folder(trial, 4).write(TRAINING_STATE, b"likewise")
+    for step in (2, 4):
+        step_folder(trial, step).write(f"{TRAINING_STATE}.0a1b.part", b"likewise")
     assert trials_with_weights(sweep) == {3}
     for _ in range(2):  # the second time there is nothing left to do
         drop_weights(trial, generators=generators)

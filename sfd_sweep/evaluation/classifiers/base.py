@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sfd_sweep.errors import UserError
 
-GREY, RGB = 1, 3
+GRAY, RGB = 1, 3
 ADVICE = "train one on the teacher's classes: sfd-sweep train-classifier"
 
 
@@ -22,7 +22,7 @@ class Classifier(nn.Module, ABC):
 
     Attributes:
         class_names: by index.
-        channels: of the images that it takes; None where it takes grey and RGB ones.
+        channels: of the images that it takes; None where it takes gray and RGB ones.
         image_size: height and width of the images that it takes; None where it resizes them.
         name: for messages.
         measures_distances: whether Fréchet distances on its features mean anything.
@@ -77,7 +77,7 @@ class Classifier(nn.Module, ABC):
     def check_shape(self, image_shape: tuple[int, int, int]) -> None:
         """Raise a UserError unless it takes images of shape (C, H, W)."""
         channels, height, width = image_shape
-        known = (GREY, RGB) if self.channels is None else (self.channels,)
+        known = (GRAY, RGB) if self.channels is None else (self.channels,)
         if channels not in known:
             wanted = " or ".join(map(str, known))
             raise UserError(f"{self.name} takes images of {wanted} channels, not of {channels}; {ADVICE}")

@@ -17,12 +17,11 @@ from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.classifiers.pretrained import (
     Preparation,
     check_finite,
-    from_transformers,
     to_pixels,
     transformers_recipe,
 )
-from sfd_sweep.extras import transformers_for
 from sfd_sweep.hub import fetch, is_hub_id
+from sfd_sweep.optional_transformers import from_transformers, model_from_transformers, transformers_for
 
 TOKENIZERS = ("tokenizer.json", "vocab.json")
 FILES = (
@@ -54,7 +53,7 @@ class ImageEncoder(nn.Module):
         self._prepare = prepare
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return embeddings (n, d) of length 1 of images (n, C, H, W) in [-1, 1], grey or RGB."""
+        """Return embeddings (n, d) of length 1 of images (n, C, H, W) in [-1, 1], gray or RGB."""
         prepared = self._prepare(to_pixels(images).expand(-1, 3, -1, -1))
         return normalize(self.projection(self.vision_model(pixel_values=prepared).pooler_output), dim=-1)
 
@@ -106,9 +105,9 @@ def load_clip(source: str) -> ClipNetwork:
         )
     if not any((folder / name).is_file() for name in TOKENIZERS):  # transformers makes up an empty one
         raise UserError(f"{folder}: CLIP's tokenizer is missing; add {' or '.join(TOKENIZERS)}")
-    model, processor, tokenizer = from_transformers(
-        folder, "CLIPModel", "AutoImageProcessor", "AutoTokenizer", what="CLIPModel"
-    )
+    model = model_from_transformers(folder, "CLIPModel", what="CLIPModel", use_safetensors=True)
+    processor = from_transformers(folder, "AutoImageProcessor", what="CLIPModel")
+    tokenizer = from_transformers(folder, "AutoTokenizer", what="CLIPModel")
     check_finite(model, str(folder))
     model = model.float().eval().requires_grad_(False)
     recipe = transformers_recipe(model.config.vision_config, processor)

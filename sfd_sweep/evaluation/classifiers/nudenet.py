@@ -100,7 +100,7 @@ def _nudenet() -> ModuleType:
         import nudenet
     except ImportError as error:
         raise UserError(
-            "nudenet is a detector under the AGPL-3.0, which is not installed; if that licence suits you: pip install "
+            "nudenet is a detector under the AGPL-3.0, which is not installed; if that license suits you: pip install "
             "'sfd-sweep[nudenet]'"
         ) from error
     module: ModuleType = nudenet

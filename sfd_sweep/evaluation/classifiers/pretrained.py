@@ -15,17 +15,16 @@ from typing import Any
 from urllib.parse import urlparse
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
 from torchvision.transforms import v2 as transforms
 
-from sfd_sweep.errors import UserError
+from sfd_sweep.errors import UserError, first_line
 from sfd_sweep.evaluation.classifiers.base import Classifier
-from sfd_sweep.extras import quiet_transformers, transformers_for
 from sfd_sweep.hub import answers
+from sfd_sweep.optional_transformers import from_transformers, model_from_transformers
 
 PROBES, PROBE_SIZE = 2, 48
 PASSING = ("_name_or_path", "transformers_version", "dtype")
@@ -37,7 +36,7 @@ class PretrainedClassifier(Classifier):
 
     Args:
         network: from what `prepare` returns to logits of shape (n, classes).
-        prepare: the library's own resizing and normalising of uint8 images (n, C, H, W).
+        prepare: the library's own resizing and normalizing of uint8 images (n, C, H, W).
         recipe: in JSON's types, what `prepare` and the network's architecture depend on.
         class_names: by index.
         channels: of the images.
@@ -132,9 +131,9 @@ def check_finite(network: nn.Module, name: str) -> None:
 
 def load_transformers(folder: Path) -> PretrainedClassifier:
     """Return the classifier of a folder of transformers; no code from it is run."""
-    model, processor = from_transformers(
-        folder, "AutoModelForImageClassification", "AutoImageProcessor", what="image classifier"
-    )
+    what = "image classifier"
+    model = model_from_transformers(folder, "AutoModelForImageClassification", what=what, use_safetensors=True)
+    processor = from_transformers(folder, "AutoImageProcessor", what=what)
     config = model.config
     return PretrainedClassifier(
         _Logits(model),
@@ -144,34 +143,6 @@ def load_transformers(folder: Path) -> PretrainedClassifier:
         channels=int(getattr(config, "num_channels", 3)),
         name=str(folder),
     )
-
-
-def from_transformers(folder: Path, model_class: str, *other_classes: str, what: str) -> list[Any]:
-    """Return the model of a folder, and other parts of it such as its image processor; no code from it is run.
-
-    Args:
-        folder: of transformers' format.
-        model_class: the model's class in transformers.
-        other_classes: those of the other parts.
-        what: the folder should hold, in words.
-    """
-    library = transformers_for(f"{folder} is of transformers")
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        with quiet_transformers():
-            others = [getattr(library, name).from_pretrained(folder, **local) for name in other_classes]
-            model, loaded = getattr(library, model_class).from_pretrained(
-                folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **local
-            )
-    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
-        raise UserError(f"{folder} holds no {what} that transformers can load: {_one_line(error)}") from error
-    random = sorted({*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])})
-    if random:
-        raise UserError(
-            f"{folder}: its weights do not fit its config.json ({random[0]} is missing or of another shape); it is no "
-            f"{what}, or was not fetched completely"
-        )
-    return [model, *others]
 
 
 def transformers_recipe(config: Any, processor: Any) -> dict[str, Any]:
@@ -285,7 +256,7 @@ def fetch_weights(weights: WeightsEnum) -> Mapping[str, Tensor]:
         state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
         return state
     except (OSError, RuntimeError, UnpicklingError) as error:  # the last two: an incomplete file
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"{weights} could not be fetched from {weights.url} ({reason}); check the network, or put it at {kept}"
         ) from error

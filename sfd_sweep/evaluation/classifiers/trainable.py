@@ -165,7 +165,7 @@ class SmallCnn(TrainableClassifier):
 class ResidualConfig(ClassifierConfig):
     """The architecture of a residual network of torchvision's blocks, and its preparation of images.
 
-    Images of any size are resized to `image_size`, and normalised by `mean` and `std` of pixels from 0 to 1.
+    Images of any size are resized to `image_size`, and normalized by `mean` and `std` of pixels from 0 to 1.
 
     Attributes:
         stem: first convolution: 3×3; 3×3 that halves the image; or 7×7 and pooling, each of which does.
@@ -187,7 +187,7 @@ class ResidualConfig(ClassifierConfig):
         if len(self.blocks) != len(self.widths):
             raise ValueError(f"widths are of {len(self.widths)} stages, but blocks of {len(self.blocks)}")
         if not len(self.mean) == len(self.std) == self.channels:
-            raise ValueError(f"mean and std must be of as many colours as channels ({self.channels})")
+            raise ValueError(f"mean and std must be of as many colors as channels ({self.channels})")
         return self
 
     def build(self) -> ResidualNetwork:

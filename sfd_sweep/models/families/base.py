@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sfd_sweep.errors import UserError
+from sfd_sweep.errors import UserError, first_line
 from sfd_sweep.models.conditioning import ABSENT, CLASSES, ClassLabels, Conditioning, ConditionKind
 from sfd_sweep.models.weights import DIFFUSERS, WeightFiles, find_weights, read_weights
 
@@ -393,6 +393,6 @@ def _load(class_name: str, files: FolderFiles, component: str) -> ModelMixin:
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        reason = textwrap.shorten(str(error).splitlines()[1], 200, placeholder=" …")
+        reason = textwrap.shorten((str(error).splitlines()[1:] or [first_line(error)])[0], 200, placeholder=" …")
         raise UserError(f"{path}: the weights do not fit config.json ({reason})") from error
     return network

@@ -10,14 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safetensors import SafetensorError
-
 from sfd_sweep.datasets.prompts import names_concept
 from sfd_sweep.errors import UserError
-from sfd_sweep.extras import quiet_transformers, transformers_for
 from sfd_sweep.models.conditioning import ABSENT, PROMPTS, Conditioning
 from sfd_sweep.models.families.base import INDEX, VAE, Family, FolderFiles, FreeCondition, Part, absent_entry
 from sfd_sweep.models.weights import TRANSFORMERS, find_weights
+from sfd_sweep.optional_transformers import from_transformers, model_from_transformers, quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -132,29 +130,11 @@ class TextEncoder:
         import torch
 
         where = folder / TEXT_ENCODER
-        transformers = transformers_for(f"{where} is a text encoder of transformers")
         safe = find_weights(where, TRANSFORMERS).name == TRANSFORMERS.safe
-        try:
-            with quiet_transformers():
-                tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / TOKENIZER, local_files_only=True)
-                model, loaded = transformers.CLIPTextModel.from_pretrained(
-                    where,
-                    local_files_only=True,
-                    use_safetensors=safe,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                    ignore_mismatched_sizes=True,
-                )
-        except (OSError, ValueError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{folder} has no text encoder that transformers can load: {reason}") from error
-        # transformers fills weights that it does not find with random ones.
-        made_up = sorted({*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])})
-        if made_up:
-            raise UserError(
-                f"{where}: the weights do not fit config.json ({made_up[0]} is missing or of another shape); fetch the "
-                "model again"
-            )
+        tokenizer = from_transformers(folder / TOKENIZER, "CLIPTokenizer", what="tokenizer")
+        model = model_from_transformers(
+            where, "CLIPTextModel", what="text encoder", use_safetensors=safe, dtype=torch.float32
+        )
         return cls(tokenizer, model)
 
     def __call__(self, texts: Sequence[str], device: torch.device | str) -> Tensor:
@@ -323,10 +303,9 @@ class Prompts(Conditioning):
 
     def select(self, wanted: Sequence[int | str], device: torch.device) -> tuple[Conditioning, list[int]]:
         prompts = list(dict.fromkeys(map(str, wanted)))
-        return self.with_prompts(prompts, device), [prompts.index(str(each)) for each in wanted]
-
-    def with_prompts(self, prompts: Sequence[str], device: torch.device) -> Conditioning:
-        return Prompts.of(self.encoder, prompts, device, self.absent_concepts)
+        return Prompts.of(self.encoder, prompts, device, self.absent_concepts), [
+            prompts.index(str(each)) for each in wanted
+        ]
 
     def save(self, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         self.encoder.save(folder, dtype)

@@ -17,8 +17,8 @@ BACKWARDS = DIGITS[::-1]
 @pytest.fixture
 def resizing() -> Classifier:
     names = ("airplane", "bird", "cat")
-    grey = {"channels": 1, "mean": (0.5,), "std": (0.5,)}
-    return ResidualConfig(image_size=8, class_names=names, stem="small", widths=(4,), blocks=(1,), **grey).build()
+    gray = {"channels": 1, "mean": (0.5,), "std": (0.5,)}
+    return ResidualConfig(image_size=8, class_names=names, stem="small", widths=(4,), blocks=(1,), **gray).build()
 
 
 def test_images_of_its_classes_and_its_shape_are_accepted_in_any_order_of_the_classes(classifier: Classifier) -> None:

@@ -105,7 +105,7 @@ def test_any_change_of_a_weight_changes_the_hash(classifier: SmallCnn) -> None:
     assert changed.content_hash() != classifier.content_hash()
 
 
-def test_another_normalisation_is_another_classifier() -> None:
+def test_another_normalization_is_another_classifier() -> None:
     torch.manual_seed(0)
     plain = RESIDUAL.build()
     other = RESIDUAL.model_copy(update={"mean": (0.5, 0.5, 0.5)}).build()
@@ -203,7 +203,7 @@ def test_a_broken_classifier_is_refused_in_one_line(folder: Path, break_it: Call
     ("changes", "words"),
     [
         ({"blocks": (1,)}, "widths are of 2 stages, but blocks of 1"),
-        ({"mean": (0.5,)}, r"of as many colours as channels \(3\)"),
+        ({"mean": (0.5,)}, r"of as many colors as channels \(3\)"),
         ({"std": (1.0, 0.0, 1.0)}, "greater than 0"),
         ({"class_names": ("cat",)}, "at least 2"),
     ],

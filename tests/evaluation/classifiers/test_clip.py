@@ -54,7 +54,7 @@ def test_logits_are_those_of_transformers_for_photographs_of_the_concepts(
     assert expected.std(0).min() > 0.01  # or all images would look the same to it, and the comparison be empty
 
 
-def test_a_grey_image_gives_the_logits_that_transformers_gives_for_it_in_rgb(
+def test_a_gray_image_gives_the_logits_that_transformers_gives_for_it_in_rgb(
     clip: Classifier, folder: Path, pixels: Tensor, images: Tensor
 ) -> None:
     pictures = [Image.fromarray(image[0].numpy()).convert("RGB") for image in pixels]
@@ -68,7 +68,7 @@ def test_its_classes_are_the_concepts_in_any_order(clip: Classifier, images: Ten
     torch.testing.assert_close(reordered(images), clip(images)[:, [2, 0, 1]])
 
 
-def test_images_may_be_grey_or_rgb_and_of_any_size(clip: Classifier) -> None:
+def test_images_may_be_gray_or_rgb_and_of_any_size(clip: Classifier) -> None:
     for channels in (1, 3):
         clip.check_images(CONCEPTS, (channels, 99, 98))
         clip.for_classes(CONCEPTS[::-1]).check_images(CONCEPTS, (channels, 99, 98))

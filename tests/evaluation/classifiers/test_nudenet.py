@@ -101,7 +101,7 @@ def test_a_copy_is_the_same_classifier(classifier: NudeNetClassifier) -> None:
     assert is_portable("nudenet")
 
 
-def test_without_the_package_its_licence_and_how_to_install_it_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_its_license_and_how_to_install_it_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nudenet", None)
     with pytest.raises(UserError, match=r"AGPL-3.0.*pip install 'sfd-sweep\[nudenet\]'"):
         module.NudeNetClassifier()

@@ -40,7 +40,7 @@ def test_logits_and_the_head_over_the_features_are_the_librarys_own_logits(
     features = classifier.features(images)
     assert features.shape == (4, model.get_classifier().in_features)
     scale = float(expected.abs().max())
-    # PIL and torchvision round a grey level apart in resizing, which is 1 % of a random network's logits
+    # PIL and torchvision round a gray level apart in resizing, which is 1 % of a random network's logits
     torch.testing.assert_close(classifier.logits_from_features(features), expected, rtol=0, atol=0.02 * scale)
     assert classifier.class_names == tuple(NAMES)
     torch.testing.assert_close(classifier(images), model(classifier._prepare(pixels)), rtol=1e-4, atol=1e-5 * scale)

@@ -8,11 +8,11 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from tiny_latent_models import IMAGE_SHAPE, LATENT_SHAPE
-from tiny_models import tiny_model
 from tiny_text_models import PROMPTS, TOKENS, WIDTH, save_stable_diffusion
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.models import conditioning
+from sfd_sweep.models.families.stable_diffusion import Prompts
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model, save_score_model
 from sfd_sweep.models.samplers import sample_ddim
@@ -86,7 +86,7 @@ def test_prompts_are_embedded_as_stable_diffusion_does_and_the_last_is_the_empty
 
 def test_what_a_prompt_becomes_does_not_hang_on_the_others(published):
     model = load(published["epsilon"])
-    alone = model.with_prompts(["cow"])
+    alone = load(published["epsilon"], ["cow"])
     assert torch.equal(
         alone.conditioning.embeddings[torch.tensor([0, 1])], model.conditioning.embeddings[torch.tensor([2, 3])]
     )
@@ -158,7 +158,8 @@ def test_copies_share_prompts_and_text_encoder_and_no_training_state_holds_them(
     model = load(teacher)
     copy = model.copy()
     assert copy.conditioning is model.conditioning
-    assert copy.with_prompts(["cow"]).conditioning.encoder is model.conditioning.encoder
+    selected, _ = copy.conditioning.select(["cow"], copy.device)
+    assert selected.encoder is model.conditioning.encoder
     assert all(name.startswith("network.") for name in model.state_dict())
     model.requires_grad_(True)
     assert not any(parameter.requires_grad for parameter in model.conditioning.encoder.model.parameters())
@@ -166,16 +167,11 @@ def test_copies_share_prompts_and_text_encoder_and_no_training_state_holds_them(
 
 def test_other_prompts_go_to_the_same_network(teacher):
     model = load(teacher)
-    other = model.with_prompts([*PROMPTS, "an owl"])
+    other = model.with_conditioning(Prompts.of(model.conditioning.encoder, [*PROMPTS, "an owl"], model.device))
     assert other.network is model.network
     x_t, t, c = batch()
     moved = torch.where(c == len(PROMPTS), len(PROMPTS) + 1, c)  # the null prompt comes after the new one
     assert torch.equal(other.forward(x_t, t, moved).output, model.forward(x_t, t, c).output)
-
-
-def test_a_model_of_classes_has_no_prompts():
-    with pytest.raises(UserError, match="makes images of classes, not of prompts"):
-        tiny_model().with_prompts(["cow"])
 
 
 def test_a_prompt_that_is_too_long_is_refused(teacher):
@@ -207,7 +203,7 @@ def test_a_weight_of_the_text_encoder_that_is_missing_is_not_made_up(teacher):
     tensors = load_file(path)
     del tensors["final_layer_norm.bias"]
     save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"weights do not fit config.json \(final_layer_norm.bias is missing"):
+    with pytest.raises(UserError, match=r"weights do not fit its config.json \(final_layer_norm.bias is missing"):
         load(teacher)
 
 

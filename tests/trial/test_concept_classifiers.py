@@ -1,4 +1,4 @@
-"""Trials judged by what does not know classes: CLIP, NudeNet, and real images without labels."""
+"""Classifiers of concepts, which know no classes of the teacher: CLIP, NudeNet, and real images without labels."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ SUBJECTS = ("ant", "bee", "owl", "wasp")
 
 @pytest.fixture(name="folder", scope="module")
 def _folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("judges")
+    folder = tmp_path_factory.mktemp("classifiers")
     save_stable_diffusion(folder / "teacher")
     save_clip(folder / "clip")
     return folder
@@ -29,8 +29,8 @@ def _folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _any_share_will_do(monkeypatch):
-    """Random networks see anything; whether a judge is refused is tested elsewhere."""
-    monkeypatch.setattr(building, "LEAST_RECOGNISED", 0.0)
+    """Random networks see anything; whether a classifier is refused is tested elsewhere."""
+    monkeypatch.setattr(building, "LEAST_RECOGNIZED", 0.0)
 
 
 def workbench_of(folder, *overrides):
@@ -46,14 +46,14 @@ def report_of(context, tmp_path, **sampled):
 def test_clip_tells_the_concept_from_overrides_and_others(folder, tmp_path):
     clip = f"clip:{folder}/clip"
     context = workbench_of(folder, f"evaluation.classifier={clip}", f"evaluation.clip={folder}/clip")
-    judge = context.evaluator.classifier
-    assert sorted(judge.class_names) == sorted(SUBJECTS)
+    classifier = context.evaluator.classifier
+    assert sorted(classifier.class_names) == sorted(SUBJECTS)
     report = report_of(context, tmp_path)
     assert report.metrics.keys() >= {"clip_score", "override_rate", "retain_accuracy", "fd_classifier_teacher"}
-    alike = load_classifier(clip, concepts=judge.class_names)
+    alike = load_classifier(clip, concepts=classifier.class_names)
     images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    assert torch.equal(judge(images), alike(images))
-    assert judge.features(images).shape == (4, EMBEDDING)
+    assert torch.equal(classifier(images), alike(images))
+    assert classifier.features(images).shape == (4, EMBEDDING)
 
 
 def test_the_clip_score_is_the_mean_over_retained_samples_of_their_own_prompts(folder):
@@ -109,6 +109,6 @@ def test_quality_may_be_held_against_real_images_without_labels(folder, tmp_path
         (["evaluation.metrics=[retain_accuracy]", "evaluation.class_of={ant: 3}"], "takes images of 1 channels"),
     ],
 )
-def test_a_judge_or_reference_that_does_not_fit_is_refused(folder, overrides, words):
+def test_a_classifier_or_reference_that_does_not_fit_is_refused(folder, overrides, words):
     with pytest.raises(UserError, match=words):
         workbench_of(folder, *overrides)
