@@ -104,14 +104,12 @@ def _summary(case: Case, here: Folder) -> SweepSummary:
         state=SweepState.COMPLETE,
         reason=None,
         started=now,
-        ended=now,
         planned=case.trials,
         finished=case.trials,
         front_size=0,
         hypervolume=None,
         slot_hours=0.0,
         storage=str(here),
-        experiment_id="",
         run_id="",
     )
 

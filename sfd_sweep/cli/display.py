@@ -112,7 +112,8 @@ class Lines(View):
 
     def swap_reported(self, report: Report) -> None:
         """Print the metrics of the null baseline."""
-        self._print_event(f"swap, which forgets nothing, on {in_words(report.samples)}: {self._metrics(report)}")
+        counts = samples_in_words(report.samples)
+        self._print_event(f"swap, which forgets nothing, on {counts}: {self._metrics(report)}")
 
     def _metrics(self, report: Report) -> str:
         return _listed({name: report.metrics[name] for name in watched_metrics(self.space)})

@@ -298,7 +298,7 @@ def _remarks(record: SweepRecord) -> Iterator[str]:
 
 def _swap_in_words(record: SweepRecord, swap: Report) -> str:
     values = [f"{name} {figure(swap.metrics[name])}" for name in watched_metrics(record.space)]
-    return f"{', '.join(values)} on {in_words(swap.samples)}"
+    return f"{', '.join(values)} on {samples_in_words(swap.samples)}"
 
 
 def _is_any_audited(trials: Sequence[Trial]) -> bool:

@@ -101,7 +101,7 @@ def find_models(space: SearchSpace, working_folder: Path) -> None:
         if plan.teacher.kind is CLASSES:
             load_classifier(evaluation.classifier)
             return
-        load_classifier_for(evaluation, plan.conditions)
+        load_classifier_for(evaluation.classifier, plan.conditions)
         if evaluation.clip is not None:
             load_clip(evaluation.clip.removeprefix(CLIP))
 

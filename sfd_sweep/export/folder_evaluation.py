@@ -15,7 +15,7 @@ from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation.classifiers.loading import CLIP
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
-from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognised
+from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognized
 from sfd_sweep.export.description import Description, Figures, is_exported
 from sfd_sweep.export.verification import check_checksums
 from sfd_sweep.method.generator import OneStepGenerator
@@ -153,7 +153,7 @@ class FolderEvaluation:
         """Return the evaluation of a search-space file: its conditions, classifier and reference.
 
         Raises:
-            UserError: there is no generator, it has other conditions, the classifier does not recognise the concept, or
+            UserError: there is no generator, it has other conditions, the classifier does not recognize the concept, or
                 a network or the reference is missing or broken.
         """
         override = _chosen_override(space) if override is None else override
@@ -172,8 +172,8 @@ class FolderEvaluation:
             device=device,
             cache=assets.references,
         )
-        if teacher is not None and not generator.kind.has_labeled_references:
-            check_concept_recognised(evaluator, teacher, evaluation, assets.references)
+        if teacher is not None and generator.kind is not CLASSES:
+            check_concept_recognized(evaluator, teacher, evaluation, assets.references)
         samples = {"retained": evaluation.samples, "forgotten": evaluation.forget_samples}
         start = source if space.task.start == "teacher" else space.task.start
         return cls(generator, evaluator, replacing, samples, start=start)
@@ -261,7 +261,7 @@ def folder_evaluation(
 
 
 def _needs_teacher(generator: OneStepGenerator, evaluation: Evaluation) -> bool:
-    return not generator.kind.has_labeled_references or evaluation.reference_kind is ReferenceKind.TEACHER
+    return generator.kind is not CLASSES or evaluation.reference_kind is ReferenceKind.TEACHER
 
 
 def _chosen_override(space: SearchSpace) -> Override:

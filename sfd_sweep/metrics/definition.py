@@ -150,7 +150,7 @@ class Metric:
         return self.scale.least if self.goal is Goal.MAXIMIZE else min(self.scale.greatest, float_info.max)
 
     def count(self, samples: Mapping[str, int]) -> int:
-        """Return how many of an evaluation's `retained`, `forgotten`, `held_out` and `attacked` samples it is computed from.
+        """Return how many of an evaluation's samples, which are counted by group, it is computed from.
 
         Reports of version 0.1.0 do not count held-out samples, of which there are about as many as forgotten ones.
         """

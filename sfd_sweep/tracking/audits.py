@@ -12,7 +12,7 @@ from sfd_sweep.search.trial import AuditFigure, Trial
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.audit_picture import audit_png
 from sfd_sweep.tracking.schema import AUDIT_PREFIX, Tag, audit_curves, audit_to_text
-from sfd_sweep.tracking.store import Store, refusals_of
+from sfd_sweep.tracking.store import Store, mlflow_errors
 from sfd_sweep.trial.files import trial_folder
 
 FOLDER = "audits"
@@ -54,7 +54,7 @@ def record_audit(store: Store, sweep: Folder, trial: Trial, report: AuditReport)
     for name, content in files.items():
         folder.write(name, content)
     run_id = trial.run.run_id
-    with refusals_of(store.uri), tempfile.TemporaryDirectory() as scratch:
+    with mlflow_errors(store.uri), tempfile.TemporaryDirectory() as scratch:
         for name, content in files.items():
             (Path(scratch) / name).write_bytes(content)
         store.client.log_artifacts(run_id, scratch, FOLDER)

@@ -23,14 +23,15 @@ DIGITS = load_images(SOURCE)
 RECIPE = Pretraining(channels=(8, 8), norm_groups=4, steps=30, batch_size=8)
 
 
-TEXT = PRESETS["digits-text"].with_changes(
+TEXT = changed(
+    PRESETS["digits-text"],
     {
         **{"channels": [8, 8], "norm_groups": 4, "attention_head_dim": 4, "steps": 20, "batch_size": 8},
         "text": {
             **{"captions": ["{}"], "text_width": 8, "text_steps": 2},
             **{"autoencoder_channels": [8, 8], "autoencoder_steps": 2},
         },
-    }
+    },
 )
 
 
@@ -112,7 +113,7 @@ def test_components_of_another_request_are_trained_anew(tmp_path, left):
     assert place.has(COMPONENTS)
     if left == "components alone":  # as after a kill before the first state
         place.remove(STATE)
-    other = TEXT.with_changes({"seed": 1})
+    other = changed(TEXT, {"seed": 1})
     assert_equal(run(tmp_path, recipe=other, overwrite=left == "a state"), run(tmp_path / "fresh", recipe=other))
 
 
@@ -122,7 +123,7 @@ def test_components_are_resumed_by_the_same_request_alone(tmp_path):
     place = Folder.open(working_folder(tmp_path / "teacher"))
     place.remove(STATE)
     with pytest.raises(UserError, match=r"was begun with seed 0, not 1"):
-        run(tmp_path, recipe=TEXT.with_changes({"seed": 1}), resume=True)
+        run(tmp_path, recipe=changed(TEXT, {"seed": 1}), resume=True)
     assert place.has(COMPONENTS)
     assert_equal(run(tmp_path, recipe=TEXT, resume=True), run(tmp_path / "fresh", recipe=TEXT))
 

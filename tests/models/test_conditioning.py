@@ -50,7 +50,7 @@ def test_other_prompts_and_swapped_conditions_are_still_of_the_same_model(tmp_pa
     folder = ModelFolder.open(str(with_absent(save_stable_diffusion(tmp_path / "teacher"), {"concepts": ["bee"]})))
     model = load_score_model(folder, prompts=PROMPTS)
     assert model.conditioning.absent == (1,)
-    assert model.with_prompts(["BEE!", "a beehive", "a flower"]).conditioning.absent == (0,)
+    assert model.conditioning.select(["BEE!", "a beehive", "a flower"], torch.device("cpu"))[0].absent == (0,)
     assert model.with_swapped_conditions({0: 2}).conditioning.absent == (1,)
 
 

@@ -82,6 +82,6 @@ def test_prompts_that_name_what_the_teacher_never_knew_are_left_out(tmp_path):
     known = load_score_model(folder, prompts=[PROMPTS[1], PROMPTS[2]])
     folder.index["absent"] = {"concepts": ["ant"]}
     without = load_score_model(folder, prompts=PROMPTS)
-    recipe = PRESETS["prompts"].with_changes({"steps": 2, "settings": {"batch_size": 4}})
+    recipe = changed(PRESETS["prompts"], {"steps": 2, "settings": {"batch_size": 4}})
     expected, found = (distill(teacher, recipe).model.network.state_dict() for teacher in (known, without))
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())

@@ -260,7 +260,7 @@ def encoder_of(generator: OneStepGenerator) -> TextEncoder:
 
 
 def misspellings(word: str) -> list[str]:
-    """Return a word with two neighbouring letters exchanged, with one dropped, and with one doubled, each once."""
+    """Return a word with two neighboring letters exchanged, with one dropped, and with one doubled, each once."""
     letters = [place for place, letter in enumerate(word) if letter.isalnum()]
     pairs = [place for place in letters if place + 1 in letters]
     exchanged = [word[:place] + word[place + 1] + word[place] + word[place + 2 :] for place in pairs]
