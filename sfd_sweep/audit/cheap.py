@@ -52,7 +52,7 @@ class CheapAttacks:
     context: AttackContext | None
     control: tuple[OneStepGenerator, str] | None
     cache: Folder | None = None
-    _known: dict[tuple[str, int], float] = field(default_factory=dict, compare=False)
+    _known: dict[tuple[str, int], float] = field(default_factory=dict, compare=False, init=False, repr=False)
 
     @classmethod
     def build(cls, evaluator: Evaluator, settings: Audit, needs: Set[Need], cache: Folder | None) -> CheapAttacks:
