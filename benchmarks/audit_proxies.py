@@ -168,7 +168,7 @@ class Form:
 
 def without_budgets(attack: ConditionInversion | Relearning) -> ConditionInversion | Relearning:
     """Return an attack whatever its budgets are, for comparison."""
-    return replace(attack, budgets=())
+    return replace(attack, budgets=(1,))
 
 
 def forms(trials: Sequence[Recorded], control: Recorded) -> Iterator[Form]:
@@ -253,7 +253,8 @@ def run(asked: argparse.Namespace) -> None:
     proposed = list(enumerate(settings_of(space, asked.trials)))
     never_knew = audit.controls[NEVER_KNEW]
     at_control = asked.cache / f"control-{never_knew.content_hash()[:12]}.json"
-    attacks = [each for each in LEVELS["full"] if each.name.startswith(tuple(asked.attacks.split("|")))]
+    possible = [each for each in LEVELS["full"] if each.needs(audit.attacks) is None]
+    attacks = [each for each in possible if each.name.startswith(tuple(asked.attacks.split("|")))]
     if not first:
         for result in attack_all(Recorded.read(at_control), never_knew, contexts, attacks, asked.seeds):
             result.write(at_control)

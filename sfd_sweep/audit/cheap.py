@@ -52,7 +52,7 @@ class CheapAttacks:
     context: AttackContext | None
     control: tuple[OneStepGenerator, str] | None
     cache: Folder | None = None
-    _known: dict[tuple[str, int], float] = field(default_factory=dict, compare=False)
+    _known: dict[tuple[str, int], float] = field(default_factory=dict, compare=False, init=False, repr=False)
 
     @classmethod
     def build(cls, evaluator: Evaluator, settings: Audit, needs: Set[Need], cache: Folder | None) -> CheapAttacks:
@@ -62,7 +62,7 @@ class CheapAttacks:
             evaluator: of the generators.
             settings: judge and control.
             needs: of the requested metrics.
-            cache: of the control's rates.
+            cache: of the control's rates, and of the teacher's samples that judge and attacks have.
 
         Raises:
             UserError: judge or control is missing or broken, the judge cannot decide, or an attack has too few images.
@@ -71,7 +71,7 @@ class CheapAttacks:
         context, control = None, None
         if attacks:
             judged = settings.model_copy(update={"control": None})
-            context = AuditContext.build(evaluator, judged, start=None, override=None).attacks
+            context = AuditContext.build(evaluator, judged, start=None, override=None, cache=cache).attacks
             context = replace(context, samples=SAMPLES)
             for name, attack in attacks.items():
                 if reason := attack.needs(context):

@@ -22,6 +22,7 @@ FIGURES = {
     "override_distance",
     "forget_probability",
     "forget_entropy",
+    "leak_rate",
 }
 
 
