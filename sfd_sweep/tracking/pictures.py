@@ -196,9 +196,14 @@ def _on_panel(view: FrontView, mark: Mark) -> tuple[float, float]:
     return x, y
 
 
+def _radius(group: Group) -> float:
+    """Return how far a mark reaches to its sides, in points; a diamond is a square on its corner."""
+    return group.size / 2 * (math.sqrt(2) if group.symbol.startswith("diamond") else 1) + 1
+
+
 def _label_front(panel: Axes, view: FrontView) -> None:
     """Write the numbers of the front's members beside their marks."""
-    obstacles = [Obstacle(_on_panel(view, mark), group.size / 2) for group in view.groups for mark in group.marks]
+    obstacles = [Obstacle(_on_panel(view, mark), _radius(group)) for group in view.groups for mark in group.marks]
     labels = [(str(trial.number), _on_panel(view, Mark.of(trial))) for trial in view.record.front]
     write_labels(panel, labels, obstacles, toward=(view.axes[0].better, view.axes[1].better))
 
