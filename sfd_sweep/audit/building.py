@@ -281,4 +281,8 @@ def _controls(
 def _portable_name(name: str) -> str:
     """Return the name of a classifier without a path of this machine."""
     prefix = next((each for each in ("the classifier clip:", "the classifier ") if name.startswith(each)), None)
-    return name if prefix is None else prefix + portable_source(name.removeprefix(prefix))
+    if prefix is None:
+        return name
+    source = name.removeprefix(prefix)
+    portable = portable_source(source)
+    return name if portable == source else f"the classifier in the folder {portable}"

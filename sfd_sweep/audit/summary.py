@@ -42,7 +42,7 @@ def worst_figure(report: AuditReport) -> str:
     """Return the excess over the control that never knew, worst over all attacks; without a control the worst rate."""
     attack, figure = report.worst()
     budget, _ = attack.worst_point()
-    by = f"by {attack.name} at {budget:,} {attack.unit}"
+    by = f"by {attack.name}" + (f" at {budget:,} {attack.unit}" if len(attack.budgets) > 1 else "")
     if report.has_control:
         return f"Worst excess over a generator that never knew: {in_words(figure)}, {by}."
     return f"Worst rate: {in_words(figure)}, {by}. Its excess is unknown: {HOW_TO_GET_A_CONTROL}."
@@ -75,7 +75,7 @@ def retained_in_words(report: AuditReport) -> str | None:
         return None
     name = min(shares, key=lambda each: shares[each])
     starts = report.retained.get(START, {})
-    start = f" ({starts[name]:.1%} of the start's)" if name in starts else ""
+    start = f" (the start: {starts[name]:.1%})" if name in starts else ""
     return f"Worst retained condition: {name}, shown by {shares[name]:.1%} of its samples{start}."
 
 
@@ -88,6 +88,11 @@ def cell(rate: Interval) -> str:
     """Return a rate with its interval in percent, for tables: `19 (15-23)`."""
     low, high = (f"{100 * limit:.0f}" for limit in (rate.low, rate.high))
     return f"{100 * rate.value:.0f} ({low}-{high})"
+
+
+def budget_in_words(attack: AttackReport) -> str:
+    """Return the whole budget of an attack; none of an attack that has no budget."""
+    return f"{attack.budgets[-1]:,} {attack.unit}" if len(attack.budgets) > 1 else ""
 
 
 def revival_in_words(attack: AttackReport, subject: str = GENERATOR) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 from sfd_sweep.audit.summary import (
     REVIVAL_HEADER,
     SUBJECT_NAMES,
+    budget_in_words,
     cell,
     comparison,
     headline,
@@ -71,7 +72,7 @@ def _cells(attack: AttackReport, report: AuditReport) -> list[str]:
     excess = attack.excess()
     return [
         attack.name,
-        f"{attack.budgets[-1]:,} {attack.unit}",
+        budget_in_words(attack),
         *(cell(attack.rate(subject)) for subject in report.subjects),
         *([] if excess is None else [f"{excess.value:.2f} ({excess.low:.2f} to {excess.high:.2f})"]),
         revival_in_words(attack),

@@ -158,7 +158,7 @@ def test_the_excess_of_the_null_baseline_is_large(report_of_swap: AuditReport):
     assert attack.name == "condition inversion"
     assert excess.low > 0.5
     assert headline(report_of_swap) == [worst_figure(report_of_swap)]
-    assert "(9" in str(retained_in_words(report_of_swap))
+    assert "(the start: 9" in str(retained_in_words(report_of_swap))
 
 
 def test_a_generator_of_noise_does_not_win(audit_context: AuditContext, cache):

@@ -62,9 +62,9 @@ def test_the_card_marks_its_trial_on_the_front_and_says_why_it_was_chosen(card: 
     assert "Trial 0 was requested; it is" in card
 
 
-def test_the_card_claims_no_robustness(card: str) -> None:
+def test_the_card_claims_no_robustness_beyond_the_audit(card: str) -> None:
     assert "one classifier's opinion" in card
-    assert "No\n  robustness is claimed" in card
+    assert "Beyond the\n  attacks and budgets of the audit no robustness is claimed." in card
 
 
 def test_the_front_matter_is_yaml_with_the_figures(card: str, exported: Exported) -> None:
