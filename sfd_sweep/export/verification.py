@@ -150,8 +150,8 @@ def standard_error(scale: Scale, value: float, n: int, classes: int) -> float:
     - A share is binomial, √(p·(1 - p)/n), with two hits and two misses added so that 0 and 1 have an error too (Agresti
       & Coull, 1998). A mean of values from 0 to 1, a probability or a cosine, spreads less than that.
     - A Fréchet distance d on digits was measured at n = 2,000 over twelve seeds of each of seven generators: 0.04 for
-      d ≤ 1, 0.04·√d for d to 5 (as the delta method has it), and up to 0.01·d for d of 70 to 200. A kernel distance,
-      which spreads less, is allowed as much.
+      d ≤ 1, 0.04·√d for d to 5 (as the delta method has it), and up to 0.01·d for d of 70 to 200. A kernel distance
+      is allowed as much.
     - An entropy lies in [0, ln(classes)], so it spreads by half of that at most (Popoviciu); so does the logarithm of
       an Inception score, with the classes of Inception-V3.
     """
