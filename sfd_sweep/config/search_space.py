@@ -193,7 +193,7 @@ def _metrics(space: SearchSpace) -> Iterator[ConfigError]:
 
 
 _OF_CONCEPTS = {Need.CLIP, Need.HELD_OUT, Need.NUDENET}
-_ALWAYS_MET = {Need.INCEPTION, Need.FINAL}
+_ALWAYS_MET = {Need.INCEPTION, Need.FINAL, Need.RELEARNING}
 _REMEDIES = {
     Need.REAL_IMAGES: "{name} does not fit this reference; {instead}name real images in evaluation.reference",
     Need.TEACHER_SAMPLES: "{name} does not fit this reference; {instead}write `teacher` in evaluation.reference",

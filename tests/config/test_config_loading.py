@@ -174,7 +174,7 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("tracking.uri=3", "tracking.uri: must be a valid string, not 3"),
         ("name=a b", "name: must consist of letters, digits, dots, dashes, and underscores, and begin with a letter "
          'or digit, not "a b"'),
-        ("name=references", "name: references is the folder of reference statistics that sweeps share; choose "
+        ("name=references", "name: references is a folder of results that sweeps share; choose "
          "another name"),
         ("name=../up", "name: must consist of letters, digits, dots, dashes, and underscores, and begin with a "
          'letter or digit, not "../up"'),

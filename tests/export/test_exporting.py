@@ -20,7 +20,7 @@ from sfd_sweep.config import SelectionBounds
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation import evaluator
 from sfd_sweep.evaluation.sample_grid import GAP
-from sfd_sweep.export.contents import _portable as portable_source
+from sfd_sweep.export.contents import _portable_images as portable_source
 from sfd_sweep.export.exporting import Exported, export_trial
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.storage.folder import Folder
