@@ -37,80 +37,93 @@ Device = Annotated[
 ]
 
 
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="Folder of a one-step generator (or builtin:digits-distilled); with --trial, --knee, --best-score, or "
+        "--front the name of a sweep.",
+        metavar="DIR|NAME",
+    ),
+]
+Control = Annotated[
+    str | None, typer.Option(help="Generator that never knew what is forgotten; default: as recorded.", metavar="DIR")
+]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        help="Classifier that decides; svm fits a support vector machine to the reference images; default: as "
+        "recorded, or svm.",
+        metavar="SOURCE",
+    ),
+]
+Start = Annotated[
+    str | None, typer.Option(help="What the generator was trained from; default: as recorded.", metavar="DIR")
+]
+AttackedClassifier = Annotated[
+    str | None,
+    typer.Option(help="Classifier that attacks optimize against; default: as recorded.", metavar="SOURCE"),
+]
+Forget = Annotated[
+    list[str] | None, typer.Option(help="Forgotten class of a folder that was not exported; repeatable.")
+]
+Override = Annotated[
+    list[str] | None,
+    typer.Option(help="Override of such a class (a class, random, or classifier); one for all, or one for each."),
+]
+Space = Annotated[
+    Path | None,
+    typer.Option(
+        help="Search-space file that states how a folder that was not exported is evaluated and what is forgotten; "
+        "generators of prompts need it.",
+        metavar="FILE",
+    ),
+]
+Front = Annotated[bool, typer.Option("--front", help="Audit every trial on the front.")]
+AuditAddress = Annotated[
+    str | None,
+    typer.Option(
+        help="Audit trials on a Ray cluster (local, auto, or HOST:PORT); default: in this process.", metavar="ADDRESS"
+    ),
+]
+Layout = Annotated[Literal["table", "json"], typer.Option("--format", help="Format of the audit.")]
+AuditOut = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for audit.json and audit.png; default: an exported folder itself, else none.", metavar="DIR"
+    ),
+]
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder for results of attacks, which other audits use; default: runs/audits, or audits in a sweep's "
+        "storage.",
+        metavar="DIR",
+    ),
+]
+
+
 def audit(
-    target: Annotated[
-        str,
-        typer.Argument(
-            help="Folder of a one-step generator (or builtin:digits-distilled); with --trial, --knee, --best-score, or "
-            "--front the name of a sweep.",
-            metavar="DIR|NAME",
-        ),
-    ],
+    target: Target,
     *,
     level: Level = "quick",
-    control: Annotated[
-        str | None,
-        typer.Option(help="Generator that never knew what is forgotten; default: as recorded.", metavar="DIR"),
-    ] = None,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            help="Classifier that decides; svm fits a support vector machine to the reference images; default: as "
-            "recorded, or svm.",
-            metavar="SOURCE",
-        ),
-    ] = None,
-    start: Annotated[
-        str | None, typer.Option(help="What the generator was trained from; default: as recorded.", metavar="DIR")
-    ] = None,
-    classifier: Annotated[
-        str | None,
-        typer.Option(help="Classifier that attacks optimize against; default: as recorded.", metavar="SOURCE"),
-    ] = None,
+    control: Control = None,
+    judge: Judge = None,
+    start: Start = None,
+    classifier: AttackedClassifier = None,
     reference: Reference = None,
     teacher: Teacher = None,
-    forget: Annotated[
-        list[str] | None, typer.Option(help="Forgotten class of a folder that was not exported; repeatable.")
-    ] = None,
-    override: Annotated[
-        list[str] | None,
-        typer.Option(help="Override of such a class (a class, random, or classifier); one for all, or one for each."),
-    ] = None,
-    space: Annotated[
-        Path | None,
-        typer.Option(
-            help="Search-space file that states how a folder that was not exported is evaluated and what is forgotten; "
-            "generators of prompts need it.",
-            metavar="FILE",
-        ),
-    ] = None,
+    forget: Forget = None,
+    override: Override = None,
+    space: Space = None,
     trial: Trial = None,
     knee: Knee = False,
     best_score: BestScore = False,
-    front: Annotated[bool, typer.Option("--front", help="Audit every trial on the front.")] = False,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="Audit trials on a Ray cluster (local, auto, or HOST:PORT); default: in this process.",
-            metavar="ADDRESS",
-        ),
-    ] = None,
+    front: Front = False,
+    address: AuditAddress = None,
     device: Device = "auto",
-    layout: Annotated[Literal["table", "json"], typer.Option("--format", help="Format of the audit.")] = "table",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for audit.json and audit.png; default: an exported folder itself, else none.", metavar="DIR"
-        ),
-    ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder for results of attacks, which other audits use; default: runs/audits, or audits in a sweep's "
-            "storage.",
-            metavar="DIR",
-        ),
-    ] = None,
+    layout: Layout = "table",
+    out: AuditOut = None,
+    cache: Cache = None,
     uri: Uri = None,
 ) -> None:
     """Try to bring back what a generator has forgotten.
