@@ -81,7 +81,7 @@ class IdleTrial:
         trade = self.settings.guidance_scale
         excess = abs(self.settings.generator_lr * 1e4 - 1)
         figures = {"fd_classifier": trade + excess + 5 / to, "unlearning_accuracy": 1 - 1 / (trade + 1)}
-        figures["excess_relearning_rate"] = 1 / (trade + 2)
+        figures |= {"excess_relearning_rate": 1 / (trade + 2), "excess_inversion_rate": 0.0}
         report = Report(
             step=to,
             metrics=figures | FIGURES,

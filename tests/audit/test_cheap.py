@@ -92,7 +92,7 @@ def test_the_metrics_are_what_the_judge_sees_after_the_attacks(evaluator, attack
         assert found.metrics[name] == last.shown / SAMPLES
         excess = max(0.0, found.metrics[name] - attacks.control_rates(90)[name])
         assert found.metrics[f"excess_{name}"] == excess
-    assert found.metrics["inversion_rate"] > 0.2  # the embedding was renamed, and the weights remember
+    assert found.metrics["excess_inversion_rate"] > 0.5  # the embedding was renamed, and the weights remember
 
 
 def test_a_generator_that_forgot_nothing_is_revived_at_once_and_the_control_is_not(attacks, start, never_knew):

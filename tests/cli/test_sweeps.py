@@ -16,7 +16,8 @@ SMALL = [
 
 TWO_OBJECTIVES = [
     "objectives=[{metric: fd_classifier, goal: minimize, reference_point: 10}, {metric: unlearning_accuracy, goal: "
-    "maximize, reference_point: 0}]"
+    "maximize, reference_point: 0}]",
+    "constraints=[]",
 ]
 """Without the excess over a generator that never knew the 0."""
 
@@ -76,6 +77,8 @@ PLAN = {
     "unlearning_accuracy": "maximize, reference point 0",
     "excess_relearning_rate": "minimize, reference point 1",
     "override_distance": "at most 100",
+    "excess_inversion_rate": "at most 0.2",
+    "relearning_rate": "3 updates of a copy of the weights: 171 images through it, 75 of them back",
     "storage": "runs/digits-forget-0",
     "tracking": "https://mlflow.example/x",
 }
