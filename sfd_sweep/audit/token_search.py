@@ -98,11 +98,13 @@ def allowed_tokens(encoder: TextEncoder, forbidden: Collection[str] = ()) -> Ten
     allowed = torch.ones(len(encoder.vocabulary), dtype=torch.bool)
     allowed[tokenizer.all_special_ids] = False
     words = {word for text in forbidden for word in text.casefold().split()}
-    for word in (*forbidden, *words):
-        allowed[encoder.words(word)] = False
-    for token, index in tokenizer.get_vocab().items():
+    own = {index for word in (*forbidden, *words) for index in encoder.words(word)}
+    vocabulary = tokenizer.get_vocab()
+    spelled = {token.casefold() for token, index in vocabulary.items() if index in own}
+    for token, index in vocabulary.items():
         text = token.removesuffix("</w>").casefold()
-        if any(text == word or (len(word) >= LEAST_PART and word in text) for word in words):
+        is_word = any(text == word or (len(word) >= LEAST_PART and word in text) for word in words)
+        if is_word or token.casefold() in spelled:
             allowed[index] = False
     return allowed
 

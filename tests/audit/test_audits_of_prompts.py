@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from concept_cases import concept_space, save_tiny_teacher
+from PIL import Image
 from tiny_clip import save_clip
 
 from sfd_sweep.audit import building, judges
@@ -57,6 +58,7 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for weight in teacher.network.parameters():
             weight.mul_(0.9)
     OneStepGenerator(teacher, 625).save(folder / "other")
+    save_clip(folder / "clip")
     return folder
 
 
@@ -104,8 +106,10 @@ def test_images_are_the_teachers_own_of_each_concept(context, folder):
     assert images.images.abs().max() <= 1
 
 
-def test_unlabelled_real_images_are_no_images_of_what_is_forgotten(folder, context):
-    found = context_of(folder, "evaluation.reference=builtin:digits", "objectives.0.metric=fd_classifier")
+def test_unlabelled_real_images_are_no_images_of_what_is_forgotten(folder, context, tmp_path):
+    for place, pixels in enumerate(torch.randint(256, (80, 8, 8), dtype=torch.uint8, generator=torch.Generator())):
+        Image.fromarray(pixels.numpy()).save(tmp_path / f"{place}.png")
+    found = context_of(folder, f"evaluation.reference={tmp_path}", "objectives.0.metric=fd_classifier")
     assert found.images == "the teacher's samples"
     assert torch.equal(found.attacks.forgotten_images.images, context.attacks.forgotten_images.images)
 
@@ -151,10 +155,9 @@ def test_what_replaces_the_concept_is_shown_to_the_judge_though_nobody_evaluates
     assert {context.attacks.conditions.subjects[index] for index in retained} == {"bee", "owl", ""}
 
 
-def test_clip_judges_by_the_names_of_the_concepts(folder, tmp_path):
-    save_clip(tmp_path / "clip")
-    context = context_of(folder, judge=f"clip:{tmp_path}/clip")
-    assert context.attacks.judge.name == f"the classifier clip:{tmp_path}/clip"
+def test_clip_judges_by_the_names_of_the_concepts(folder):
+    context = context_of(folder, judge=f"clip:{folder}/clip")
+    assert context.attacks.judge.name == f"the classifier clip:{folder}/clip"
     assert len(context.attacks.forgotten_images) == 12
     assert len(context.attacks.retained_images) == 12  # of three concepts
 
@@ -163,24 +166,26 @@ def test_clip_judges_by_the_names_of_the_concepts(folder, tmp_path):
     ("settings", "words"),
     [
         ({"judge": "builtin:digits"}, "is also the classifier that attacks optimize against"),
-        ({"judge": "builtin:digits", "class_of": {"ant": "mole"}}, "audit.class_of.ant: "),
-        ({"judge": "clip:/nowhere"}, "audit.judge: there is no CLIP"),
+        ({"judge": "clip", "class_of": {"ant": "mole"}}, "audit.class_of.ant: "),
+        ({"judge": "clip", "class_of": {"bee": "ant"}}, "audit.class_of: .* would call 'bee' by the same class"),
+        ({"judge": "clip:/nowhere"}, "audit.judge: /nowhere: there is no CLIP"),
         ({"control": "/nowhere"}, "audit.control: no model folder"),
         ({"control": "builtin:digits-distilled"}, "has other prompts than the generator"),
     ],
 )
 def test_a_judge_or_control_that_does_not_fit_is_refused(folder, settings, words):
+    if settings.get("judge") == "clip":
+        settings = {**settings, "judge": f"clip:{folder}/clip"}
     with pytest.raises(UserError, match=words):
         context_of(folder, **settings).auditor(
             OneStepGenerator.load(folder / "other", prompts=evaluation_of(folder).evaluator.conditions.names)
         )
 
 
-def test_a_judge_that_is_blind_to_the_concept_is_refused(folder, tmp_path, monkeypatch):
+def test_a_judge_that_is_blind_to_the_concept_is_refused(folder, monkeypatch):
     monkeypatch.setattr(judges, "LEAST_DISCERNMENT", 0.5)
-    save_clip(tmp_path / "clip")
     with pytest.raises(UserError, match="so it cannot decide; name another"):
-        context_of(folder, judge=f"clip:{tmp_path}/clip")
+        context_of(folder, judge=f"clip:{folder}/clip")
 
 
 def test_the_swapped_start_has_the_overrides_embeddings_and_still_reads_other_prompts(context):
@@ -224,7 +229,7 @@ def test_relearning_changes_what_the_network_makes_of_its_latents(context):
         adam.zero_grad()
         loss.backward()
         adam.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 

@@ -112,9 +112,10 @@ def test_misspellings_that_the_encoder_cannot_read_are_left_out_or_refused(knows
 
 def test_tokens_near_a_prompt_do_not_name_the_concept(knows):
     encoder = knows.model.conditioning.encoder
+    own = set(encoder.words("ant"))
     for row in NearPrompt(budgets=(4,), search=SEARCH).prompts(encoder, attack_context(), 0):
         assert "ant" not in encoder.text(row).replace(" ", "")
-        assert not set("ant") & set(encoder.text(row).replace(" ", "").casefold()) - {"a"}
+        assert not own & set(row.tolist())
 
 
 def test_searched_tokens_are_nearer_to_the_prompt_than_random_ones(knows):
