@@ -21,7 +21,7 @@ from sfd_sweep.audit.token_search import TokenSearch
 from sfd_sweep.config import Audit
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation import reference_images
-from sfd_sweep.export.folder_audit import audit_folder
+from sfd_sweep.export.folder_audit import AuditSources, audit_folder
 from sfd_sweep.export.folder_evaluation import AssetLocations, FolderEvaluation
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.models.folder import ModelFolder
@@ -237,8 +237,10 @@ def test_an_audit_of_a_plain_folder_takes_its_prompts_from_a_search_space_file(f
     space, cache = concept_space(folder), Folder.open(tmp_path)
     done = []
     report = audit_folder(
-        *(folder / "other", "quick", Audit(control=str(folder / "other"))),
-        **{"start": str(folder / "start"), "override": "bee", "assets": AssetLocations(), "space": space},
+        folder / "other",
+        given=AuditSources(control=str(folder / "other"), start=str(folder / "start")),
+        override="bee",
+        space=space,
         cache=cache,
         progress=lambda done_units, total, _unit: done.append((done_units, total)),
     )
@@ -251,8 +253,10 @@ def test_an_audit_of_a_plain_folder_takes_its_prompts_from_a_search_space_file(f
     for attack in report.attacks:
         assert attack.excess().value == 0  # the generator is its own control
     again = audit_folder(
-        *(folder / "other", "quick", Audit(control=str(folder / "other"))),
-        **{"start": str(folder / "start"), "override": "bee", "assets": AssetLocations(), "space": space},
+        folder / "other",
+        given=AuditSources(control=str(folder / "other"), start=str(folder / "start")),
+        override="bee",
+        space=space,
         cache=cache,
     )
     assert again == report  # with the seconds that the first one took
@@ -273,7 +277,7 @@ def test_an_audit_of_a_plain_folder_takes_its_prompts_from_a_search_space_file(f
 def test_a_plain_folder_of_prompts_needs_to_know_what_is_forgotten(folder, options, words):
     options = {**options, **({"space": concept_space(folder)} if "space" in options else {})}
     with pytest.raises(UserError, match=words):
-        audit_folder(folder / "other", "quick", Audit(), assets=AssetLocations(), **options)
+        audit_folder(folder / "other", **options)
 
 
 def test_an_audit_without_a_distilled_start_says_so(folder):

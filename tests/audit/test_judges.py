@@ -9,10 +9,11 @@ from sfd_sweep.audit.building import AuditContext
 from sfd_sweep.audit.images import ConditionImages
 from sfd_sweep.audit.judges import ClassifierJudge, Discernment, SupportVectorJudge, check_discernment
 from sfd_sweep.config import Audit
-from sfd_sweep.datasets.images import quantize
+from sfd_sweep.datasets.images import LabeledImages, quantize
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import Evaluator
+from sfd_sweep.evaluation.reference_images import RealImages
 
 DIGITS = tuple("0123456789")
 
@@ -75,15 +76,14 @@ def test_a_blind_judge_is_refused(judge, recognized, false_alarms):
         check_discernment(judge, Discernment(recognized, false_alarms))
 
 
-def test_a_judge_that_finds_nothing_in_noise_is_refused(evaluator, monkeypatch):
+def test_a_judge_that_finds_nothing_in_noise_is_refused(evaluator):
     """Reference images without anything to see."""
     noise = torch.Generator().manual_seed(0)
-    made = ConditionImages(torch.rand(400, 1, 8, 8, generator=noise) * 2 - 1, torch.arange(400) % 10, 17)
-    monkeypatch.setattr(ConditionImages, "of", lambda _reference, conditions, _most: made.take(
-        torch.nonzero(torch.isin(made.conditions, torch.tensor(conditions)))[:, 0]
-    ))  # fmt: skip
+    made = torch.rand(400, 1, 8, 8, generator=noise)
+    noisy = RealImages(LabeledImages(made.mul(16).round().byte(), torch.arange(400) % 10, DIGITS, 17))
+    blind = Evaluator(evaluator.classifier, noisy, evaluator.conditions, seed=0)
     with pytest.raises(UserError, match=r"audit\.judge: a support vector machine .* cannot decide"):
-        AuditContext.build(evaluator, Audit(), start=None, override=(1,))
+        AuditContext.build(blind, Audit(), start=None, override=(1,))
 
 
 def test_the_classifier_that_attacks_optimize_against_is_no_judge(evaluator):

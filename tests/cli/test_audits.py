@@ -12,7 +12,7 @@ import torch
 from photographs import encode
 from PIL import Image
 from recorded_sweep import NAME, record_sweep
-from tiny_models import save_teacher
+from tiny_models import save_teacher, tiny_model
 
 from sfd_sweep.audit.report import AuditReport
 from sfd_sweep.datasets.sources import load_images
@@ -230,7 +230,7 @@ def test_tables_show_audits_where_there_are_any(command, folder, audits):
 
 
 def test_a_folder_that_claims_nothing_is_not_verified(refusal, folder):
-    save_teacher(folder / "teacher")
+    save_teacher(folder / "teacher", tiny_model())
     assert "claims nothing that could be verified" in refusal("verify", "teacher")
     assert "claims nothing that could be verified" in refusal("verify", "nowhere")
 

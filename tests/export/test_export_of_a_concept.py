@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from sfd_sweep.audit import building, judges
 from sfd_sweep.audit.attacks.asking import Asking
 from sfd_sweep.audit.attacks.prompts import HeldOutPrompts
-from sfd_sweep.config import REFERENCES, Audit
+from sfd_sweep.config import REFERENCES
 from sfd_sweep.config.loading import dump_search_space
 from sfd_sweep.errors import UserError
 from sfd_sweep.export.description import Description
@@ -73,7 +73,8 @@ def recorded(space):
 
 def exported_to(target, space):
     results = recorded(space)
-    return export_trial(results, results.select(trial=0), target, uri=space.tracking.uri)
+    # Nobody sees much in a random network's images, so no judge could decide.
+    return export_trial(results, results.select(trial=0), target, uri=space.tracking.uri, audit=None)
 
 
 @pytest.fixture(name="exported", scope="module")
@@ -133,10 +134,10 @@ def test_the_description_has_every_prompt_and_what_it_is_about(exported):
 
 
 def test_an_exported_generator_is_audited_by_what_it_says_of_itself(exported, folder, monkeypatch):
-    monkeypatch.setattr(judges, "LEAST_DISCERNMENT", -1.0)  # nobody sees much in a random network's images
+    monkeypatch.setattr(judges, "LEAST_DISCERNMENT", -1.0)
     monkeypatch.setattr(building, "JUDGE_IMAGES", 40)
     monkeypatch.setitem(building.LEVELS, "quick", (Asking(), HeldOutPrompts()))
-    report = audit_folder(exported.folder, "quick", Audit(), assets=AssetLocations(teacher=str(folder / "teacher")))
+    report = audit_folder(exported.folder, "quick", assets=AssetLocations(teacher=str(folder / "teacher")))
     assert report.forgotten == ("ant",)
     assert [attack.name for attack in report.attacks] == ["asking", "held-out prompts"]
     assert report.attacks[1].budgets == (1,)

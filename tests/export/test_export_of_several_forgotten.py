@@ -17,7 +17,8 @@ OVERRIDES = {
 @pytest.mark.parametrize("override", OVERRIDES)
 def test_two_forgotten_classes_are_recorded_exported_and_verified(override, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sweep = record_sweep(tmp_path, 'task.forget=[0, "1"]', f"parameters.override={override}")
+    settings = ('task.forget=[0, "1"]', f"parameters.override={override}", "audit.control=null")
+    sweep = record_sweep(tmp_path, *settings)
     trial = sweep.results.record.trials[FRONT]
     replacements, words = OVERRIDES[override]
     assert trial.settings.override == (replacements or override)
@@ -34,3 +35,5 @@ def test_two_forgotten_classes_are_recorded_exported_and_verified(override, tmp_
     assert (description.conditions.forget, description.override) == ((0, 1), replacements)
     assert f"has forgotten **0, 1**: {words}" in (target / "README.md").read_text()
     assert evaluate_folder(target).metrics == trial.final.metrics
+    assert exported.audit.forgotten == ("0", "1")
+    assert "Its excess is unknown" in (target / "README.md").read_text()

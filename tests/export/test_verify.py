@@ -26,6 +26,7 @@ from sfd_sweep.export.folder_audit import AuditSources, audit_folder, audit_sett
 from sfd_sweep.export.verification import check_checksums, write_checksums
 from sfd_sweep.export.verifying import check_claims, revival, verify_folder
 from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.models.conditioning import ABSENT
 from sfd_sweep.models.folder import find_model
 from sfd_sweep.storage import exchange
 from sfd_sweep.storage.folder import Folder
@@ -36,6 +37,15 @@ from sfd_sweep.trial.resolve import resolve_sweep
 from sfd_sweep.trial.runner import TrialContext
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+def as_if_it_had_known(folder: Path) -> Path:
+    """Return a copy of the control that never knew 0, which does not say so."""
+    shutil.copytree(find_model("builtin:digits-without-0"), folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    del index[ABSENT]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +60,7 @@ def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         trial = trial_folder(Folder.open(results.record.summary.storage), FRONT)
         stored = step_folder(trial, 4) / GENERATOR_FOLDER
         stored.delete()
-        stored.upload(find_model("builtin:digits-without-0"))
+        stored.upload(as_if_it_had_known(folder / "never-knew"))
         context = TrialContext.build(resolve_sweep(space), None)
         chosen = results.select(trial=FRONT).trial
         final = context.evaluate_final(chosen.settings, trial, samples=900, forget_samples=300)

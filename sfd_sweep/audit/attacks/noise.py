@@ -88,13 +88,20 @@ class NoiseSearch(Attack):
             if step in self.budgets:
                 yield context.judged(step, torch.cat(_images(generator, z.detach(), c, context)))
             if step < self.budgets[-1]:
-                adam.zero_grad()
-                for part, asked in zip(z.split(context.batch_size), c.split(context.batch_size), strict=True):
-                    loss = -context.telling(generator.model.decode(generator(part, asked))).sum()
-                    loss.backward()
+                z.grad = _uphill(generator, z, c, context)
                 adam.step()
                 with torch.no_grad():
                     z.mul_(norms / z.flatten(1).norm(dim=1).view(-1, 1, 1, 1))
+
+
+def _uphill(generator: OneStepGenerator, z: Tensor, c: Tensor, context: AttackContext) -> Tensor:
+    """Return the gradient of the loss in the noise alone; the generator's weights get none."""
+    gradients = []
+    for part, asked in zip(z.detach().split(context.batch_size), c.split(context.batch_size), strict=True):
+        free = part.requires_grad_(True)
+        loss = -context.telling(generator.model.decode(generator(free, asked))).sum()
+        gradients += torch.autograd.grad(loss, free)
+    return torch.cat(gradients)
 
 
 @torch.no_grad()
