@@ -95,14 +95,12 @@ BROKEN_CONCEPTS = [{"classes": [0]}, {"concepts": [0]}, {"concepts": [" "]}, {"c
 
 
 @pytest.mark.parametrize(
-    ("save", "entry"),
-    [
-        *((SAVED["unet"][0], entry) for entry in BROKEN_CLASSES),
-        *((SAVED["stable diffusion"][0], entry) for entry in BROKEN_CONCEPTS),
-    ],
+    ("family", "entry"),
+    [*(("unet", entry) for entry in BROKEN_CLASSES), *(("stable diffusion", entry) for entry in BROKEN_CONCEPTS)],
     ids=str,
 )
-def test_a_broken_entry_is_refused(tmp_path, save, entry):
+def test_a_broken_entry_is_refused(tmp_path, family, entry):
+    save = SAVED[family][0]
     folder = with_absent(save(tmp_path / "teacher"), entry)
     with pytest.raises(UserError, match="model_index.json") as raised:
         ModelFolder.open(str(folder))
