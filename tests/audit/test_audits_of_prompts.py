@@ -106,7 +106,7 @@ def test_images_are_the_teachers_own_of_each_concept(context, folder):
     assert images.images.abs().max() <= 1
 
 
-def test_unlabelled_real_images_are_no_images_of_what_is_forgotten(folder, context, tmp_path):
+def test_unlabeled_real_images_are_no_images_of_what_is_forgotten(folder, context, tmp_path):
     for place, pixels in enumerate(torch.randint(256, (80, 8, 8), dtype=torch.uint8, generator=torch.Generator())):
         Image.fromarray(pixels.numpy()).save(tmp_path / f"{place}.png")
     found = context_of(folder, f"evaluation.reference={tmp_path}", "objectives.0.metric=fd_classifier")

@@ -102,7 +102,7 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path):
     assert AuditReport.read(tmp_path / "nowhere") is None
 
 
-@pytest.mark.parametrize("change", [{"version": 2}, {"colour": "red"}, {"level": "slow"}])
+@pytest.mark.parametrize("change", [{"version": 2}, {"color": "red"}, {"level": "slow"}])
 def test_another_format_is_refused_in_one_line(tmp_path: Path, change: dict[str, object]):
     content = json.loads(audit(attack(generator=[0])).to_json()) | change
     (tmp_path / "audit.json").write_text(json.dumps(content))
