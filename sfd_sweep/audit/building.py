@@ -171,7 +171,7 @@ class AuditContext:
         reasons = {attack: attack.needs(self.attacks) for attack in attacks}
         possible = [attack for attack, reason in reasons.items() if reason is None]
         relearning = [attack for attack in attacks if isinstance(attack, Relearning) and attack.on == "forgotten"]
-        if len(self.attacks.forgotten_images) and not set(relearning) & set(possible):
+        if relearning and len(self.attacks.forgotten_images) and not set(relearning) & set(possible):
             fewest = min(relearning, key=lambda attack: attack.images)
             raise UserError(f"{reasons[fewest]}; give more reference images (--reference, or evaluation.reference)")
         return possible, list(dict.fromkeys(reason for reason in reasons.values() if reason is not None))

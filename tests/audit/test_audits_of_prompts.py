@@ -1,5 +1,7 @@
 """Audits of text-to-image generators: the teacher's images, judges by concept, controls, and every attack."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -234,11 +236,15 @@ def test_relearning_changes_what_the_network_makes_of_its_latents(context):
 
 
 def test_an_audit_of_a_plain_folder_takes_its_prompts_from_a_search_space_file(folder, tmp_path):
-    space, cache = concept_space(folder), Folder.open(tmp_path)
+    space, cache = concept_space(folder), Folder.open(tmp_path / "cache")
     done = []
+    control = tmp_path / "control"
+    shutil.copytree(folder / "other", control)
+    index = json.loads((control / "model_index.json").read_text())
+    (control / "model_index.json").write_text(json.dumps(index | {"absent": {"concepts": ["ant"]}}))
     report = audit_folder(
         folder / "other",
-        given=AuditSources(control=str(folder / "other"), start=str(folder / "start")),
+        given=AuditSources(control=str(control), start=str(folder / "start")),
         override="bee",
         space=space,
         cache=cache,
@@ -254,7 +260,7 @@ def test_an_audit_of_a_plain_folder_takes_its_prompts_from_a_search_space_file(f
         assert attack.excess().value == 0  # the generator is its own control
     again = audit_folder(
         folder / "other",
-        given=AuditSources(control=str(folder / "other"), start=str(folder / "start")),
+        given=AuditSources(control=str(control), start=str(folder / "start")),
         override="bee",
         space=space,
         cache=cache,

@@ -8,7 +8,17 @@ import pytest
 
 COMMANDS = [
     *("run", "resume", "doctor", "schema", "list", "show", "pareto", "ui"),
-    *("export", "sample", "evaluate", "pretrain", "distill", "train-classifier", "import-checkpoint"),
+    *(
+        "export",
+        "sample",
+        "evaluate",
+        "audit",
+        "verify",
+        "pretrain",
+        "distill",
+        "train-classifier",
+        "import-checkpoint",
+    ),
 ]
 HEAVY = (
     "torch",

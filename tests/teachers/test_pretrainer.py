@@ -212,8 +212,9 @@ def photographs(size: int) -> LabeledImages:
 
 
 def published(preset: str) -> UNet2DModel:
+    examples = LabeledExamples(photographs(PRESETS[preset].image_size))
     with torch.device("meta"):
-        return new_teacher(LabeledExamples(photographs(PRESETS[preset].image_size)), PRESETS[preset]).network
+        return new_teacher(examples, PRESETS[preset]).network
 
 
 def test_the_published_network_has_its_published_size():

@@ -107,6 +107,7 @@ def test_every_figure_is_as_it_is_defined(trained):
         "fd_classifier": distance(judged.features[~forgotten], np.concatenate([of_real[c] for c in RETAIN])),
         "retain_accuracy": np.mean(judged.called[~forgotten] == labels[~forgotten]),
         "unlearning_accuracy": 1 - np.mean((called == 0) | (called == 1)),
+        "leak_rate": np.mean(np.isin(judged.called[~forgotten], FORGET)),
         "override_distance": np.mean(each),
         "override_rate": np.mean([now in replaced[c] for c, now in zip(labels[forgotten], called, strict=True)]),
         "forget_probability": np.mean(probabilities[:, 0] + probabilities[:, 1]),

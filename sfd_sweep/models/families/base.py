@@ -356,7 +356,7 @@ def absent_entry(files: FolderFiles, what: str) -> list[Any]:
     Raises:
         UserError: the entry is no such list, without repetitions.
     """
-    entry = files.index.get(ABSENT, {what: []})
+    entry = files.index.get(ABSENT) or {what: []}  # diffusers writes {} where there is none
     absent = entry.get(what) if isinstance(entry, dict) and len(entry) == 1 else None
     if not isinstance(absent, list) or len(set(map(repr, absent))) < len(absent):
         raise UserError(f'{files.path / INDEX}: "{ABSENT}" must be {{"{what}": […]}}, each once, not {entry}')
