@@ -87,6 +87,7 @@ def test_workers_find_what_one_process_does_though_one_is_killed(cluster, sweep,
     wait_until(lambda: not actors(WORKER), "the workers end")
 
 
+@pytest.mark.slow
 def test_what_workers_have_found_is_not_made_again(cluster, sweep, here, tmp_path):
     list(audit_trials(audit_of(sweep, tmp_path, FRONT), address="local"))
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
@@ -112,6 +113,7 @@ def test_a_trial_without_weights_is_told(sweep, tmp_path):
         list(audit_trials(SweepAudit(**{**vars(audit), "trials": (lost,)})))
 
 
+@pytest.mark.slow
 def test_a_killed_driver_loses_only_what_was_running(cluster, sweep, here, tmp_path):
     """The command itself, on the test's cluster; and then again."""
     cache = tmp_path / "cache"

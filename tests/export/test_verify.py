@@ -289,7 +289,10 @@ folder_audit.keep_audit(folder, report, Audit())
 """
 
 
-@pytest.mark.parametrize(("where", "is_new"), [("amid", False), ("before", False), ("after", True)])
+@pytest.mark.parametrize(
+    ("where", "is_new"),
+    [("amid", False), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("before", False), ("after", True)))],
+)
 def test_a_process_that_is_killed_leaves_the_old_folder_or_the_new_one(
     zero_free: Path, where: str, is_new: bool
 ) -> None:
