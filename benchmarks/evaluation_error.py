@@ -1,9 +1,9 @@
 """Spread of the metrics of one generator over evaluation seeds: the `error` of an objective or a constraint.
 
-    python benchmarks/evaluation_error.py [--trials 4] [--seeds 10]
+    python benchmarks/evaluation_error.py [tuning/three_classes] [--trials 4] [--seeds 10]
 
-The first trials of `record_digits.py` are trained once. Their generators are evaluated with different noise, on the
-numbers of samples in `search.yaml`. For each trial and metric the script prints the mean and twice the standard
+The first trials of `record_tables.py` are trained once. Their generators are evaluated with different noise, on the
+numbers of samples in the search space of the table. For each trial and metric the script prints the mean and twice the standard
 deviation.
 """
 
@@ -12,9 +12,8 @@ import tempfile
 
 import numpy as np
 import torch
-from record_digits import SPACE, points
+from record_tables import points, space_of
 
-from sfd_sweep.config.loading import load_search_space
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.resolve import resolve_sweep
 from sfd_sweep.trial.runner import TrialContext, TrialRunner
@@ -23,11 +22,12 @@ from sfd_sweep.trial.runner import TrialContext, TrialRunner
 def main() -> None:
     """Train, evaluate, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", nargs="?", default="tuning/three_classes", help="of `record_tables.py`")
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=10)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    spaces = [load_search_space(SPACE, [f"evaluation.seed={seed}"]) for seed in range(asked.seeds)]
+    spaces = [space_of(asked.table, [f"evaluation.seed={seed}"]) for seed in range(asked.seeds)]
     contexts = [TrialContext.build(resolve_sweep(space), None) for space in spaces]
     space = spaces[0]
     metrics = [part.metric for part in space.objectives] + [part.metric for part in space.constraints]

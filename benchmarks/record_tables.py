@@ -13,9 +13,10 @@ each trial, so that an interrupted recording continues where it ended.
 
 import argparse
 import functools
+import math
 import multiprocessing
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -65,13 +66,13 @@ def _value(place: float, part: FloatDistribution) -> float:
 def points(space: SearchSpace, count: int) -> list[dict[str, float]]:
     """Return the first settings of the sequence."""
     searched = distributions(space)
-    sequence = qmc.Sobol(len(searched), scramble=True, rng=0).random(count)
-    return [from_unit(point, searched) for point in sequence]
+    sequence = qmc.Sobol(len(searched), scramble=True, rng=0).random_base2(math.ceil(math.log2(count)))
+    return [from_unit(point, searched) for point in sequence[:count]]
 
 
-def space_of(table: str) -> SearchSpace:
-    """Load the search space of a table."""
-    return load_search_space(TABLES / f"{table}.yaml")
+def space_of(table: str, overrides: Sequence[str] = ()) -> SearchSpace:
+    """Load the search space of a table, with some of its keys changed."""
+    return load_search_space(TABLES / f"{table}.yaml", overrides)
 
 
 def trials_of(table: str) -> pd.DataFrame:
