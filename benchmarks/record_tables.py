@@ -128,7 +128,7 @@ def main() -> None:
     """Read the arguments and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", help="name of a search-space file below tables/, without its suffix")
-    parser.add_argument("--trials", type=int, default=320)
+    parser.add_argument("--trials", type=int, default=304)
     parser.add_argument("--again", type=int, default=50, help="how many of them also run with the next seed")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
