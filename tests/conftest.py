@@ -22,21 +22,27 @@ settings.load_profile("machine-may-be-busy")
 RAY = re.compile(r"tests/(cluster|execution)/|tests/(test_examples|cli/test_sweeps|cli/test_bad_input)\.py")
 """Files with tests that start Ray."""
 
+SHARING = re.compile(r"tests/(audit|export)/")
+"""Folders whose files share fixtures that take long."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that start Ray first: they take the longest."""
-    items.sort(key=lambda item: RAY.match(item.nodeid) is None)
+    """Put the tests that take the longest first: those that start Ray, then the folders that stay together."""
+    items.sort(key=lambda item: (RAY.match(item.nodeid) is None, SHARING.match(item.nodeid) is None))
 
 
 class FileScheduling(LoadScopeScheduling):
-    """Runs the tests of a file on one pytest-xdist worker, and all tests that start Ray on the same one.
+    """Runs the tests of a file on one pytest-xdist worker, those of some folders too, and all that start Ray.
 
     Module fixtures are then built once, a session starts one shared Ray cluster, and clusters do not start while others
     do, which two cores do not bear.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "ray" if RAY.match(nodeid) else nodeid.partition("::")[0]
+        if RAY.match(nodeid):
+            return "ray"
+        shared = SHARING.match(nodeid)
+        return shared[0] if shared else nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)

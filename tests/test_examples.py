@@ -22,7 +22,7 @@ def executed() -> Iterator[nbformat.NotebookNode]:
     """The notebook after a run with a small budget, set in its cell tagged `parameters`."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
-    parameters.source = f"overrides = {TINY}"
+    parameters.source = f"overrides = {TINY}\naudit = None"
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(NOTEBOOK.parent)}})
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

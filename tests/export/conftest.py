@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from recorded_trials import FRONT, Sweep, record_sweep
+from short_audits import short_audits, shortened_audits
 
 from sfd_sweep.export.exporting import Exported, export_trial
+
+__all__ = ["short_audits"]
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +25,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 @pytest.fixture(scope="session")
 def exported(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     target = tmp_path_factory.mktemp("exported") / "zero-free"
-    return export_trial(sweep.results, sweep.results.select(trial=FRONT), target, uri=sweep.uri)
+    with shortened_audits():
+        return export_trial(sweep.results, sweep.results.select(trial=FRONT), target, uri=sweep.uri)
 
 
 @pytest.fixture
