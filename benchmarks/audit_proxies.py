@@ -34,7 +34,7 @@ from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import load_search_space
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics.definition import AUDITED
-from sfd_sweep.search.samplers import to_optuna
+from sfd_sweep.search.distributions import to_optuna
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.resolve import resolve_sweep
 from sfd_sweep.trial.runner import TrialContext, TrialRunner, load_generator

@@ -2,9 +2,9 @@
 
     python benchmarks/evaluation_error.py [tuning/three_classes] [--trials 4] [--seeds 10]
 
-The first trials of `record_tables.py` are trained once. Their generators are evaluated with different noise, on the
-numbers of samples in the search space of the table. For each trial and metric the script prints the mean and twice the standard
-deviation.
+The first trials of a table of `record_tables.py` are trained once. Their generators are evaluated with different
+noise, on the numbers of samples in its search space. For each trial and metric the script prints the mean and twice
+the standard deviation.
 """
 
 import argparse

@@ -1,20 +1,23 @@
 """Samplers and schedulers compared by hypervolume over training steps, replayed on recorded digits trials.
 
-    python benchmarks/search.py [--seeds 24] [--budget 800] [--picture docs/search.png]
+    python benchmarks/search.py tuning/three_classes [--seeds 24] [--workers 2] [--picture docs/search.png]
 
-Nothing is trained. `digits_trials.parquet`, written by `record_digits.py`, holds the learning curves of real trials
-that fill the search space of `search.yaml` densely. Each proposal of a sampler is moved to the nearest recorded
-point that its replay has not used (in the unit cube, each parameter on its own scale), and the sampler receives that
-point as its proposal. A replay therefore never uses a trial twice, and all strategies draw from the same trials.
+Nothing is trained. A table of `record_tables.py` holds the learning curves of real trials that fill its search space
+densely. Each proposal of a sampler is moved to the nearest recorded point that its replay has not used (in the unit
+cube, each parameter on its own scale), and the sampler receives that point as its proposal. A replay therefore never
+uses a trial twice, and all strategies draw from the same trials.
 
 Samplers and schedulers are those of the package and receive what they receive in a sweep. Four workers run trials
 asynchronously; time is counted in training steps, and evaluations take none. The hypervolume is that of complete
-trials that satisfy the constraint. The seed is that of the sampler; the seed of the trials is always the same.
+trials that satisfy the constraints. The budget pays for forty complete trials. The seed is that of the sampler; the
+seed of the trials is always the same.
 """
 
 import argparse
 import heapq
+import multiprocessing
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,37 +30,41 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
-from record_digits import SPACE, TABLE, distributions, to_unit
+from record_tables import distributions, space_of, to_unit, trials_of
 
 from sfd_sweep.config import SearchSpace
-from sfd_sweep.config.loading import load_search_space
 from sfd_sweep.execution.trainable import tune_result
 from sfd_sweep.execution.tune import PastTrial, make_scheduler
+from sfd_sweep.search.distributions import suggest
 from sfd_sweep.search.pareto import front, hypervolume_of
-from sfd_sweep.search.samplers import make_sampler, suggest
+from sfd_sweep.search.samplers import make_sampler
 from sfd_sweep.search.scores import violation
+from sfd_sweep.search.stored_reports import report_key
 from sfd_sweep.trial.report import Report
 
 WORKERS = 4
 ASHA = "search.scheduler={type: asha, grace_evaluations: 1, reduction_factor: 3}"
 MO_ASHA = "search.scheduler={type: mo_asha, grace_evaluations: 1, reduction_factor: 3}"
-WITHOUT_ERRORS = ("objectives.0.error=0", "objectives.1.error=0", "constraints.0.error=0")
 
 STRATEGIES: dict[str, tuple[str, ...]] = {
     "random": ("search.sampler=random",),
     "tpe": ("search.sampler=tpe",),
     "nsga2": ("search.sampler=nsga2",),
+    "gp": ("search.sampler=gp",),
     "tpe with asha": ("search.sampler=tpe", ASHA),
     "tpe with mo_asha": ("search.sampler=tpe", MO_ASHA),
-    "tpe with mo_asha, errors 0": ("search.sampler=tpe", MO_ASHA, *WITHOUT_ERRORS),
+    "mfgp": ("search.sampler=mfgp",),
+    "mfgp with mo_asha": ("search.sampler=mfgp", MO_ASHA),
 }
-"""Overrides of `search.yaml` for each strategy."""
+"""Overrides of the search space for each strategy."""
 
-NEARLY_ALL = 0.99
+BASELINE = "tpe"
+COMPLETE_TRIALS = 40
+"""Number of complete trials that the budget pays for."""
 LEAST_SHOWN = 0.5
-"""Fractions of the hypervolume of all recorded trials: what counts as reaching it, and the lower end of the picture."""
+"""Fraction of the hypervolume of all recorded trials at the lower end of the picture."""
 
-COLORS = ("#9aa0a6", "#1f77b4", "#2ca02c", "#ff7f0e", "#d62728", "#9467bd")
+COLORS = ("#9aa0a6", "#1f77b4", "#2ca02c", "#8c564b", "#ff7f0e", "#d62728", "#9467bd", "#17becf")
 
 
 def report_of(row: Mapping[Hashable, Any], metrics: Sequence[str]) -> Report:
@@ -80,11 +87,12 @@ class Table:
     curves: list[list[Report]]
 
     @classmethod
-    def load(cls, path: Path, space: SearchSpace) -> "Table":
-        """Load the trials of a file that did not fail."""
+    def of(cls, rows: pd.DataFrame, space: SearchSpace) -> "Table":
+        """Return the recorded trials with the seed of the space that did not fail."""
         searched = distributions(space)
         metrics = [part.metric for part in space.objectives] + [part.metric for part in space.constraints]
-        trials = [rows for _, rows in pd.read_parquet(path).groupby("trial") if rows["step"].max() == space.trial.steps]
+        rows = rows[rows["seed"] == space.trial.seed]
+        trials = [rows for _, rows in rows.groupby("trial") if rows["step"].max() == space.trial.steps]
         points = [{name: float(rows[name].iloc[0]) for name in searched} for rows in trials]
         curves = [[report_of(row, metrics) for row in rows.to_dict("records")] for rows in trials]
         return cls(points, np.array([to_unit(point, searched) for point in points]), curves)
@@ -183,6 +191,7 @@ class Replay:
         while workers and workers[0].time * WORKERS <= budget:
             running = workers[0]
             report, *rest = running.curve
+            running.trial.set_user_attr(report_key(report.step), report.to_dict())
             if self._continues(running.number, report):
                 heapq.heapreplace(workers, replace(running, time=running.time + rest[0].step - report.step, curve=rest))
                 continue
@@ -250,47 +259,47 @@ class Outcome:
         return np.quantile(self.volumes, [0.25, 0.5, 0.75], axis=0)
 
 
-def measure(strategy: str, table: Table, seeds: int, budget: int) -> Outcome:
-    """Replay a strategy with each seed."""
-    volumes, replays = np.zeros((seeds, budget + 1)), []
-    for seed in range(seeds):
-        trials = (
-            f"budget.trials={budget // load_search_space(SPACE).trial.steps}"  # determines the population of NSGA-II
-        )
-        replay = Replay(load_search_space(SPACE, [*STRATEGIES[strategy], f"search.seed={seed}", trials]), table)
-        for spent, reached in replay.run(budget):
-            volumes[seed, spent:] = reached
-        replays.append(replay)
-    return Outcome(volumes, [replay.begun for replay in replays], [len(replay.complete) for replay in replays])
+def replay(name: str, strategy: str, seed: int) -> tuple[NDArray[np.float64], int, int]:
+    """Replay a strategy; return the hypervolume by steps, shape (budget + 1,), and numbers of trials."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    trials = f"budget.trials={COMPLETE_TRIALS}"  # determines the population of NSGA-II
+    space = space_of(name, [*STRATEGIES[strategy], f"search.seed={seed}", trials])
+    budget = COMPLETE_TRIALS * space.trial.steps
+    volumes = np.zeros(budget + 1)
+    search = Replay(space, Table.of(trials_of(name), space))
+    for spent, reached in search.run(budget):
+        volumes[spent:] = reached
+    return volumes, search.begun, len(search.complete)
 
 
-def row(strategy: str, outcome: Outcome, best: float) -> str:
-    """Return a row of the Markdown table: quartiles at some steps, and how many seeds reach nearly all of it."""
+def row(strategy: str, outcome: Outcome, baseline: Outcome) -> str:
+    """Return a row of the Markdown table: quartiles at some steps, and when the baseline's last median is reached."""
     low, median, high = outcome.quartiles()
     cells = [f"{median[mark]:.2f} ({low[mark]:.2f} to {high[mark]:.2f})" for mark in marks(len(median) - 1)]
-    near = outcome.volumes >= NEARLY_ALL * best
-    reached = f"{near.any(axis=1).sum()} of {len(near)}"
+    (reached,) = np.nonzero(median >= baseline.quartiles()[1][-1])
+    share = f"{reached[0] / (len(median) - 1):.2f}" if len(reached) else "not reached"
     trials = f"{np.median(outcome.begun):.0f} / {np.median(outcome.complete):.0f}"
-    return f"| {' | '.join([strategy, *cells, reached, trials])} |"
+    return f"| {' | '.join([strategy, *cells, share, trials])} |"
 
 
 def header(budget: int) -> str:
     """Return the head of the table."""
     steps = [f"{mark} steps" for mark in marks(budget)]
-    cells = ["strategy", *steps, f"seeds that reach {NEARLY_ALL:.0%} of the table's", "trials begun / complete"]
+    cells = ["strategy", *steps, f"share of the steps of {BASELINE}", "trials begun / complete"]
     return f"| {' | '.join(cells)} |\n|{' --- |' * len(cells)}"
 
 
 def marks(budget: int) -> tuple[int, int, int]:
     """Return the steps in the columns of the table."""
-    return 2 * budget // 5, 3 * budget // 5, budget
+    return budget // 4, budget // 2, budget
 
 
 def picture(outcomes: Mapping[str, Outcome], best: float, path: Path) -> None:
     """Draw the hypervolume over steps: medians over seeds as lines, quartiles as bands."""
     figure = Figure(figsize=(7.4, 4.6), dpi=160, layout="constrained")
     panel = figure.subplots()
-    for (strategy, outcome), color in zip(outcomes.items(), COLORS, strict=True):
+    for strategy, outcome in outcomes.items():
+        color = COLORS[list(STRATEGIES).index(strategy)]
         low, median, high = outcome.quartiles()
         steps = np.arange(len(median))
         panel.step(steps, median, where="post", color=color, label=strategy)
@@ -299,33 +308,38 @@ def picture(outcomes: Mapping[str, Outcome], best: float, path: Path) -> None:
     panel.set(xlabel="training steps of all trials", ylabel="hypervolume of the front   better →")
     panel.set_ylim(LEAST_SHOWN * best, best * 1.01)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(frameon=False, loc="upper left")
+    panel.legend(frameon=False, loc="lower right")
     figure.savefig(path)
 
 
-def run(seeds: int, budget: int, path: Path) -> None:
-    """Replay all strategies, print the table, and draw the picture."""
-    space = load_search_space(SPACE)
-    table = Table.load(TABLE, space)
+def run(name: str, strategies: Sequence[str], seeds: int, workers: int, path: Path | None) -> None:
+    """Replay strategies, print the table, and draw the picture."""
+    space = space_of(name)
+    table = Table.of(trials_of(name), space)
     best = volume([curve[-1].metrics for curve in table.curves], space)
-    print(f"{len(table.points)} recorded trials; their front has hypervolume {best:.3f}; {seeds} seeds")
-    print(header(budget))
-    outcomes = {}
-    for strategy in STRATEGIES:
-        outcomes[strategy] = measure(strategy, table, seeds, budget)
-        print(row(strategy, outcomes[strategy], best), flush=True)
-    picture(outcomes, best, path)
+    print(f"{name}: {len(table.points)} recorded trials; their front has hypervolume {best:.3f}; {seeds} seeds")
+    print(header(COMPLETE_TRIALS * space.trial.steps))
+    outcomes: dict[str, Outcome] = {}
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        for strategy in dict.fromkeys([BASELINE, *strategies]):
+            found = list(pool.map(replay, [name] * seeds, [strategy] * seeds, range(seeds)))
+            volumes, begun, complete = zip(*found, strict=True)
+            outcomes[strategy] = Outcome(np.array(volumes), list(begun), list(complete))
+            print(row(strategy, outcomes[strategy], outcomes[BASELINE]), flush=True)
+    if path is not None:
+        picture(outcomes, best, path)
 
 
 def main() -> None:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", help="of `record_tables.py`")
+    parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=24)
-    parser.add_argument("--budget", type=int, default=800, help="training steps of all trials of a search")
-    parser.add_argument("--picture", type=Path, default=Path("docs/search.png"))
-    arguments = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    run(arguments.seeds, arguments.budget, arguments.picture)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--picture", type=Path)
+    asked = parser.parse_args()
+    run(asked.table, asked.strategies, asked.seeds, asked.workers, asked.picture)
 
 
 if __name__ == "__main__":

@@ -158,16 +158,18 @@ class MultiObjectiveAshaScheduler(_HalvingScheduler):
 
 
 Scheduler = Annotated[NoScheduler | AshaScheduler | MultiObjectiveAshaScheduler, Field(discriminator="type")]
-Sampler = Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random"]
+Sampler = Literal["tpe", "mfgp", "nsga2", "nsga3", "gp", "qmc", "random"]
 SAMPLERS: dict[Sampler, str] = {
     "tpe": "Tree-structured Parzen estimator. It models constraints and conditional parameters.",
+    "mfgp": "Multi-fidelity Gaussian processes. They learn from every evaluation of every trial, also of stopped and "
+    "running ones, and model constraints and conditional parameters.",
     "nsga2": "Genetic algorithm NSGA-II. Conditional parameters are drawn at random.",
     "nsga3": "Genetic algorithm NSGA-III. Conditional parameters are drawn at random.",
     "gp": "Gaussian process. Conditional parameters are drawn at random.",
     "qmc": "Quasi-Monte Carlo sequence, which ignores results. It does not support conditional parameters.",
     "random": "Independent random values, which ignore results.",
 }
-"""Optuna's samplers, by their name in the file."""
+"""Samplers, by their name in the file; all but `mfgp` are Optuna's."""
 UNCONDITIONAL: frozenset[Sampler] = frozenset({"nsga2", "nsga3", "gp"})
 """Samplers that draw conditional parameters at random; `qmc` rejects them."""
 

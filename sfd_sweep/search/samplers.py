@@ -1,23 +1,16 @@
-"""The search-space file's sampler and distributions as Optuna's."""
+"""The search-space file's sampler as Optuna's."""
 
 import warnings
-from typing import Any, assert_never
+from typing import assert_never
 
 import numpy as np
-from optuna import distributions, samplers
+from optuna import samplers
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers._ga import BaseGASampler
-from optuna.trial import Trial
 
-from sfd_sweep.config import (
-    CategoricalDistribution,
-    Distribution,
-    FloatDistribution,
-    IntDistribution,
-    Search,
-    SearchSpace,
-)
+from sfd_sweep.config import Search, SearchSpace
 from sfd_sweep.config.schema import Sampler
+from sfd_sweep.search.multi_fidelity import MultiFidelitySampler
 
 GENERATIONS = 5
 """A genetic sampler's population is so small that a sweep has this many, if it has trials for it."""
@@ -40,14 +33,15 @@ def make_sampler(space: SearchSpace, number: int, *, at_random: bool = False) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna has called NSGA-III and QMC so for years
         name: Sampler = "random" if at_random else space.search.sampler
-        return _seeded_sampler(name, space.search.seed, number, _population(space.budget.trials))
+        return _seeded_sampler(name, space, number)
 
 
 def _population(trials: int | None) -> int:
     return LARGEST_POPULATION if trials is None else max(2, min(LARGEST_POPULATION, trials // GENERATIONS))
 
 
-def _seeded_sampler(name: Sampler, sweep_seed: int, number: int, population: int) -> samplers.BaseSampler:
+def _seeded_sampler(name: Sampler, space: SearchSpace, number: int) -> samplers.BaseSampler:
+    sweep_seed, population = space.search.seed, _population(space.budget.trials)
     seed = int(np.random.SeedSequence([sweep_seed, number]).generate_state(1)[0])
     match name:
         case "tpe":
@@ -59,6 +53,8 @@ def _seeded_sampler(name: Sampler, sweep_seed: int, number: int, population: int
             return samplers.NSGAIIISampler(seed=seed, population_size=population)
         case "gp":
             return samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+        case "mfgp":
+            return MultiFidelitySampler(space, seed)
         case "qmc":
             # The place in the sequence is kept with the study; the sequence itself must stay the same.
             return samplers.QMCSampler(seed=sweep_seed, scramble=True, warn_independent_sampling=False)
@@ -74,25 +70,3 @@ def first_generation(search: Search) -> dict[str, int]:
     """
     kinds: dict[str, type[BaseGASampler]] = {"nsga2": samplers.NSGAIISampler, "nsga3": samplers.NSGAIIISampler}
     return {kinds[search.sampler]._get_generation_key(): 0} if search.sampler in kinds else {}
-
-
-def suggest(trial: Trial, name: str, distribution: Distribution) -> Any:
-    """Draw a parameter of a trial, or return what was drawn for it before."""
-    match distribution:
-        case FloatDistribution(low=low, high=high, log=log, step=step):
-            return trial.suggest_float(name, low, high, log=log, step=step)
-        case IntDistribution(low=low, high=high, log=log, step=step):
-            return trial.suggest_int(name, low, high, log=log, step=step)
-        case CategoricalDistribution(choices=choices):
-            return trial.suggest_categorical(name, choices)
-
-
-def to_optuna(distribution: Distribution) -> distributions.BaseDistribution:
-    """Return Optuna's distribution of the same values; it knows no condition."""
-    match distribution:
-        case FloatDistribution(low=low, high=high, log=log, step=step):
-            return distributions.FloatDistribution(low, high, log=log, step=step)
-        case IntDistribution(low=low, high=high, log=log, step=step):
-            return distributions.IntDistribution(low, high, log=log, step=step)
-        case CategoricalDistribution(choices=choices):
-            return distributions.CategoricalDistribution(choices)

@@ -22,10 +22,11 @@ from optuna.trial import Trial as OptunaTrial
 from optuna.trial import TrialState as OptunaState
 
 from sfd_sweep.config import SearchSpace
-from sfd_sweep.errors import UserError
+from sfd_sweep.search.distributions import suggest, to_optuna
 from sfd_sweep.search.records import ResourceUsage
-from sfd_sweep.search.samplers import first_generation, make_sampler, suggest, to_optuna
+from sfd_sweep.search.samplers import first_generation, make_sampler
 from sfd_sweep.search.scores import violation
+from sfd_sweep.search.stored_reports import read_report, report_key, stored_reports
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.search.warm_start import WarmStart
 from sfd_sweep.storage.folder import Folder
@@ -49,7 +50,6 @@ _STATES = {
 }
 # Attributes of a trial:
 _NUMBER = "number"  # only of the sweep's own
-_REPORT = "report:"  # one for each report
 _REASON = "reason"
 _SOURCE = "source"  # only of earlier sweeps' trials
 _SAME_SEED = "same seed"  # only of earlier sweeps' trials: whether it had the seed of this sweep's
@@ -161,7 +161,7 @@ class SweepStudy:
 
     def report(self, number: int, report: Report) -> bool:
         """Store a report; return whether it is new."""
-        key = _report_key(report.step)
+        key = report_key(report.step)
         trial = self._running[number]
         if key in trial.user_attrs:
             return False
@@ -281,27 +281,13 @@ class SweepStudy:
             state=_STATES[optuna_trial.state],
             settings=self._space.parameters.settings(optuna_trial.params),
             searched=dict(optuna_trial.params),
-            reports=tuple(_read_report(attributes[key]) for key in sorted(attributes) if key.startswith(_REPORT)),
-            final=_read_report(final) if final else None,
+            reports=stored_reports(optuna_trial),
+            final=read_report(final) if final else None,
             reason=attributes.get(_REASON),
         )
         if trial.state is not TrialState.RUNNING:
             self._ended[number] = trial
         return trial
-
-
-def _read_report(fields: dict[str, Any]) -> Report:
-    try:
-        return Report.from_dict(fields)
-    except TypeError as error:
-        raise UserError(
-            "the study of this sweep was written by another version of sfd-sweep; resume it with that version, or run "
-            "it anew under another name"
-        ) from error
-
-
-def _report_key(step: int) -> str:
-    return f"{_REPORT}{step:012d}"  # sorted by step
 
 
 def _open(space: SearchSpace, journal: Journal) -> optuna.Study:
@@ -322,7 +308,11 @@ def _earlier_trials(space: SearchSpace, warm_start: WarmStart) -> Sequence[Froze
             distributions={name: distributions[name] for name in earlier.trial.searched},
             values=[earlier.trial.metrics[objective.metric] for objective in space.objectives],
             constraints=_excesses(space, earlier.trial.metrics),
-            user_attrs={_SOURCE: earlier.source, _SAME_SEED: earlier.same_seed},
+            user_attrs={
+                _SOURCE: earlier.source,
+                _SAME_SEED: earlier.same_seed,
+                **{report_key(report.step): report.to_dict() for report in earlier.trial.reports},
+            },
             system_attrs=first_generation(space.search),
         )
         for earlier in warm_start.trials

@@ -5,8 +5,8 @@ import math
 import optuna
 
 from sfd_sweep.config import Distribution, Objective
+from sfd_sweep.search.distributions import to_optuna
 from sfd_sweep.search.records import SweepRecord
-from sfd_sweep.search.samplers import to_optuna
 from sfd_sweep.search.trial import Trial
 
 FEWEST_TRIALS = 8
