@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 
 from sfd_sweep.config import CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, SearchSpace
+from sfd_sweep.config.parameters import drawing_order
 from sfd_sweep.trial.report import Report
 
 Points = NDArray[np.float64]
@@ -52,8 +53,9 @@ class SettingsEncoding:
     """
 
     def __init__(self, space: SearchSpace) -> None:
-        self._parameters = space.parameters
         self._searched = space.parameters.searched()
+        columns = {name: column for column, name in enumerate(self._searched)}
+        self._order = [(name, columns[name]) for name in drawing_order(self._searched)]
         self.choices = {
             column: len(part.choices) + 1
             for column, part in enumerate(self._searched.values())
@@ -82,14 +84,13 @@ class SettingsEncoding:
         return cube
 
     def _drawn(self, row: NDArray[np.float64]) -> dict[str, Any]:
-        places = dict(zip(self._searched, row, strict=True))
         drawn: dict[str, Any] = {}
-
-        def draw(name: str, part: Distribution) -> Any:
-            drawn[name] = _value(float(places[name]), part)
-            return drawn[name]
-
-        self._parameters.draw(draw)
+        values: dict[str, Any] = {}
+        for name, column in self._order:
+            part = self._searched[name]
+            if part.applies(values):
+                drawn[name] = _value(float(row[column]), part)
+            values[name] = drawn.get(name, part.otherwise)
         return drawn
 
 

@@ -16,7 +16,7 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import qmc
 
 from sfd_sweep.config import SearchSpace
@@ -58,11 +58,7 @@ class MultiFidelitySampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, _search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the proposal."""
-        begun = [known for known in study.get_trials(deepcopy=False) if known.number != trial.number]
-        points = self._encoding.encode([known.params for known in begun])
-        trials = [
-            KnownTrial(point, known.state, stored_reports(known)) for point, known in zip(points, begun, strict=True)
-        ]
+        trials = self._known([known for known in study.get_trials(deepcopy=False) if known.number != trial.number])
         names = {part.metric for part in self._space.objectives} | {part.metric for part in self._space.constraints}
         first = math.ceil(2 * math.sqrt(self._encoding.columns))
         if len(trials) < first or not any(known.finite_reports(names) for known in trials):
@@ -79,10 +75,18 @@ class MultiFidelitySampler(BaseSampler):
         """
         raise KeyError(name)
 
+    def _known(self, trials: Sequence[FrozenTrial]) -> list[KnownTrial]:
+        """Return the trials that have begun, without those that only repeat another."""
+        begun = [trial for trial in trials if trial.state is not TrialState.WAITING]
+        known: dict[bytes, KnownTrial] = {}
+        for point, trial in zip(self._encoding.encode([trial.params for trial in begun]), begun, strict=True):
+            known.setdefault(point.tobytes(), KnownTrial(point, trial.state, stored_reports(trial)))
+        return list(known.values())
+
     def _spread(self, number: int) -> dict[str, Any]:
         """Return a point of the sweep's Sobol sequence."""
         sequence = qmc.Sobol(self._encoding.columns, scramble=True, rng=self._space.search.seed)
-        return self._encoding.decode(sequence.random(number + 1)[-1:])[0]
+        return self._encoding.decode(sequence.random_base2(number.bit_length())[[number]])[0]
 
     def _best(self, trials: Sequence[KnownTrial]) -> dict[str, Any]:
         """Return what has the largest expected improvement."""
@@ -100,7 +104,7 @@ class MultiFidelitySampler(BaseSampler):
     def _scored(self, cube: Points, surrogate: Surrogate, known: Points) -> tuple[Points, NDArray[np.float64]]:
         """Return candidates as points that trials can draw, and their scores; -inf for what was tried before."""
         points = self._encoding.encode(self._encoding.decode(cube))
-        scores = surrogate.log_improvement(points)
+        scores = surrogate.improvement(points)
         scores[(points[:, None] == known[None]).all(axis=2).any(axis=1)] = -math.inf
         return points, scores
 

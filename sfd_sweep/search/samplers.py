@@ -40,7 +40,7 @@ def _population(trials: int | None) -> int:
     return LARGEST_POPULATION if trials is None else max(2, min(LARGEST_POPULATION, trials // GENERATIONS))
 
 
-def _seeded_sampler(name: Sampler, space: SearchSpace, number: int) -> samplers.BaseSampler:
+def _seeded_sampler(name: Sampler, space: SearchSpace, number: int) -> samplers.BaseSampler:  # noqa: PLR0911
     sweep_seed, population = space.search.seed, _population(space.budget.trials)
     seed = int(np.random.SeedSequence([sweep_seed, number]).generate_state(1)[0])
     match name:

@@ -1,25 +1,22 @@
 """Gaussian processes of a sweep's figures over settings and training steps, and the improvement that they expect.
 
-The expected hypervolume improvement is that of Daulton et al. (NeurIPS 2020), its logarithm that of Ament et al.
-(NeurIPS 2023); both are BoTorch's.
+The improvement is exact: the space that the front leaves is divided into boxes, and the expectation over each box is a
+product over independent objectives (Yang et al., J. Glob. Optim. 75, 2019).
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from botorch.acquisition.multi_objective.logei import qLogExpectedHypervolumeImprovement
-from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
 from botorch.models.kernels.categorical import CategoricalKernel
-from botorch.sampling import SobolQMCNormalSampler
 from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
 from gpytorch.constraints import GreaterThan
 from gpytorch.kernels import Kernel, MaternKernel, ProductKernel, RBFKernel, ScaleKernel
@@ -28,19 +25,19 @@ from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import LogNormalPrior
 from numpy.typing import NDArray
 from optuna.trial import TrialState
+from scipy.stats import norm
 from torch import Tensor
 
 from sfd_sweep.config import Bound, SearchSpace
 from sfd_sweep.metrics import METRICS, Goal
+from sfd_sweep.metrics.definition import Scale
 from sfd_sweep.search.encoding import KnownTrial, Points
 from sfd_sweep.search.pareto import front, ranking, to_losses
 from sfd_sweep.trial.report import Report
 
 Array = NDArray[np.float64]
 
-DRAWS = 64
-"""Draws of the outcome of a candidate."""
-ITERATIONS = 40
+ITERATIONS = 30
 """Iterations of L-BFGS in fitting the model, at most."""
 LEAST_NOISE, USUAL_NOISE = 1e-4, 1e-2
 """Variance of the noise of figures with a variance of 1: the least, and what is usual where the error is not stated."""
@@ -48,8 +45,12 @@ MOST_TRIALS = 200
 """Trials that the model is fitted to at most."""
 RUNGS = 3
 """Reports of a trial that the model is fitted to at most."""
-CHUNK = 256
-"""Candidates whose improvement is computed at a time."""
+MOST_FITTED = 128
+"""Evaluations that lengths and noise are fitted to at most."""
+CHUNK = 512
+"""Points whose outcome is computed at a time."""
+LEAST_VARIANCE = 1e-10
+LEAST_LOSS = -1 + 1e-9
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,10 @@ class Figure:
         result: Array = (_even(self.name, values) - self.mean) / self.deviation
         return result
 
-    def original(self, modeled: Tensor) -> Tensor:
+    def original(self, modeled: Array) -> Array:
         """Invert `modeled`."""
-        even = modeled * self.deviation + self.mean
-        return even if METRICS[self.name].scale.is_bounded else even.expm1()
+        even: Array = modeled * self.deviation + self.mean
+        return even if METRICS[self.name].scale.is_bounded else np.expm1(even)
 
 
 def _even(name: str, values: Array) -> Array:
@@ -123,13 +124,15 @@ class Surrogate:
             Figure.of(name, values[:, column], error) for column, (name, error) in enumerate(errors.items())
         ]
         points = np.array([[*row.point, self._place(row.step)] for row in rows])
-        self._model = self._fitted(points, self._modeled(values))
+        modeled, fitted = self._modeled(values), self._to_fit(len(rows))
+        self._model = self._fitted(points[fitted], modeled[fitted])
+        others = np.setdiff1d(np.arange(len(rows)), fitted)
+        self._condition(torch.from_numpy(points[others]), modeled[others])
         self._expect_running()
 
     def expected(self, points: Points) -> list[dict[str, float]]:
         """Return the expected figures at the full number of steps, shape (n, columns) of points."""
-        with torch.no_grad(), _quiet():
-            mean = self._model.posterior(self._at_the_end(points)).mean
+        mean, _ = self._marginals(points)
         columns = [figure.original(mean[:, column]).tolist() for column, figure in enumerate(self._figures)]
         names = [figure.name for figure in self._figures]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -139,12 +142,36 @@ class Surrogate:
         expected = self.expected(np.array([trial.point for trial in self._trials]))
         return ranking(expected, self._space.objectives, self._space.constraints)[:count]
 
-    def log_improvement(self, points: Points) -> Array:
-        """Return the logarithm of the expected hypervolume improvement of trials with these settings, shape (n,)."""
-        at_the_end = self._at_the_end(points)
-        with torch.no_grad(), _quiet():
-            parts = [self._acquisition(part.unsqueeze(1)) for part in at_the_end.split(CHUNK)]
-        return torch.cat(parts).double().numpy().copy()
+    def improvement(self, points: Points) -> Array:
+        """Return the expected hypervolume improvement of trials with these settings at the full number of steps.
+
+        Improvements count where the constraints hold. Figures are taken to be independent.
+
+        Args:
+            points: shape (n, columns).
+
+        Returns:
+            Shape (n,).
+        """
+        marginals = [self._marginals(part) for part in np.array_split(points, math.ceil(len(points) / CHUNK))]
+        mean, deviation = (np.concatenate(parts) for parts in zip(*marginals, strict=True))
+        chance = np.ones(len(points))
+        for bound in self._space.constraints:
+            chance *= self._outcome(bound.metric, mean, deviation).within(bound)
+        outcomes = [self._outcome(part.metric, mean, deviation) for part in self._space.objectives]
+        signs = [1.0 if part.goal is Goal.MINIMIZE else -1.0 for part in self._space.objectives]
+        gained = np.ones((len(points), len(self._cells)))
+        for column, (outcome, sign) in enumerate(zip(outcomes, signs, strict=True)):
+            ends = self._cells[:, column]
+            gained *= outcome.mean_below(ends[:, 1], sign) - outcome.mean_below(ends[:, 0], sign)
+        result: Array = np.maximum(gained.sum(axis=1), 0) * chance
+        return result
+
+    def _to_fit(self, rows: int) -> NDArray[np.intp]:
+        """Return the rows that lengths and noise are fitted to; all rows count in the posterior."""
+        if rows <= MOST_FITTED:
+            return np.arange(rows)
+        return np.sort(np.random.default_rng(self._seed).choice(rows, MOST_FITTED, replace=False))
 
     def _place(self, step: int) -> float:
         """Return the place of a step between the first evaluation and the last, from 0 to 1, in the logarithm."""
@@ -197,56 +224,82 @@ class Surrogate:
         complete = [trial.reports[-1].metrics for trial in self._trials if trial.state is TrialState.COMPLETE]
         running = [trial.point for trial in self._trials if trial.state is TrialState.RUNNING]
         if running:
-            points = np.array(running)
-            expected = self.expected(points)
-            complete.extend(expected)
+            expected = self.expected(np.array(running))
             values = np.array([[each[figure.name] for figure in self._figures] for each in expected])
-            (x,), y = self._model.train_inputs, self._model.train_targets
-            added = torch.from_numpy(self._modeled(values)).T
-            more = (
-                self._at_the_end(points).expand(len(self._figures), -1, -1)
-                if x.dim() == 3
-                else self._at_the_end(points)
-            )
-            self._model.set_train_data(torch.cat([x, more], dim=-2), torch.cat([y, added], dim=-1), strict=False)
-        self._acquisition = self._improvement(complete)
+            self._condition(self._at_the_end(np.array(running)), self._modeled(values))
+            complete.extend(expected)
+        self._cells = self._front_cells(complete)
 
-    def _improvement(self, ended: Sequence[Mapping[str, float]]) -> qLogExpectedHypervolumeImprovement:
+    def _condition(self, points: Tensor, values: Array) -> None:
+        """Add evaluations to the data, without fitting the model anew."""
+        (x,), y = self._model.train_inputs, self._model.train_targets
+        more = points.expand(*x.shape[:-2], -1, -1)
+        added = torch.from_numpy(values).T.reshape(*y.shape[:-1], -1)
+        self._model.set_train_data(torch.cat([x, more], dim=-2), torch.cat([y, added], dim=-1), strict=False)
+
+    def _front_cells(self, ended: Sequence[Mapping[str, float]]) -> Array:
+        """Return boxes of losses that together are what the front leaves below the reference point.
+
+        Returns:
+            Lower and upper ends, shape (cells, objectives, 2); lower ends may be -inf.
+        """
         objectives = self._space.objectives
         members = [ended[index] for index in front(ended, objectives, self._space.constraints)]
-        (reference,) = -to_losses([{part.metric: part.reference_point for part in objectives}], objectives)
-        outcomes = torch.from_numpy(-to_losses(members, objectives))
-        return qLogExpectedHypervolumeImprovement(
-            self._model,
-            ref_point=torch.from_numpy(reference.copy()),
-            partitioning=FastNondominatedPartitioning(torch.from_numpy(reference.copy()), outcomes),
-            sampler=SobolQMCNormalSampler(torch.Size([DRAWS]), seed=self._seed),
-            objective=GenericMCMultiOutputObjective(self._outcomes),
-            constraints=[each for part in self._space.constraints for each in self._bounds(part)] or None,
-        )
+        reference = to_losses([{part.metric: part.reference_point for part in objectives}], objectives)
+        losses = to_losses(members, objectives)
+        partitioning = FastNondominatedPartitioning(torch.from_numpy(-reference[0]), torch.from_numpy(-losses))
+        lower, upper = partitioning.get_hypercell_bounds().numpy()
+        return np.stack([-upper, -lower], axis=2)
 
-    def _outcomes(self, draws: Tensor, X: Tensor | None = None) -> Tensor:  # noqa: ARG002, N803
-        """Return the objectives of draws from the model, of which higher is better."""
-        by_name = {figure.name: (column, figure) for column, figure in enumerate(self._figures)}
-        outcomes = []
-        for part in self._space.objectives:
-            column, figure = by_name[part.metric]
-            value = figure.original(draws[..., column])
-            outcomes.append(-value if part.goal is Goal.MINIMIZE else value)
-        return torch.stack(outcomes, dim=-1)
+    def _marginals(self, points: Points) -> tuple[Array, Array]:
+        """Return mean and standard deviation of each modeled figure at the full number of steps, shape (n, figures)."""
+        with torch.no_grad(), _quiet():
+            posterior = self._model.posterior(self._at_the_end(points))
+            deviation = posterior.variance.clamp_min(LEAST_VARIANCE).sqrt()
+        shape = (len(points), len(self._figures))
+        return posterior.mean.reshape(shape).numpy(), deviation.reshape(shape).numpy()
 
-    def _bounds(self, bound: Bound) -> list[Callable[[Tensor], Tensor]]:
-        """Return what is at most 0 for draws from the model within a bound."""
-        (column,) = (column for column, figure in enumerate(self._figures) if figure.name == bound.metric)
+    def _outcome(self, name: str, mean: Array, deviation: Array) -> _Outcome:
+        """Return the distribution of a metric on its even scale."""
+        (column,) = (column for column, figure in enumerate(self._figures) if figure.name == name)
         figure = self._figures[column]
-        found: list[Callable[[Tensor], Tensor]] = []
+        even_mean = mean[:, column] * figure.deviation + figure.mean
+        return _Outcome(even_mean, deviation[:, column] * figure.deviation, METRICS[name].scale)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Normal distributions of a metric on its even scale, shape (n,) each."""
+
+    mean: Array
+    deviation: Array
+    scale: Scale
+
+    def within(self, bound: Bound) -> Array:
+        """Return the probabilities to be within a bound."""
+        chance = np.ones_like(self.mean)
         if bound.max is not None:
-            (highest,) = figure.modeled(np.array([bound.max])).tolist()
-            found.append(lambda draws: draws[..., column] - highest)
+            chance = norm.cdf((self.scale.transform(bound.max) - self.mean) / self.deviation)
         if bound.min is not None:
-            (lowest,) = figure.modeled(np.array([bound.min])).tolist()
-            found.append(lambda draws: lowest - draws[..., column])
-        return found
+            chance = chance - norm.cdf((self.scale.transform(bound.min) - self.mean) / self.deviation)
+        result: Array = np.maximum(chance, 0)
+        return result
+
+    def mean_below(self, ends: Array, sign: float) -> Array:
+        """Return E[max(0, end - loss)], where the loss is the metric times the sign; shape (n, ends).
+
+        For a normal loss this is the improvement of Jones et al. (J. Glob. Optim. 13, 1998), for a log-normal one the
+        formula of Black and Scholes.
+        """
+        mean, deviation = self.mean[:, None], self.deviation[:, None]
+        end = np.where(np.isfinite(ends), ends, 0.0)
+        if self.scale.is_bounded:
+            z = (end - sign * mean) / deviation
+            found = deviation * (z * norm.cdf(z) + norm.pdf(z))
+        else:
+            z = (np.log1p(np.maximum(end, LEAST_LOSS)) - mean) / deviation
+            found = (end + 1) * norm.cdf(z) - np.exp(mean + deviation**2 / 2) * norm.cdf(z - deviation)
+        return np.where(np.isfinite(ends), found, 0.0)
 
 
 @dataclass(frozen=True)
