@@ -178,7 +178,7 @@ class Search(Section):
     """Which settings are tried, and which trials are stopped early."""
 
     sampler: Sampler = "tpe"
-    """Sampler of Optuna."""
+    """What proposes settings."""
     seed: Seed = 0
     """Seed of the sampler."""
     first: tuple[dict[str, Any], ...] = ()

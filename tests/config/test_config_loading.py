@@ -159,7 +159,7 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("budget.trials=1.5", "budget.trials: must be a valid integer, not 1.5"),
         ("budget.trials=true", "budget.trials: must be a valid integer, not true"),
         ("search.seed=4294967296", "search.seed: must be less than 4294967296, not 4294967296"),
-        ("search.sampler=tpee", "search.sampler: must be tpe, nsga2, nsga3, gp, qmc or random, not \"tpee\"; "
+        ("search.sampler=tpee", "search.sampler: must be tpe, mfgp, nsga2, nsga3, gp, qmc or random, not \"tpee\"; "
          "did you mean tpe?"),
         ("search.scheduler=asha", 'search.scheduler: must be a mapping, not "asha"'),
         ("search.scheduler={}", "search.scheduler.type: is missing; use none, asha or mo_asha"),

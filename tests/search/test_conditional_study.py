@@ -16,7 +16,7 @@ CONDITION = (
 )
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "gp", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "mfgp", "nsga2", "nsga3", "gp", "random"])
 @pytest.mark.filterwarnings("error")
 def test_trials_hold_what_they_drew_and_run_with_what_it_is_otherwise(
     tmp_path: Path, sampler: str, caplog: pytest.LogCaptureFixture

@@ -56,7 +56,7 @@ def test_a_trial_that_is_not_complete_is_not_repeated_either(tmp_path: Path, sta
     assert optuna_study(tmp_path).trials[1].state.name == "FAIL"
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "gp", "qmc", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "mfgp", "nsga2", "nsga3", "gp", "qmc", "random"])
 @pytest.mark.filterwarnings("error")
 def test_a_space_of_two_settings_gives_two_trials_and_then_nothing_new(tmp_path: Path, sampler: str) -> None:
     study = SweepStudy(make_space(tmp_path, f"search.sampler={sampler}", *TWO_SETTINGS), Folder.open(tmp_path))

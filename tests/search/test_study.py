@@ -17,7 +17,7 @@ from sfd_sweep.search.study import STUDY, SweepStudy, is_begun
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.report import Report, TrialState
 
-SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "qmc", "random")
+SAMPLERS = ("tpe", "mfgp", "nsga2", "nsga3", "gp", "qmc", "random")
 
 
 def report_at(study: SweepStudy, number: int, step: int, **changed: float) -> Report:
