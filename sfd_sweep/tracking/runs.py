@@ -18,7 +18,7 @@ from PIL import Image
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import UserError
-from sfd_sweep.search.records import ResourceUsage, SweepState
+from sfd_sweep.search.records import ResourceUsage, SweepRecord, SweepState
 from sfd_sweep.search.scores import combined_score, counts_as_forgotten
 from sfd_sweep.storage.credentials import without_credentials
 from sfd_sweep.storage.folder import Folder
@@ -26,6 +26,8 @@ from sfd_sweep.tracking.environment import package_lock, version_tags
 from sfd_sweep.tracking.schema import (
     FINAL,
     FINISHED,
+    FRONT_PROBABILITY,
+    KNEE_PROBABILITY,
     SCORE,
     SEARCH_SPACE_FILE,
     SLOT_HOURS,
@@ -35,6 +37,7 @@ from sfd_sweep.tracking.schema import (
     TRIAL_KIND,
     Tag,
     below,
+    interval_metrics,
     report_to_metrics,
     restore,
     settings_to_parameters,
@@ -178,6 +181,20 @@ class SweepRuns:
         )
         metrics = sweep_metrics(len(front), hypervolume, finished, slot_hours, usage)
         self._client.log_batch(self.sweep_id, metrics=_points(metrics, finished))
+
+    def report_uncertainty(self, record: SweepRecord) -> None:
+        """Write what the stated errors make of the front: a probability for each complete trial, and an interval."""
+        for complete in record.complete:
+            assert complete.report is not None
+            trial, number = self._trials[complete.number], complete.number
+            metrics = {FRONT_PROBABILITY: record.front_probability[number]}
+            if number in record.knee_probability:
+                metrics[KNEE_PROBABILITY] = record.knee_probability[number]
+            changed = {name: value for name, value in metrics.items() if trial.metrics.get(name) != value}
+            self._log(trial, _points(changed, complete.report.step), {})
+        if record.front:
+            points = _points(interval_metrics(record.hypervolume_interval), record.summary.finished)
+            self._client.log_batch(self.sweep_id, metrics=points)
 
     def report_final(self, number: int, report: Report) -> None:
         """Write the metrics of the final evaluation; they replace earlier ones."""
