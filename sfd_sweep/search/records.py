@@ -151,7 +151,7 @@ class SweepRecord:
         return min(members, key=lambda member: dist(here, self._place(member)), default=None)
 
     def knee(self) -> Trial:
-        """Return the knee of the non-empty front, among its `candidates`: with stated errors the one that is it most often.
+        """Return the knee of the non-empty front, among its `candidates`; with errors the one that is it most often.
 
         See `pareto.knee` and `uncertainty.most_probable_knee`.
         """

@@ -62,7 +62,8 @@ class FrontUncertainty:
 def stated_errors(objectives: Sequence[Objective], constraints: Sequence[Constraint] = ()) -> dict[str, float]:
     """Return the error of each metric of the objectives and constraints, the larger one if both state it."""
     errors: dict[str, float] = {}
-    for part in (*objectives, *constraints):
+    parts: list[Objective | Constraint] = [*objectives, *constraints]
+    for part in parts:
         errors[part.metric] = max(part.error, errors.get(part.metric, 0.0))
     return errors
 
@@ -140,7 +141,7 @@ def _draws(
     seed: int,
 ) -> Iterator[tuple[Losses, NDArray[np.bool_]]]:
     """Yield losses and feasibility of all candidates, draw by draw; one draw says all where there are no errors."""
-    names = list(dict.fromkeys(part.metric for part in (*objectives, *constraints)))
+    names = list(stated_errors(objectives, constraints))
     observed = np.array([[metrics[name] for name in names] for metrics in candidates], dtype=np.float64)
     observed = observed.reshape(-1, len(names))
     deviation = np.array([errors[name] for name in names]) / 2

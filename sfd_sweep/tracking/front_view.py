@@ -135,8 +135,8 @@ class Group:
     is_shaded: bool = False
 
     @property
-    def has_bars(self) -> bool:
-        """Whether the marks have error bars: those of the front do."""
+    def is_front(self) -> bool:
+        """Whether the marks are members of the front, which have error bars and, in space, stems."""
         return self.label.startswith("front")
 
     @property

@@ -64,7 +64,7 @@ def _draw_space(figure: go.Figure, view: FrontView) -> None:
         symbol = SYMBOLS_IN_SPACE.get(group.symbol, group.symbol)
         marker = {"symbol": symbol, "size": SHARE_IN_SPACE * group.size, **_colors(view, group)}
         figure.add_scatter3d(x=x, y=y, z=z, marker=marker, **_bars(view, group), **_texts(view, group))
-        if group.label.startswith("front"):
+        if group.is_front:
             _draw_stems(figure, view, group)
     axes = {
         name: {"title": {"text": axis.title_in_words, "font": {"size": 12}}, "showspikes": False, **_layout(axis)}
@@ -93,7 +93,7 @@ def _draw_stems(figure: go.Figure, view: FrontView, group: Group) -> None:
 
 def _bars(view: FrontView, group: Group) -> dict[str, Any]:
     """Return error bars of the stated errors along each axis, for groups that have them."""
-    if not (group.has_bars and view.record.has_errors):
+    if not (group.is_front and view.record.has_errors):
         return {}
     look = {"type": "data", "symmetric": False, "color": BAR_INK, "thickness": 1, "width": 0}
     return {

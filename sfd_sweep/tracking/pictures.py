@@ -132,10 +132,10 @@ def _draw_front(figure: Figure, panel: Axes, view: FrontView) -> None:
 
 def _draw_group(panel: Axes, view: FrontView, group: Group) -> None:
     x, y = zip(*map(view.place, group.marks), strict=True)
-    if group.has_bars and view.record.has_errors:
+    if group.is_front and view.record.has_errors:
         across, up = (np.array(sides).T for sides in zip(*map(view.reach, group.marks), strict=True))
-        style = {"fmt": "none", "ecolor": INK, "elinewidth": 0.8, "alpha": BAR_ALPHA}
-        panel.errorbar(x, y, yerr=up, xerr=across, zorder=group.layer - 0.5, **style)
+        look: dict[str, Any] = {"fmt": "none", "ecolor": INK, "elinewidth": 0.8, "alpha": BAR_ALPHA}
+        panel.errorbar(x, y, yerr=up, xerr=across, zorder=group.layer - 0.5, **look)
     if not (group.is_shaded and view.shades):
         panel.plot(x, y, linestyle="none", zorder=group.layer, **_style(group, group.color))
         return

@@ -95,6 +95,7 @@ class SweepRuns:
         self._folder = sweep_folder
         self._finished = -1
         self._swap: dict[str, float] = {}
+        self._interval: dict[str, float] = {}
         self._load(sweep, trials)
 
     @classmethod
@@ -192,9 +193,10 @@ class SweepRuns:
                 metrics[KNEE_PROBABILITY] = record.knee_probability[number]
             changed = {name: value for name, value in metrics.items() if trial.metrics.get(name) != value}
             self._log(trial, _points(changed, complete.report.step), {})
-        if record.front:
-            points = _points(interval_metrics(record.hypervolume_interval), record.summary.finished)
-            self._client.log_batch(self.sweep_id, metrics=points)
+        interval = interval_metrics(record.hypervolume_interval)
+        if changed := {name: value for name, value in interval.items() if self._interval.get(name) != value}:
+            self._client.log_batch(self.sweep_id, metrics=_points(changed, record.summary.finished))
+            self._interval = interval
 
     def report_final(self, number: int, report: Report) -> None:
         """Write the metrics of the final evaluation; they replace earlier ones."""
@@ -235,6 +237,7 @@ class SweepRuns:
         self._sweep = sweep
         self._finished = int(sweep.data.metrics.get(FINISHED, -1))
         self._swap = below(restore(sweep.data.metrics), SWAP)
+        self._interval = dict(sweep.data.metrics)
         self._trials: dict[int, _StoredRun] = {}
         for run in sorted(trials, key=lambda run: len(run.data.metrics) + len(run.data.params), reverse=True):
             number = int(run.data.tags[Tag.TRIAL])
