@@ -243,7 +243,8 @@ ERRORS = ["objectives.0.error=0.5", "objectives.1.error=0.02"]
 def test_members_of_the_front_have_bars_of_the_stated_errors() -> None:
     plain, stated = (sweep(*MIXED, space=search_space("sqlite:///unused.db", *changes)) for changes in ([], ERRORS))
     drawn = traces(front_html(stated))
-    assert drawn["front"]["error_x"]["array"] == pytest.approx([0.5, 0.5])
+    above = [math.log10(1.0 + 0.5) - math.log10(1.0), math.log10(2.0 + 0.5) - math.log10(2.0)]  # on a logarithmic axis
+    assert drawn["front"]["error_x"]["array"] == pytest.approx(above)
     assert "error_x" not in drawn["dominated"]
     assert "error_x" not in traces(front_html(plain))["front"]
     assert "on&nbsp;front" in front_html(stated)
