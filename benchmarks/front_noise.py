@@ -6,7 +6,7 @@ True figures lie on or behind a known front; observed ones are the true ones wit
 of trials, and error (twice the standard deviation, as a share of the front's extent) the script prints
 
 - the true loss of the chosen knee: the distance below the plane through the ends of the true front (Das, 1999) that it
-  falls short of the true knee's, for the knee of the observed front and for its member that is the knee in most draws;
+  falls short of the true knee's, for the knee of the observed front and for its member that is the knee most often;
 - how often the true hypervolume is within the 90 % interval;
 - for members of the observed front, the mean share of draws on the front, and how many are on the true one.
 """
