@@ -36,6 +36,10 @@ SWAP = "swap"
 NOT_DRAWN = "-"
 """A searched parameter whose condition does not hold."""
 AUDIT = "audit"
+PROBABILITY = "on front"
+"""Share of draws within the stated errors in which a trial is on the front."""
+AS_GOOD_AS = "as good as"
+"""Members that differ by no more than the stated errors."""
 FILE_WIDTH = 200
 """Width of output to a file or a pipe."""
 
@@ -138,7 +142,7 @@ def print_sweep(record: SweepRecord) -> None:
         *((part.metric, f"{part.goal}, reference point {part.reference_point:g}") for part in space.objectives),
         *((f"constraint: {part.metric}", bounds(part.min, part.max)) for part in space.constraints),
         *(("counts as forgotten", bound.in_words()) for bound in space.selection.bounds),
-        ("front", f"{size} trial{'s' * (size != 1)}, hypervolume {figure(record.hypervolume())}"),
+        ("front", f"{size} trial{'s' * (size != 1)}, hypervolume {_hypervolume(record)}"),
         *(((SWAP, _swap_in_words(record, record.swap)),) if record.swap else ()),
         ("slot time", clock(summary.slot_hours * 3600)),
         ("storage", summary.storage),
@@ -158,7 +162,7 @@ def print_front(record: SweepRecord, selection: Selection | None = None) -> None
     else:
         samples = record.front_figures[record.front[0].number].samples
         console.print(_front_table(record))
-        console.print(f"\nHypervolume {figure(record.hypervolume())}; metrics on {samples_in_words(samples)}.")
+        console.print(f"\nHypervolume {_hypervolume(record)}; metrics on {samples_in_words(samples)}.")
         for line in _remarks(record):
             console.print(line)
         console.print()
@@ -239,6 +243,7 @@ def _trials_table(record: SweepRecord) -> Table:
             "" if trial.run.score is None else figure(trial.run.score),
             *_forgotten(record, trial),
             *([_audit(trial)] if audited else []),
+            *_probability(record, trial),
             _standing(record, trial),
         )
         for trial in record.trials
@@ -246,13 +251,14 @@ def _trials_table(record: SweepRecord) -> Table:
     columns = (
         *("trial", "state", "step", *metrics, "score", *_forgotten_column(record)),
         *([AUDIT] if audited else []),
+        *_probability_column(record),
         "front",
     )
     return table(columns, rows, text=("state", FORGOTTEN, AUDIT, "front"))
 
 
 def _front_table(record: SweepRecord) -> Table:
-    metrics = watched_metrics(record.space)
+    metrics, equals = watched_metrics(record.space), _equals(record)
     audited = _is_any_audited(record.front)
     rows = [
         (
@@ -261,12 +267,40 @@ def _front_table(record: SweepRecord) -> Table:
             figure(record.front_score(trial)),
             *_forgotten(record, trial),
             *([_audit(trial)] if audited else []),
+            *_probability(record, trial),
             _standing(record, trial),
+            *([_listed(equals[trial.number])] if any(equals.values()) else []),
         )
         for trial in record.front
     ]
-    columns = ("trial", *metrics, "score", *_forgotten_column(record), *([AUDIT] if audited else []), "front")
-    return table(columns, rows, text=(FORGOTTEN, AUDIT, "front"))
+    columns = (
+        *("trial", *metrics, "score", *_forgotten_column(record)),
+        *([AUDIT] if audited else []),
+        *(*_probability_column(record), "front"),
+        *([AS_GOOD_AS] if any(equals.values()) else []),
+    )
+    return table(columns, rows, text=(FORGOTTEN, AUDIT, "front", AS_GOOD_AS))
+
+
+def _equals(record: SweepRecord) -> dict[int, list[int]]:
+    """Return which members of the front are as good as each other within the stated errors; none without errors."""
+    return {trial.number: record.as_good_as(trial) if record.has_errors else [] for trial in record.front}
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _probability_column(record: SweepRecord) -> tuple[str, ...]:
+    return (PROBABILITY,) if record.has_errors else ()
+
+
+def _probability(record: SweepRecord, trial: Trial) -> tuple[str, ...]:
+    """Return the cell of the column `on front`; none if the file states no errors."""
+    if not record.has_errors:
+        return ()
+    share = record.front_probability.get(trial.number)
+    return ("" if share is None else f"{share:.0%}",)
 
 
 def _forgotten_column(record: SweepRecord) -> tuple[str, ...]:
@@ -280,8 +314,21 @@ def _forgotten(record: SweepRecord, trial: Trial) -> tuple[str, ...]:
     return ("" if trial.report is None else "yes" if record.counts_as_forgotten(trial) else "no",)
 
 
+def _hypervolume(record: SweepRecord) -> str:
+    """Return the hypervolume, with its interval if the file states errors."""
+    observed = figure(record.hypervolume())
+    if not record.has_errors or not record.front:
+        return observed
+    found = record.hypervolume_interval
+    return f"{observed} (90 % interval {figure(found.low)} to {figure(found.high)}, median {figure(found.median)})"
+
+
 def _remarks(record: SweepRecord) -> Iterator[str]:
-    """Yield what counts as forgotten, and the figures of the null baseline."""
+    """Yield what the errors mean, what counts as forgotten, and the figures of the null baseline."""
+    if record.has_errors:
+        yield f"{PROBABILITY}: share of draws within the stated errors in which a trial is on the front."
+    if any(_equals(record).values()):
+        yield f"{AS_GOOD_AS}: as good within the errors as these trials."
     selection = record.space.selection
     if selection.bounds:
         count = sum(map(record.counts_as_forgotten, record.front))

@@ -237,7 +237,8 @@ class Objective(Section):
     weight: PositiveFloat = 1.0
     """Weight in the combined score."""
     error: NonNegativeFloat = 0.0
-    """Error of one evaluation: `mo_asha` stops no trial for a difference up to it."""
+    """Error of one evaluation, about twice the standard deviation over evaluation seeds: `mo_asha` stops no trial for a
+    difference up to it, and the front, its hypervolume, and its knee are drawn anew within it."""
 
     @model_validator(mode="after")
     def _suits_the_metric(self) -> Self:
@@ -302,7 +303,8 @@ class Constraint(Bound):
     """A bound that a feasible trial satisfies."""
 
     error: NonNegativeFloat = 0.0
-    """Error of one evaluation: `mo_asha` stops no trial for a violation up to it."""
+    """Error of one evaluation, about twice the standard deviation over evaluation seeds: `mo_asha` stops no trial for a
+    violation up to it, and feasibility is drawn anew within it."""
 
     @model_validator(mode="after")
     def _is_measured_in_trials(self) -> Self:

@@ -23,6 +23,7 @@ from sfd_sweep.metrics import METRICS, Goal
 from sfd_sweep.models.conditioning import CLASSES
 from sfd_sweep.models.folder import ASSETS
 from sfd_sweep.search.scores import why_not_forgotten
+from sfd_sweep.search.uncertainty import stated_errors
 
 TEMPLATE = ASSETS / "model_card.md"
 TAGS = ["score-forgetting-distillation", "machine-unlearning", "one-step", "sfd-sweep"]
@@ -59,6 +60,7 @@ def model_card(description: Description, name: str, *, has_before: bool, audit: 
         bounds=_bounds(description.constraints),
         counts=_in_signs(description.selection.bounds),
         on_front=description.lineage.trial in [member.trial for member in description.front],
+        within_errors=_within_errors(description),
         front_metrics=[f"`{metric}`" for metric in metrics],
         front=_front(description, metrics),
         settings=_settings(description),
@@ -152,6 +154,18 @@ def _front(description: Description, metrics: Sequence[str]) -> list[list[str]]:
         ]
         for member in members
     ]
+
+
+def _within_errors(description: Description) -> str:
+    """How often the trial is on the front within the stated errors, as a sentence; "" if it is not known."""
+    if description.front_probability is None:
+        return ""
+    errors = stated_errors(description.objectives, description.constraints)
+    stated = ", ".join(f"`{name}` ± {error:g}" for name, error in errors.items() if error)
+    return (
+        f"With all figures drawn anew within the errors of an evaluation ({stated}), this trial is on the front in "
+        f"{description.front_probability:.0%} of the draws."
+    )
 
 
 def _bounds(constraints: Sequence[Constraint]) -> str:

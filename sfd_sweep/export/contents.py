@@ -65,6 +65,7 @@ def describe(record: SweepRecord, choice: Selection, folder: Path, versions: dic
             FrontMember(trial=number, metrics=report.metrics, samples=report.samples)
             for number, report in record.front_figures.items()
         ),
+        front_probability=record.front_probability.get(trial.number) if record.has_errors else None,
         why=choice.why,
         lineage=lineage,
     )

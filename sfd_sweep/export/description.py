@@ -114,6 +114,8 @@ class Description(_Part):
         counts_as_forgotten: whether the figures are within it; None if it has no bounds.
         device: kind of device of the evaluation: equal seeds draw equal noise there.
         front: best first objective first.
+        front_probability: share of draws within the stated errors in which the trial is on the front; None without
+            errors, or for a trial that is not complete.
         why: the reason for choosing this trial.
         audit: None if the generator was not audited.
     """
@@ -132,6 +134,7 @@ class Description(_Part):
     selection: SelectionBounds = SelectionBounds()
     counts_as_forgotten: bool | None = None
     front: tuple[FrontMember, ...]
+    front_probability: float | None = None
     why: str
     lineage: Lineage
     audit: AuditOrigin | None = None

@@ -11,9 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfd_sweep.config import SearchSpace
+from sfd_sweep.metrics import METRICS
 from sfd_sweep.search import pareto
-from sfd_sweep.search.scores import combined_score, counts_as_forgotten, normalized_loss, violation
+from sfd_sweep.search.scores import (
+    as_good_within_error,
+    combined_score,
+    counts_as_forgotten,
+    normalized_loss,
+    violation,
+)
 from sfd_sweep.search.trial import Trial
+from sfd_sweep.search.uncertainty import (
+    Interval,
+    front_uncertainty,
+    knee_probability,
+    most_probable_knee,
+    stated_errors,
+)
 from sfd_sweep.trial.report import Report, TrialState
 
 
@@ -137,9 +151,80 @@ class SweepRecord:
         return min(members, key=lambda member: dist(here, self._place(member)), default=None)
 
     def knee(self) -> Trial:
-        """Return the knee of the non-empty front (see `pareto.knee`), among its `candidates`."""
+        """Return the knee of the non-empty front, among its `candidates`; with errors the one that is it most often.
+
+        See `pareto.knee` and `uncertainty.most_probable_knee`.
+        """
         members = self.candidates(self.front)
-        return members[pareto.knee(self.losses([self.front_figures[trial.number].metrics for trial in members]))]
+        losses = self.losses([self.front_figures[trial.number].metrics for trial in members])
+        return members[most_probable_knee(losses, np.array([self.knee_probability[trial.number] for trial in members]))]
+
+    @cached_property
+    def knee_probability(self) -> dict[int, float]:
+        """The share of draws in which each of the front's `candidates` is the knee, by trial number.
+
+        Where these are compared by final figures, their errors are those of more samples (see `_errors_of`).
+        """
+        members = self.candidates(self.front) if self.front else []
+        if not members:
+            return {}
+        reports = [self.front_figures[trial.number] for trial in members]
+        errors = self._errors_of(members[0], reports[0])
+        figures = [report.metrics for report in reports]
+        shares = knee_probability(figures, self.space.objectives, self.space.constraints, errors)
+        return {trial.number: float(share) for trial, share in zip(members, shares, strict=True)}
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether the file states the error of an objective or a constraint."""
+        return any(self.errors.values())
+
+    @cached_property
+    def errors(self) -> dict[str, float]:
+        """The stated error of each metric of the objectives and constraints."""
+        return stated_errors(self.space.objectives, self.space.constraints)
+
+    @property
+    def front_probability(self) -> dict[int, float]:
+        """The share of draws in which each complete trial is on the front, by trial number (see `uncertainty`)."""
+        return self._uncertainty[0]
+
+    @property
+    def hypervolume_interval(self) -> Interval:
+        """Median and 90 % interval of the hypervolume (see `uncertainty`)."""
+        return self._uncertainty[1]
+
+    @cached_property
+    def _uncertainty(self) -> tuple[dict[int, float], Interval]:
+        figures = [trial.metrics for trial in self.complete]
+        found = front_uncertainty(figures, self.space.objectives, self.space.constraints, self.errors)
+        numbers = [trial.number for trial in self.complete]
+        return dict(zip(numbers, map(float, found.probability), strict=True)), found.hypervolume
+
+    def as_good_as(self, member: Trial) -> list[int]:
+        """Return the other members, by number, whose objectives differ from a member's by at most the errors."""
+        own = self.front_figures[member.number].metrics
+        objectives = [
+            part.model_copy(update={"error": self._errors_of(member, self.front_figures[member.number])[part.metric]})
+            for part in self.space.objectives
+        ]
+        others = [(trial.number, self.front_figures[trial.number].metrics) for trial in self.front if trial != member]
+        return [
+            number
+            for number, figures in others
+            if as_good_within_error(own, figures, objectives) and as_good_within_error(figures, own, objectives)
+        ]
+
+    def _errors_of(self, trial: Trial, figures: Report) -> dict[str, float]:
+        """Return the errors of a trial's last or final figures, as a standard error falls with the root of their count.
+
+        The file states the errors of a last report.
+        """
+        assert trial.report is not None
+        return {
+            name: error * (METRICS[name].count(trial.report.samples) / METRICS[name].count(figures.samples)) ** 0.5
+            for name, error in self.errors.items()
+        }
 
     def best(self, members: Sequence[Trial]) -> Trial:
         """Return the candidate with the lowest combined score among some members of the front."""

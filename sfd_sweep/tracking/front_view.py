@@ -135,6 +135,11 @@ class Group:
     is_shaded: bool = False
 
     @property
+    def is_front(self) -> bool:
+        """Whether the marks are members of the front, which have error bars and, in space, stems."""
+        return self.label.startswith("front")
+
+    @property
     def is_filled(self) -> bool:
         """Whether the symbol is an area."""
         return self.symbol in ("circle", "square")
@@ -225,6 +230,18 @@ class FrontView:
         if len(values) == 1:
             values.insert(0, mark.number)
         return tuple(axis.place(value) for axis, value in zip(self.axes, values, strict=True))
+
+    def reach(self, mark: Mark) -> list[Limits]:
+        """Return how far the stated error of each shown objective reaches below and above a mark, in coordinates."""
+        if len(self.shown) == 1:
+            return [(0.0, 0.0), self._reach(mark, self.shown[0], self.axes[1])]
+        return [self._reach(mark, part, axis) for part, axis in zip(self.shown, self.axes, strict=True)]
+
+    def _reach(self, mark: Mark, objective: Objective, axis: Axis) -> Limits:
+        value, scale = mark.report.metrics[objective.metric], METRICS[objective.metric].scale
+        error = self.record.errors[objective.metric]
+        low, high = max(value - error, min(scale.least, value)), min(value + error, max(scale.greatest, value))
+        return axis.place(value) - axis.place(low), axis.place(high) - axis.place(value)
 
     def shade_of(self, mark: Mark) -> float:
         """Return the coordinate of a mark on the scale of the colors."""

@@ -7,6 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from sfd_sweep.search.records import SweepRecord
+from sfd_sweep.search.trial import Trial
 from sfd_sweep.tracking.front_view import FRONT_COLOR, INK, RULE, Axis, FrontView, Group, Mark
 
 SYMBOLS_IN_SPACE = {"x-thin-open": "x"}
@@ -14,6 +15,8 @@ SYMBOLS_IN_SPACE = {"x-thin-open": "x"}
 SHARE_IN_SPACE = 0.7
 """Size of marks in space, relative to the plane."""
 STEM = "#c9cdd3"
+BAR_INK = "rgba(31, 41, 51, 0.6)"
+"""Error bars."""
 
 
 def front_html(record: SweepRecord) -> str:
@@ -46,7 +49,7 @@ def _draw_plane(figure: go.Figure, view: FrontView) -> None:
     for group in view.groups:
         x, y = zip(*map(view.place, group.marks), strict=True)
         marker = {"color": group.color, "symbol": group.symbol, "size": group.size + 4, "line": {"width": 1.5}}
-        figure.add_scatter(x=x, y=y, marker=marker, zorder=group.layer, **_texts(group))
+        figure.add_scatter(x=x, y=y, marker=marker, zorder=group.layer, **_bars(view, group), **_texts(view, group))
     figure.update_layout(
         legend={"orientation": "h", "y": -0.15},
         xaxis={"title": across.title, "zeroline": False, **_layout(across)},
@@ -60,8 +63,8 @@ def _draw_space(figure: go.Figure, view: FrontView) -> None:
         x, y, z = zip(*map(view.place, group.marks), strict=True)
         symbol = SYMBOLS_IN_SPACE.get(group.symbol, group.symbol)
         marker = {"symbol": symbol, "size": SHARE_IN_SPACE * group.size, **_colors(view, group)}
-        figure.add_scatter3d(x=x, y=y, z=z, marker=marker, **_texts(group))
-        if group.label.startswith("front"):
+        figure.add_scatter3d(x=x, y=y, z=z, marker=marker, **_bars(view, group), **_texts(view, group))
+        if group.is_front:
             _draw_stems(figure, view, group)
     axes = {
         name: {"title": {"text": axis.title_in_words, "font": {"size": 12}}, "showspikes": False, **_layout(axis)}
@@ -88,8 +91,19 @@ def _draw_stems(figure: go.Figure, view: FrontView, group: Group) -> None:
     figure.add_scatter3d(x=x, y=y, z=z, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 
 
-def _texts(group: Group) -> dict[str, Any]:
-    hover = [_hover(mark) for mark in group.marks]
+def _bars(view: FrontView, group: Group) -> dict[str, Any]:
+    """Return error bars of the stated errors along each axis, for groups that have them."""
+    if not (group.is_front and view.record.has_errors):
+        return {}
+    look = {"type": "data", "symmetric": False, "color": BAR_INK, "thickness": 1, "width": 0}
+    return {
+        f"error_{name}": {**look, "arrayminus": [low for low, _ in sides], "array": [high for _, high in sides]}
+        for name, sides in zip("xyz", zip(*map(view.reach, group.marks), strict=True), strict=False)
+    }
+
+
+def _texts(view: FrontView, group: Group) -> dict[str, Any]:
+    hover = [_hover(view, mark) for mark in group.marks]
     return {"name": group.label, "mode": "markers", "hovertext": hover, "hoverinfo": "text"}
 
 
@@ -115,7 +129,7 @@ def _layout(axis: Axis) -> dict[str, Any]:
     return layout
 
 
-def _hover(mark: Mark) -> str:
+def _hover(view: FrontView, mark: Mark) -> str:
     """The figures and settings of a trial, or the figures of the null baseline, as lines of a table."""
     report, trial = mark.report, mark.trial
     samples = {f"{name} samples": count for name, count in report.samples.items()}
@@ -123,10 +137,17 @@ def _hover(mark: Mark) -> str:
     lines = ["<b>swap</b>: the start with the override's embedding, which forgets nothing"]
     if trial is not None:
         lines = [f"<b>trial {trial.number}</b> ({trial.state})"]
-        blocks += [{"score": trial.run.score}, trial.searched]
+        blocks += [{"score": trial.run.score, **_probability(view, trial)}, trial.searched]
     for block in blocks:
         lines += ["", *(f"{name:<26} {_format(value)}".replace(" ", "&nbsp;") for name, value in block.items())]
     return "<br>".join(lines)
+
+
+def _probability(view: FrontView, trial: Trial) -> dict[str, str]:
+    """Return how often a complete trial is on the front within the stated errors; nothing without errors."""
+    if not view.record.has_errors or trial.number not in view.record.front_probability:
+        return {}
+    return {"on front": f"{view.record.front_probability[trial.number]:.0%}"}
 
 
 def _format(value: object) -> str:

@@ -39,6 +39,8 @@ MARKERS = {
 NEUTRAL = "#c3c8cf"
 """Marks in a legend whose colors show an objective."""
 DOMINATED_LAYER = 4
+BAR_ALPHA = 0.6
+"""Opacity of error bars."""
 MOST_COLUMNS = 6
 LARGEST_HANDLE = 10
 
@@ -56,6 +58,8 @@ def sweep_files(record: SweepRecord) -> dict[str, bytes]:
 
 def front_png(record: SweepRecord) -> bytes:
     """Return the trials in the plane of the objectives, with the front as a step line, its knee and its best score.
+
+    Bars at members of the front are the errors that the file states.
 
     More than two objectives make a panel for each pair, whose colors show another one; a single one is drawn over the
     trials.
@@ -128,6 +132,10 @@ def _draw_front(figure: Figure, panel: Axes, view: FrontView) -> None:
 
 def _draw_group(panel: Axes, view: FrontView, group: Group) -> None:
     x, y = zip(*map(view.place, group.marks), strict=True)
+    if group.is_front and view.record.has_errors:
+        across, up = (np.array(sides).T for sides in zip(*map(view.reach, group.marks), strict=True))
+        look: dict[str, Any] = {"fmt": "none", "ecolor": INK, "elinewidth": 0.8, "alpha": BAR_ALPHA}
+        panel.errorbar(x, y, yerr=up, xerr=across, zorder=group.layer - 0.5, **look)
     if not (group.is_shaded and view.shades):
         panel.plot(x, y, linestyle="none", zorder=group.layer, **_style(group, group.color))
         return

@@ -132,6 +132,8 @@ class MlflowRecorder:
     def _finish(self, state: SweepState, reason: str | None) -> None:
         self._runs.stop_open_trials(reason)
         record = read_sweep(self._store.uri, self._space.name)
+        if record.has_errors:
+            self._runs.report_uncertainty(record)
         self._runs.log_files(sweep_files(record))
         if state is SweepState.COMPLETE:
             for trial in record.front:

@@ -142,6 +142,9 @@ class Results:
         reason = reasons.get(
             len(members), f"of the {len(members)} trials on the front{scope} it lies farthest below the {through}"
         )
+        if self.record.has_errors and len(members) > 1:
+            share = f"{self.record.knee_probability[chosen.number]:.0%} of draws within the errors"
+            reason = f"of the {len(members)} trials on the front{scope} it is the knee most often, in {share}"
         why = f"Trial {chosen.number} is the knee: {reason} ({self._figures(chosen)})."
         return Selection(chosen, why + self._verdict(chosen))
 

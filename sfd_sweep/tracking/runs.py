@@ -18,7 +18,7 @@ from PIL import Image
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import UserError
-from sfd_sweep.search.records import ResourceUsage, SweepState
+from sfd_sweep.search.records import ResourceUsage, SweepRecord, SweepState
 from sfd_sweep.search.scores import combined_score, counts_as_forgotten
 from sfd_sweep.storage.credentials import without_credentials
 from sfd_sweep.storage.folder import Folder
@@ -26,6 +26,8 @@ from sfd_sweep.tracking.environment import package_lock, version_tags
 from sfd_sweep.tracking.schema import (
     FINAL,
     FINISHED,
+    FRONT_PROBABILITY,
+    KNEE_PROBABILITY,
     SCORE,
     SEARCH_SPACE_FILE,
     SLOT_HOURS,
@@ -35,6 +37,7 @@ from sfd_sweep.tracking.schema import (
     TRIAL_KIND,
     Tag,
     below,
+    interval_metrics,
     report_to_metrics,
     restore,
     settings_to_parameters,
@@ -92,6 +95,7 @@ class SweepRuns:
         self._folder = sweep_folder
         self._finished = -1
         self._swap: dict[str, float] = {}
+        self._interval: dict[str, float] = {}
         self._load(sweep, trials)
 
     @classmethod
@@ -179,6 +183,21 @@ class SweepRuns:
         metrics = sweep_metrics(len(front), hypervolume, finished, slot_hours, usage)
         self._client.log_batch(self.sweep_id, metrics=_points(metrics, finished))
 
+    def report_uncertainty(self, record: SweepRecord) -> None:
+        """Write what the stated errors make of the front: a probability for each complete trial, and an interval."""
+        for complete in record.complete:
+            assert complete.report is not None
+            trial, number = self._trials[complete.number], complete.number
+            metrics = {FRONT_PROBABILITY: record.front_probability[number]}
+            if number in record.knee_probability:
+                metrics[KNEE_PROBABILITY] = record.knee_probability[number]
+            changed = {name: value for name, value in metrics.items() if trial.metrics.get(name) != value}
+            self._log(trial, _points(changed, complete.report.step), {})
+        interval = interval_metrics(record.hypervolume_interval)
+        if changed := {name: value for name, value in interval.items() if self._interval.get(name) != value}:
+            self._client.log_batch(self.sweep_id, metrics=_points(changed, record.summary.finished))
+            self._interval = interval
+
     def report_final(self, number: int, report: Report) -> None:
         """Write the metrics of the final evaluation; they replace earlier ones."""
         trial = self._trials[number]
@@ -218,6 +237,7 @@ class SweepRuns:
         self._sweep = sweep
         self._finished = int(sweep.data.metrics.get(FINISHED, -1))
         self._swap = below(restore(sweep.data.metrics), SWAP)
+        self._interval = dict(sweep.data.metrics)
         self._trials: dict[int, _StoredRun] = {}
         for run in sorted(trials, key=lambda run: len(run.data.metrics) + len(run.data.params), reverse=True):
             number = int(run.data.tags[Tag.TRIAL])

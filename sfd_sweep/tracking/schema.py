@@ -13,6 +13,7 @@ from sfd_sweep.audit.report import AuditReport
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.search.records import ResourceUsage
 from sfd_sweep.search.trial import AuditFigure
+from sfd_sweep.search.uncertainty import Interval
 from sfd_sweep.trial.report import Report
 
 
@@ -39,6 +40,10 @@ STEP = "step"  # metric of a trial: number of updates
 SCORE = "score"  # metric of a trial: combined score, lower is better
 SLOT_HOURS = "slot_hours"  # metric of a trial and of a sweep: hours of slot time
 FINISHED = "finished_trials"  # metric of a sweep
+FRONT_PROBABILITY = (
+    "front_probability"  # metric of a trial: share of draws within the errors in which it is on the front
+)
+KNEE_PROBABILITY = "knee_probability"  # metric of a trial on the front: share in which it is the knee
 AUDIT_PREFIX = "audit_"  # prefix of a trial's metrics from its audit
 FINAL = "final/"  # prefix of a trial's metrics from its final evaluation
 SWAP = "swap/"  # prefix of a sweep's metrics from the evaluation of the null baseline
@@ -107,7 +112,7 @@ def metrics_to_report(metrics: Mapping[str, float]) -> Report | None:
     """Return the report in the metrics (inverse of `report_to_metrics`), or None if there is none."""
     if STEP not in metrics:
         return None
-    own = {STEP, SCORE, SLOT_HOURS, "dropped_samples"}
+    own = {STEP, SCORE, SLOT_HOURS, FRONT_PROBABILITY, KNEE_PROBABILITY, "dropped_samples"}
     return Report(
         step=int(metrics[STEP]),
         metrics={
@@ -172,6 +177,11 @@ def sweep_metrics(
     elif slot_hours:
         metrics["hypervolume_per_slot_hour"] = hypervolume / slot_hours
     return metrics
+
+
+def interval_metrics(hypervolume: Interval) -> dict[str, float]:
+    """Return the interval of the hypervolume within the stated errors, as metrics of a sweep."""
+    return {f"hypervolume_{name}": value for name, value in asdict(hypervolume).items()}
 
 
 def below(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:

@@ -10,7 +10,8 @@ def trials_table(record: SweepRecord) -> pd.DataFrame:
     """Return one row for each trial, in the order of their numbers.
 
     Columns: `trial`, `state`, `reason`, `pareto` (on the front, by the figures here), `counts_as_forgotten` (missing if
-    the file does not say what does), `score`, `step`; the last
+    the file does not say what does), `front_probability` and `knee_probability` (only if the file states errors; see
+    `search.uncertainty`), `score`, `step`; the last
     figures under the metrics' names and the final ones under `final_<name>`; the numbers of samples behind them under
     `samples_retained`, `samples_forgotten` and the same with `final_`, of which a metric with `most_samples` uses no
     more than these; of an audited trial `audit_level`, `audit_excess` (or `audit_rate` without a control that never
@@ -38,6 +39,7 @@ def _row(record: SweepRecord, trial: Trial, *, pareto: bool) -> dict[str, object
         "reason": trial.reason,
         "pareto": pareto,
         "counts_as_forgotten": record.counts_as_forgotten(trial) if is_known else None,
+        **_probabilities(record, trial),
         "score": trial.run.score,
         "step": trial.report.step if trial.report else None,
     }
@@ -56,3 +58,12 @@ def _row(record: SweepRecord, trial: Trial, *, pareto: bool) -> dict[str, object
         }
     row["slot_seconds"] = trial.run.slot_hours * 3600
     return row | trial.settings.model_dump(mode="json") | {"run_id": trial.run.run_id}
+
+
+def _probabilities(record: SweepRecord, trial: Trial) -> dict[str, float | None]:
+    if not record.has_errors:
+        return {}
+    return {
+        "front_probability": record.front_probability.get(trial.number),
+        "knee_probability": record.knee_probability.get(trial.number),
+    }

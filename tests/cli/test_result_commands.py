@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 from recorded_sweep import BEST_SCORE, KNEE, NAME, TRIALS, record_sweep, report
 
+from sfd_sweep.tracking.results import Results
+
 pytestmark = pytest.mark.usefixtures("recorded")
 
 
@@ -224,3 +226,43 @@ def test_export_names_what_comes_nearest_where_none_counts_as_forgotten(command,
     assert "no trial on the front does (trial 2 comes nearest: unlearning_accuracy 0.99)" in said.err
     assert "sfd-sweep: error: trial 1 of strict" in said.err
     assert not (forgetful / "o").exists()
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recorded sweep whose file states errors, such that trials 0 and 1 differ by no more."""
+    folder = tmp_path_factory.mktemp("noisy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        record_sweep(folder, "objectives.0.error=0.6", "objectives.1.error=0.5")
+    return folder
+
+
+def test_tables_tell_what_the_errors_make_of_the_front(command, noisy, monkeypatch):
+    monkeypatch.chdir(noisy)
+    record = Results.read(NAME).record
+    shares = {str(number): f"{share:.0%}" for number, share in record.front_probability.items()}
+    shown, front = command("show", NAME).out, command("pareto", NAME, "--knee").out
+    for number, share in shares.items():
+        assert share in rows(shown)[number]
+    for number in ("0", "1", "2"):
+        assert shares[number] in rows(front)[number]
+    assert rows(front)["0"][-1] == "1"
+    assert rows(front)["1"][-1] == "0"
+    assert "as good as: as good within the errors as these trials." in front
+    assert re.search(r"Hypervolume \S+ \(90 % interval \S+ to \S+, median \S+\); metrics on", front)
+    knee = record.knee()
+    assert (
+        f"it is the knee most often, in {record.knee_probability[knee.number]:.0%} of draws within the errors" in front
+    )
+    members = json.loads(command("pareto", NAME, "--format", "json").out)
+    assert [member["front_probability"] for member in members] == pytest.approx(
+        [record.front_probability[member["trial"]] for member in members]
+    )
+
+
+def test_tables_without_errors_have_no_probabilities(command, recorded):
+    assert "on front" not in command("pareto", NAME).out
+    assert "interval" not in command("show", NAME).out
+    assert "front_probability" not in json.loads(command("pareto", NAME, "--format", "json").out)[0]

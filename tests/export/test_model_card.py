@@ -123,3 +123,13 @@ def test_each_forgotten_class_has_its_own_override_on_the_card(description: Desc
     card = model_card(several, "name", has_before=True)
     assert "has forgotten **0, 4**: asked for 0, it makes **1**, asked for 4, it makes **7**. " in card
     assert "The rows marked red ask for 0, 4." in card
+
+
+def test_the_card_tells_how_often_the_trial_is_on_the_front_within_the_errors(description: Description) -> None:
+    first, *others = description.objectives
+    stated = (first.model_copy(update={"error": 0.25}), *others)
+    changes = {"objectives": stated, "front_probability": 0.834}
+    card = model_card(description.model_copy(update=changes), "name", has_before=True)
+    assert f"within the errors of an evaluation (`{first.metric}` ± 0.25), this trial is on the front in 83% of" in card
+    assert description.front_probability is None
+    assert "drawn anew" not in model_card(description, "name", has_before=True)

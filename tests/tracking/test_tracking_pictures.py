@@ -235,3 +235,33 @@ def test_a_value_of_zero_beyond_the_reference_lies_outside_a_logarithmic_axis() 
     assert axis.ticks
     assert not axis.holds(axis.place(0.0))
     assert axis.holds(axis.place(0.06))
+
+
+ERRORS = ["objectives.0.error=0.5", "objectives.1.error=0.02"]
+
+
+def test_members_of_the_front_have_bars_of_the_stated_errors() -> None:
+    plain, stated = (sweep(*MIXED, space=search_space("sqlite:///unused.db", *changes)) for changes in ([], ERRORS))
+    drawn = traces(front_html(stated))
+    above = [math.log10(1.0 + 0.5) - math.log10(1.0), math.log10(2.0 + 0.5) - math.log10(2.0)]  # on a logarithmic axis
+    assert drawn["front"]["error_x"]["array"] == pytest.approx(above)
+    assert "error_x" not in drawn["dominated"]
+    assert "error_x" not in traces(front_html(plain))["front"]
+    assert "on&nbsp;front" in front_html(stated)
+    assert front_png(plain) != front_png(stated)
+
+
+def test_a_bar_ends_at_the_range_of_its_metric() -> None:
+    record = sweep(trial(0, 0.2, 0.995), space=search_space("sqlite:///unused.db", *ERRORS))
+    view = FrontView.page_of(record)
+    (_, up), (below, _) = view.reach(view.groups[0].marks[0])[1], view.reach(view.groups[0].marks[0])[0]
+    assert up == pytest.approx(view.axes[1].place(1.0) - view.axes[1].place(0.995))
+    assert below == pytest.approx(view.axes[0].place(0.2) - view.axes[0].place(0.0))
+
+
+@pytest.mark.parametrize("overrides", [ONE, [], THREE], ids=["one objective", "two", "three"])
+def test_pictures_with_errors_have_any_number_of_objectives(overrides: list[str]) -> None:
+    record = sweep(*MIXED, space=search_space("sqlite:///unused.db", *overrides, "objectives.0.error=0.05"))
+    assert front_png(record)
+    (bars,) = {name: trace["error_y"] for name, trace in traces(front_html(record)).items() if "error_y" in trace}
+    assert bars == "front"

@@ -434,3 +434,22 @@ def test_mlflow_retries_little_while_the_recorder_repeats_its_writes(
     assert os.environ[RETRIES] == meanwhile
     recorder.close(SweepState.STOPPED)
     assert os.environ[RETRIES] == otherwise
+
+
+def test_what_errors_make_of_the_front_is_written_once(tracking_uri: str, tmp_path: Path) -> None:
+    space = search_space(tracking_uri, "objectives.0.error=0.5", "objectives.1.error=0.02")
+    for resume in (False, True):
+        recorder = open_recorder(space, tmp_path, resume=resume)
+        tell_sweep(recorder, space)
+        recorder.close(SweepState.COMPLETE)
+        _, runs = runs_of(tracking_uri)
+        written = everything(tracking_uri)
+        metrics = {name: run.data.metrics for name, run in runs.items()}
+        record = read_sweep(tracking_uri, "small")
+        assert metrics["trial 0"]["front_probability"] == record.front_probability[0]
+        assert metrics["trial 0"]["knee_probability"] == record.knee_probability[0]
+        assert "front_probability" not in metrics["trial 3"]  # it was pruned
+        assert metrics["small"]["hypervolume_low"] == pytest.approx(record.hypervolume_interval.low)
+        assert "front_probability" not in record.trials[0].metrics
+        assert {count for point, count in written.items() if "probability" in point[1]} == {1}
+        assert {count for point, count in written.items() if point[1].startswith("hypervolume_")} == {1}
