@@ -164,7 +164,7 @@ def known_trial(number: int, searched: dict[str, float], metrics: dict[str, floa
     return EarlierTrial(Trial(number, TrialState.COMPLETE, Settings(), searched, (report,)), "known", same_seed=True)
 
 
-@pytest.mark.parametrize(("sampler", "proposals"), [("tpe", 8), ("nsga2", 8), ("nsga3", 8), ("gp", 1), ("mfgp", 1)])
+@pytest.mark.parametrize(("sampler", "proposals"), [("tpe", 8), ("nsga2", 8), ("nsga3", 8), ("gp", 1)])
 @pytest.mark.filterwarnings("error")
 def test_samplers_go_by_what_earlier_trials_have_found_and_by_its_constraints(
     tmp_path: Path, sampler: str, proposals: int
