@@ -221,8 +221,11 @@ class SweepRecord:
         The file states the errors of a last report.
         """
         assert trial.report is not None
+        counted = trial.report.samples
+        if figures.samples == counted:
+            return self.errors
         return {
-            name: error * (METRICS[name].count(trial.report.samples) / METRICS[name].count(figures.samples)) ** 0.5
+            name: error * (METRICS[name].count(counted) / METRICS[name].count(figures.samples)) ** 0.5
             for name, error in self.errors.items()
         }
 

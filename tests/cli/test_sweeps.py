@@ -18,6 +18,7 @@ TWO_OBJECTIVES = [
     "objectives=[{metric: fd_classifier, goal: minimize, reference_point: 10}, {metric: unlearning_accuracy, goal: "
     "maximize, reference_point: 0}]",
     "constraints=[]",
+    "selection.max={}",
 ]
 """Without the excess over a generator that never knew the 0."""
 
