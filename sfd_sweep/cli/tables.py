@@ -320,7 +320,9 @@ def _hypervolume(record: SweepRecord) -> str:
     if not record.has_errors or not record.front:
         return observed
     found = record.hypervolume_interval
-    return f"{observed} (90 % interval {figure(found.low)} to {figure(found.high)}, median {figure(found.median)})"
+    return (
+        f"{observed} (by the stated errors {figure(found.low)} to {figure(found.high)}, median {figure(found.median)})"
+    )
 
 
 def _remarks(record: SweepRecord) -> Iterator[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import qmc
 
@@ -62,21 +62,18 @@ class MultiFidelitySampler(BaseSampler):
         names = {part.metric for part in self._space.objectives} | {part.metric for part in self._space.constraints}
         first = math.ceil(2 * math.sqrt(self._encoding.columns))
         if len(trials) < first or not any(known.finite_reports(names) for known in trials):
-            return self._spread(len(trials))
+            return self._spread(trial.number)
         return self._best(trials)
 
     def sample_independent(
-        self, _study: optuna.Study, _trial: FrozenTrial, name: str, _distribution: BaseDistribution
+        self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
     ) -> Any:
-        """Never called: all parameters are proposed together.
-
-        Raises:
-            KeyError: always.
-        """
-        raise KeyError(name)
+        """Return a random value: of a parameter whose condition only holds by settings that the file tries first."""
+        random = RandomSampler(seed=int(self._random.integers(2**31)))
+        return random.sample_independent(study, trial, name, distribution)
 
     def _known(self, trials: Sequence[FrozenTrial]) -> list[KnownTrial]:
-        """Return the trials that have begun, without those that only repeat another."""
+        """Return the trials that have begun, without those that only repeat the settings of another."""
         begun = [trial for trial in trials if trial.state is not TrialState.WAITING]
         known: dict[bytes, KnownTrial] = {}
         for point, trial in zip(self._encoding.encode([trial.params for trial in begun]), begun, strict=True):

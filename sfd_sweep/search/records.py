@@ -191,7 +191,7 @@ class SweepRecord:
 
     @property
     def hypervolume_interval(self) -> Interval:
-        """Median and 90 % interval of the hypervolume (see `uncertainty`)."""
+        """Median and range of the hypervolume within the stated errors (see `uncertainty`)."""
         return self._uncertainty[1]
 
     @cached_property

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from botorch.exceptions import ModelFittingError
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
 from botorch.models.kernels.categorical import CategoricalKernel
@@ -33,6 +34,7 @@ from sfd_sweep.metrics import METRICS, Goal
 from sfd_sweep.metrics.definition import Scale
 from sfd_sweep.search.encoding import KnownTrial, Points
 from sfd_sweep.search.pareto import front, ranking, to_losses
+from sfd_sweep.search.uncertainty import stated_errors
 from sfd_sweep.trial.report import Report
 
 Array = NDArray[np.float64]
@@ -50,7 +52,11 @@ MOST_FITTED = 128
 CHUNK = 512
 """Points whose outcome is computed at a time."""
 LEAST_VARIANCE = 1e-10
+"""Least variance of a predicted figure, of figures with a variance of 1."""
+LEAST_DEVIATION = 1e-9
+"""Standard deviation of a figure on its even scale below which it counts as constant."""
 LEAST_LOSS = -1 + 1e-9
+"""Least end of a box on the scale of log1p, below which no loss is."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,9 @@ class Figure:
     def of(cls, name: str, values: Array, error: float) -> Figure:
         """Return the figure of a metric with some finite values and a stated error."""
         even = _even(name, values)
-        deviation = float(even.std()) or 1.0
+        deviation = float(even.std())
+        if deviation < LEAST_DEVIATION:  # the same everywhere, but for rounding
+            deviation = 1.0
         middle = float(np.median(values))
         high, low = _even(name, np.array([middle + error, middle]))
         return cls(name, float(even.mean()), deviation, float(high - low) / deviation)
@@ -112,17 +120,13 @@ class Surrogate:
         self._choices = choices
         self._trials = trials
         self._seed = seed
-        errors: dict[str, float] = {}
-        for name, error in [
-            *((part.metric, part.error) for part in space.objectives),
-            *((part.metric, part.error) for part in space.constraints),
-        ]:
-            errors[name] = max(errors.get(name, 0.0), error)
+        errors = stated_errors(space.objectives, space.constraints)
         rows = _rows(space, trials, tuple(errors))
         values = np.array([row.values for row in rows])
         self._figures = [
             Figure.of(name, values[:, column], error) for column, (name, error) in enumerate(errors.items())
         ]
+        self._first = min(space.trial.milestones()[0], *(row.step for row in rows))
         points = np.array([[*row.point, self._place(row.step)] for row in rows])
         modeled, fitted = self._modeled(values), self._to_fit(len(rows))
         self._model = self._fitted(points[fitted], modeled[fitted])
@@ -175,8 +179,8 @@ class Surrogate:
 
     def _place(self, step: int) -> float:
         """Return the place of a step between the first evaluation and the last, from 0 to 1, in the logarithm."""
-        first, last = self._space.trial.milestones()[0], self._space.trial.steps
-        return 1.0 if first == last else math.log(step / first) / math.log(last / first)
+        last = self._space.trial.steps
+        return 1.0 if self._first == last else math.log(step / self._first) / math.log(last / self._first)
 
     def _modeled(self, values: Array) -> Array:
         columns = [figure.modeled(values[:, column]) for column, figure in enumerate(self._figures)]
@@ -195,10 +199,11 @@ class Surrogate:
         )
         with _quiet():
             model = SingleTaskGP(x, y, likelihood=likelihood, covar_module=self._kernel(), outcome_transform=None)
-            fit_gpytorch_mll(
-                ExactMarginalLogLikelihood(model.likelihood, model),
-                optimizer_kwargs={"options": {"maxiter": ITERATIONS}},
-            )
+            with suppress(ModelFittingError):  # the lengths and the noise then stay those of the priors
+                fit_gpytorch_mll(
+                    ExactMarginalLogLikelihood(model.likelihood, model),
+                    optimizer_kwargs={"options": {"maxiter": ITERATIONS}},
+                )
         return model.eval()
 
     def _kernel(self) -> Kernel:
@@ -215,7 +220,7 @@ class Surrogate:
         if self._choices:
             dims = list(self._choices)
             parts.append(CategoricalKernel(ard_num_dims=len(dims), active_dims=dims, batch_shape=batch))
-        if len(self._space.trial.milestones()) > 1:
+        if self._first < self._space.trial.steps:
             parts.append(RBFKernel(active_dims=[columns], batch_shape=batch))
         return ScaleKernel(ProductKernel(*parts), batch_shape=batch)
 

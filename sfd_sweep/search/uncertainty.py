@@ -30,7 +30,7 @@ from sfd_sweep.search.pareto import Losses, Metrics, front, hypervolume, hypervo
 DRAWS = 1000
 SEED = 0
 PERCENTILES = (5, 50, 95)
-"""Percentiles: the ends of a 90 % interval, and the median."""
+"""Percentiles of draws: the ends of an interval, and the median."""
 
 Errors = Mapping[str, float]
 """Error of one evaluation by metric: about twice the standard deviation over evaluation seeds."""
@@ -39,7 +39,7 @@ Shares = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A median and the ends of a 90 % interval."""
+    """The 5th, 50th, and 95th percentile of draws. Its coverage of the truth is not 90 % (see above)."""
 
     low: float
     median: float

@@ -251,7 +251,7 @@ def test_tables_tell_what_the_errors_make_of_the_front(command, noisy, monkeypat
     assert rows(front)["0"][-1] == "1"
     assert rows(front)["1"][-1] == "0"
     assert "as good as: as good within the errors as these trials." in front
-    assert re.search(r"Hypervolume \S+ \(90 % interval \S+ to \S+, median \S+\); metrics on", front)
+    assert re.search(r"Hypervolume \S+ \(by the stated errors \S+ to \S+, median \S+\); metrics on", front)
     knee = record.knee()
     assert (
         f"it is the knee most often, in {record.knee_probability[knee.number]:.0%} of draws within the errors" in front

@@ -171,3 +171,30 @@ def test_an_interrupted_search_goes_on_as_it_would_have(tmp_path: Path) -> None:
     for _ in range(3):
         run(SweepStudy(parts, Folder.open(tmp_path / "parts")), 3)
     assert searched(SweepStudy(parts, Folder.open(tmp_path / "parts"))) == searched(study)
+
+
+def test_a_file_may_try_a_choice_first_and_leave_what_it_enables_to_the_sampler(tmp_path: Path) -> None:
+    condition = "parameters.guidance_scale={type: float, low: 1.5, high: 2, when: {override: random}, otherwise: 1}"
+    first = f"search.first=[{', '.join(['{override: random}'] * 8)}]"
+    study = SweepStudy(make_space(tmp_path, MFGP, condition, first), Folder.open(tmp_path))
+    run(study, 8)
+    assert all(trial.settings.override == "random" for trial in study.trials())
+    assert len({trial.searched["guidance_scale"] for trial in study.trials()}) == 8
+
+
+def test_evaluations_that_the_sweep_does_not_make_are_no_ends(tmp_path: Path) -> None:
+    """Reports of an earlier sweep at other steps, in a sweep with one evaluation a trial."""
+    space = make_space(tmp_path, "constraints=[]", "trial.evaluate_every=6")
+    encoding = SettingsEncoding(space)
+    drawn = encoding.decode(np.random.default_rng(0).random((10, encoding.columns)))
+    trials = [
+        KnownTrial(
+            point,
+            OptunaState.COMPLETE,
+            tuple(Report(step, trade_off(values, step), {}, {}, {}) for step in (1, 6)),
+        )
+        for point, values in zip(encoding.encode(drawn), drawn, strict=True)
+    ]
+    expected = Surrogate(space, encoding.choices, trials, 0).expected(encoding.encode(drawn))
+    for values, figures in zip(drawn, expected, strict=True):
+        assert figures["fd_classifier"] == pytest.approx(trade_off(values, 6)["fd_classifier"], rel=0.2)
