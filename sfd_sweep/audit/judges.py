@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
+from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import SVC
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
@@ -27,6 +28,8 @@ MOST_FITTED = 4000
 HELD_OUT = 0.2
 LEAST_FORGOTTEN = 10
 """Images of what is forgotten that such a judge needs."""
+PLAUSIBLE = 0.99
+"""Share of the images of what is forgotten that are as near to another one as an image must be that shows it."""
 LEAST_DISCERNMENT = 0.5
 """Share of forgotten images that a judge recognizes, less the share of retained images that it takes for forgotten."""
 
@@ -108,7 +111,10 @@ class ClassifierJudge:
 
 
 class SupportVectorJudge:
-    """A support vector machine on pixels, with a radial kernel (scikit-learn's `SVC`).
+    """A support vector machine on pixels, with a radial kernel (scikit-learn's `SVC`), that knows what is no image.
+
+    A machine gives any image to one of its classes. So an image shows what is forgotten only if it is also near to one
+    that does: at most as far, in Euclidean distance, as 99 % of those images are from their nearest other one.
 
     Args:
         images: that it is fitted to.
@@ -122,7 +128,10 @@ class SupportVectorJudge:
         self._levels = images.levels
         self._forgotten = sorted(forgotten)
         labels = [subjects[condition] for condition in images.conditions.tolist()]
-        self._machine = SVC(C=10, gamma="scale").fit(_rows(images.images), labels)
+        rows = _rows(images.images)
+        self._machine = SVC(C=10, gamma="scale").fit(rows, labels)
+        self._neighbors = NearestNeighbors(n_neighbors=1).fit(rows[np.isin(labels, self._forgotten)])
+        self._farthest = float(np.quantile(self._neighbors.kneighbors()[0], PLAUSIBLE))
         self._hash = images.content_hash
 
     @classmethod
@@ -150,13 +159,16 @@ class SupportVectorJudge:
         return judge, Discernment(float(called[truth].mean()), float(called[~truth].mean()))
 
     def shows_forgotten(self, images: Tensor) -> Tensor:
-        """Return whether the machine's subject is a forgotten one."""
-        called = self._machine.predict(_rows(quantize(images.float().cpu(), self._levels)))
-        return torch.from_numpy(np.isin(called, self._forgotten))
+        """Return whether the machine's subject is a forgotten one, and an image of it is near."""
+        rows = _rows(quantize(images.float().cpu(), self._levels))
+        shown = np.isin(self._machine.predict(rows), self._forgotten)
+        if shown.any():
+            shown[shown] = self._neighbors.kneighbors(rows[shown])[0][:, 0] <= self._farthest
+        return torch.from_numpy(shown)
 
     def content_hash(self) -> str:
         """Return a hash of the images that it was fitted to, and what is forgotten."""
-        return f"svm {self._hash} {self._forgotten}"
+        return f"svm, near {PLAUSIBLE} {self._hash} {self._forgotten}"
 
 
 def _rows(images: Tensor) -> np.ndarray[Any, Any]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 from sklearn.svm import SVC
 
 from sfd_sweep.audit.building import AuditContext
@@ -34,12 +35,29 @@ def test_a_support_vector_machine_knows_digits_that_it_has_not_seen(images):
     assert discernment.false_alarms < 0.02
 
 
-def test_it_decides_as_scikit_learn_does_on_rounded_pixels(images, judge, evaluator):
+@pytest.mark.parametrize("noise", [0.05, 0.3, 0.6])
+def test_it_decides_as_scikit_learn_and_distances_do_on_rounded_pixels(images, evaluator, noise):
     fitted = SupportVectorJudge(images, DIGITS, {"0"})
-    reference = SVC(C=10, gamma="scale").fit(images.images.flatten(1).numpy(), images.conditions.numpy())
-    noisy = images.images + 0.05 * torch.randn(images.images.shape, generator=torch.Generator().manual_seed(0))
-    rows = quantize(noisy, evaluator.reference.levels).flatten(1).numpy()
-    np.testing.assert_array_equal(fitted.shows_forgotten(noisy).numpy(), reference.predict(rows) == 0)
+    pixels, is_zero = images.images.flatten(1).numpy().astype(float), images.conditions.numpy() == 0
+    reference = SVC(C=10, gamma="scale").fit(pixels, images.conditions.numpy())
+    between = cdist(pixels[is_zero], pixels[is_zero])
+    np.fill_diagonal(between, np.inf)
+    noisy = images.images + noise * torch.randn(images.images.shape, generator=torch.Generator().manual_seed(0))
+    rows = quantize(noisy, evaluator.reference.levels).flatten(1).numpy().astype(float)
+    near = cdist(rows, pixels[is_zero]).min(1) <= np.quantile(between.min(1), 0.99)
+    called = reference.predict(rows) == 0
+    np.testing.assert_array_equal(fitted.shows_forgotten(noisy).numpy(), called & near)
+
+
+def test_what_is_no_image_shows_nothing(images, judge):
+    """The machine alone calls most of them forgotten."""
+    zeros = images.images[images.conditions == 0]
+    noise = torch.randn(zeros.shape, generator=torch.Generator().manual_seed(0))
+    ruined = (zeros + 0.6 * noise).clamp(-1, 1)
+    machine = SVC(C=10, gamma="scale").fit(images.images.flatten(1).numpy(), images.conditions.numpy())
+    assert (machine.predict(ruined.flatten(1).numpy()) == 0).mean() > 0.5
+    assert judge.shows_forgotten(zeros).double().mean() > 0.95
+    assert judge.shows_forgotten(ruined).double().mean() < 0.1
 
 
 def test_equal_images_make_equal_judges(images, judge):
