@@ -82,7 +82,7 @@ PLAN = {
     "unlearning_accuracy": "maximize, reference point 0",
     "excess_relearning_rate": "minimize, reference point 1",
     "override_distance": "at most 100",
-    "excess_inversion_rate": "at most 0.2",
+    "excess_inversion_rate": "at most 0.1",
     "relearning_rate": "3 updates of a copy of the weights: 171 images through it, 75 of them back",
     "storage": "runs/digits-forget-0",
     "tracking": "https://mlflow.example/x",
