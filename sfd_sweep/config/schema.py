@@ -152,7 +152,7 @@ class AshaScheduler(_HalvingScheduler):
 
 
 class MultiObjectiveAshaScheduler(_HalvingScheduler):
-    """Asynchronous successive halving by constraints, then fronts in all objectives (Schmucker et al., 2021)."""
+    """Asynchronous successive halving by fronts in all objectives (Schmucker et al., 2021)."""
 
     type: Literal["mo_asha"]
 
@@ -305,6 +305,9 @@ class Constraint(Bound):
     error: NonNegativeFloat = 0.0
     """Error of one evaluation, about twice the standard deviation over evaluation seeds: `mo_asha` stops no trial for a
     violation up to it, and feasibility is drawn anew within it."""
+    at_rungs: bool = False
+    """Whether `mo_asha` ranks by it, too. Only for a bound that good trials satisfy from the first rung on: trials that
+    would satisfy it later are stopped."""
 
     @model_validator(mode="after")
     def _is_measured_in_trials(self) -> Self:

@@ -14,12 +14,14 @@ class MultiObjectiveHalving:
     A trial that reaches a rung is ranked at once (`pareto.ranking`) among all that have reached it so far, itself
     included. It continues if it is among the best `1 / reduction_factor` of them, rounded up, or as good as one of
     these within the stated errors (`scores.as_good_within_error`). So differences within the errors never stop a trial.
+    A violated constraint counts only if the file says so (`Constraint.at_rungs`): most are satisfied later.
     """
 
     def __init__(self, space: SearchSpace, scheduler: MultiObjectiveAshaScheduler) -> None:
         self._share = 1 / scheduler.reduction_factor
         self._objectives = space.objectives
-        self._constraints = space.constraints
+        self._constraints = [part for part in space.constraints if part.at_rungs]
+        self._names = [part.metric for part in space.objectives] + [part.metric for part in space.constraints]
         self._rungs: dict[int, dict[str, Mapping[str, float]]] = {
             step: {} for step in scheduler.rungs(space.trial.milestones())
         }
@@ -33,8 +35,7 @@ class MultiObjectiveHalving:
         reached = self._rungs.get(step)
         if reached is None or trial in reached:
             return None
-        names = [part.metric for part in self._objectives] + [part.metric for part in self._constraints]
-        if not all(math.isfinite(metrics.get(name, math.nan)) for name in names):
+        if not all(math.isfinite(metrics.get(name, math.nan)) for name in self._names):
             return f"metrics of step {step} are missing or not finite"
         reached[trial] = metrics
         return self._rank_last(list(reached.values()), step)

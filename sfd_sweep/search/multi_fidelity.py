@@ -8,6 +8,7 @@ full number of steps. Running trials count with the outcome that the model expec
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,9 @@ class MultiFidelitySampler(BaseSampler):
 
     def _best(self, trials: Sequence[KnownTrial]) -> dict[str, Any]:
         """Return what has the largest expected improvement."""
-        from sfd_sweep.search.surrogate import Surrogate
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # linear_operator uses what torch has deprecated
+            from sfd_sweep.search.surrogate import Surrogate
 
         known = np.array([trial.point for trial in trials])
         surrogate = Surrogate(self._space, self._encoding.choices, trials, int(self._random.integers(2**31)))

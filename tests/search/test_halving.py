@@ -86,16 +86,24 @@ def test_one_in_so_many_goes_on_and_both_ends_of_the_front_are_among_them() -> N
     assert goes_on(halving, "best in the other", metrics(2.1, 1.0 + 1e-9))
 
 
-def test_a_trial_that_breaks_a_constraint_never_displaces_one_that_keeps_it() -> None:
+def test_a_broken_constraint_stops_no_trial() -> None:
     halving = halving_of(space())
+    for number in range(9):
+        goes_on(halving, f"{number}", metrics(10.0 + number))
+    assert goes_on(halving, "satisfies it later", metrics(0.1, 1.0, override_distance=126.0))
+    assert not goes_on(halving, "kept", metrics(19.0))
+
+
+def test_a_trial_that_breaks_a_constraint_at_rungs_never_displaces_one_that_keeps_it() -> None:
+    halving = halving_of(space("constraints.0.at_rungs=true"))
     for number in range(3):
         goes_on(halving, f"{number}", metrics(10.0 - number))
     assert not goes_on(halving, "collapsed", metrics(0.1, 1.0, override_distance=126.0))
     assert goes_on(halving, "kept", metrics(7.9))
 
 
-def test_while_all_break_a_constraint_those_that_break_it_least_go_on() -> None:
-    halving = halving_of(space())
+def test_while_all_break_a_constraint_at_rungs_those_that_break_it_least_go_on() -> None:
+    halving = halving_of(space("constraints.0.at_rungs=true"))
     for distance in (60.0, 80.0, 100.0, 120.0, 140.0):
         halving.decide(f"{distance}", 2, metrics(1.0, 0.9, distance))
     assert goes_on(halving, "closer", metrics(9.0, 0.1, 70.0))
