@@ -1,11 +1,12 @@
-"""How often a sweep's knee is a generator whose forgetting lasts: three objectives against two, at equal cost.
+"""What sweeps choose, on real digits trials: two against three objectives, and one sampler against another.
 
-    python benchmarks/durable_choice.py --folder /tmp/durable [--seeds 5] [--workers 2] [--level full]
+    python benchmarks/choices.py --folder FOLDER [--seeds 5] [--workers 2] [--level quick]
 
-For each seed the search of `search_spaces/digits.yaml` runs in a plain loop, once as it is and once without the
-objective and the bounds that attacks measure. The sweep of two objectives gets as many more trials as its cheaper
-evaluations pay for. The knee of each front is audited; a generator counts as durable where its worst excess over the
-never-knew control is below 0.1. Results are kept in the folder, so that an interrupted run continues.
+For each seed the search of `search_spaces/digits.yaml` runs in a plain loop: with `tpe` and without the objective and
+the bounds that attacks measure, with `tpe`, and with `mfgp`. The sweep of two objectives gets as many more trials as
+its cheaper evaluations pay for. The table has the hypervolume of each front, and an audit of its knee; a generator
+counts as durable where its worst excess over the never-knew control is below 0.1. Results are kept in the folder, so
+that an interrupted run continues.
 """
 
 import argparse
@@ -13,10 +14,11 @@ import json
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from sfd_sweep.audit.building import AuditContext
@@ -37,18 +39,24 @@ DURABLE = 0.1
 
 @dataclass(frozen=True)
 class Case:
-    """One sweep: its number of objectives, its seed, and its trials."""
+    """One sweep: its number of objectives, its sampler, its seed, and its trials."""
 
     objectives: int
+    sampler: str
     seed: int
     trials: int
 
     @property
+    def kind(self) -> str:
+        return f"{self.objectives} objectives, {self.sampler}"
+
+    @property
     def name(self) -> str:
-        return f"{self.objectives}-objectives-seed-{self.seed}"
+        return f"{self.objectives}-objectives-{self.sampler}-seed-{self.seed}"
 
     def space(self) -> SearchSpace:
-        space = load_search_space(SPACE, [f"search.seed={self.seed}", f"name={self.name}"])
+        sampler = f"search.sampler={self.sampler}"
+        space = load_search_space(SPACE, [sampler, f"search.seed={self.seed}", f"name={self.name}"])
         return space if self.objectives == len(space.objectives) else without_attacks(space)
 
 
@@ -103,6 +111,7 @@ def audit(case: Case, folder: Path, level: Level) -> dict[str, object]:
     row = {"trial": knee.number, "attack": attack.name, "excess": excess.value, "low": excess.low, "high": excess.high}
     row |= {name: knee.metrics[name] for name in ("fd_classifier", "unlearning_accuracy")}
     row["forgotten"] = record.counts_as_forgotten(knee)
+    row["hypervolume"] = record.hypervolume()
     found.write_text(json.dumps(row))
     return row
 
@@ -138,30 +147,32 @@ def main() -> None:
     trials = load_search_space(SPACE).budget.trials or 16
     began = time.perf_counter()
     with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
-        three = [Case(3, seed, trials) for seed in range(arguments.seeds)]
+        three = [Case(3, sampler, seed, trials) for sampler in ("tpe", "mfgp") for seed in range(arguments.seeds)]
         spent = list(pool.map(sweep, three, [folder] * len(three)))
-        probes = [Case(2, seed, trials) for seed in range(arguments.seeds)]
+        probes = [Case(2, "tpe", seed, trials) for seed in range(arguments.seeds)]
         cheaper = list(pool.map(sweep, probes, [folder] * len(probes)))
-        two = [Case(2, c.seed, round(trials * a / b)) for c, a, b in zip(probes, spent, cheaper, strict=True)]
+        pairs = zip(probes, spent, cheaper, strict=False)  # those of `tpe` come first
+        two = [replace(case, trials=round(trials * with_attacks / without)) for case, with_attacks, without in pairs]
         list(pool.map(sweep, two, [folder] * len(two)))
         cases = [*two, *three]
         rows = list(pool.map(audit, cases, [folder] * len(cases), [arguments.level] * len(cases)))
-    columns = f"{'objectives':>10} {'seed':>4} {'trials':>6} {'fd':>7} {'unlearned':>9} {'counts':>6} {'excess':>22}"
-    print(f"{columns}  worst attack")
+    print("| search | seed | trials | hypervolume | fd | unlearned | counts as forgotten | worst excess | attack |")
+    print("|" + " --- |" * 9)
     for case, row in zip(cases, rows, strict=True):
-        interval = f"{row['excess']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-        counts = "yes" if row["forgotten"] else "no"
+        excess = f"{row['excess']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+        cells = [case.kind, case.seed, case.trials, f"{row['hypervolume']:.2f}", f"{row['fd_classifier']:.3f}"]
+        cells += [f"{row['unlearning_accuracy']:.3f}", "yes" if row["forgotten"] else "no", excess, row["attack"]]
+        print(f"| {' | '.join(map(str, cells))} |")
+    for kind in dict.fromkeys(case.kind for case in cases):
+        mine = [row for case, row in zip(cases, rows, strict=True) if case.kind == kind]
+        volumes = np.quantile([float(str(row["hypervolume"])) for row in mine], [0.25, 0.5, 0.75])
+        durable = [float(str(row["excess"])) < DURABLE for row in mine]
+        counted = [lasts for lasts, row in zip(durable, mine, strict=True) if row["forgotten"]]
         print(
-            f"{case.objectives:>10} {case.seed:>4} {case.trials:>6} {row['fd_classifier']:>7.3f} "
-            f"{row['unlearning_accuracy']:>9.3f} {counts:>6} {interval:>22}  {row['attack']}"
+            f"{kind}: hypervolume {volumes[1]:.2f} ({volumes[0]:.2f} to {volumes[2]:.2f}); {sum(durable)} of "
+            f"{len(mine)} knees have a worst excess below {DURABLE}, and {sum(counted)} of the {len(counted)} that "
+            "count as forgotten"
         )
-    for objectives in (2, 3):
-        mine = [row for case, row in zip(cases, rows, strict=True) if case.objectives == objectives]
-        excess = [float(str(row["excess"])) for row in mine]
-        durable = sum(value < DURABLE for value in excess)
-        print(f"{objectives} objectives: {durable} of {len(excess)} knees have a worst excess below {DURABLE}")
-        counted = [value < DURABLE for value, row in zip(excess, mine, strict=True) if row["forgotten"]]
-        print(f"  {sum(counted)} of the {len(counted)} that count as forgotten; `export` refuses the others")
     print(f"{time.perf_counter() - began:.0f} s")
 
 
