@@ -167,22 +167,34 @@ def export(
 
 
 def ui(
+    name: Annotated[str | None, typer.Argument(help="Sweep whose trials to show; the newest by default.")] = None,
+    *,
     uri: Uri = None,
     port: Annotated[int, typer.Option(help="Port on this machine.", min=1, max=65535)] = 5000,
 ) -> None:
-    """Serve MLflow's pages on this machine until Ctrl-C."""
+    """Serve MLflow's pages on this machine until Ctrl-C, and print the address of a sweep's trials."""
+    from sfd_sweep.tracking.reader import find_sweep
+    from sfd_sweep.tracking.schema import Tag
     from sfd_sweep.tracking.store import Store
+    from sfd_sweep.tracking.sweep_page import page
 
     store = Store.open(uri)
-    if store.uri.startswith("http"):
-        print(f"MLflow serves its pages at {store.place}")
+    is_served = store.uri.startswith("http")
+    server = store.place if is_served else f"http://{LOOPBACK}:{port}"
+    sweep = find_sweep(store, name)
+    if is_served:
+        print(f"MLflow serves its pages at {server}")
+    else:
+        _check_free(port)
+        print(f"MLflow serves {store.place} at {server} (Ctrl-C stops it)")
+    if sweep is not None:
+        print(f"Trials of {sweep.data.tags[Tag.SWEEP]}: {page(server, sweep)}", flush=True)
+    if is_served:
         return
-    _check_free(port)
-    print(f"MLflow serves {store.place} at http://{LOOPBACK}:{port} (Ctrl-C stops it)", flush=True)
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri  # all users of the machine can read arguments
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # saves eight processes that sweeps do not use
-    server = ["-m", "mlflow", "ui", "--host", LOOPBACK, "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, *server])
+    command = ["-m", "mlflow", "ui", "--host", LOOPBACK, "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, *command])
 
 
 def _rows(results: Results, selection: Selection | None) -> pd.DataFrame:

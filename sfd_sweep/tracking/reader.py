@@ -120,6 +120,16 @@ def read_family(uri: str | None, name: str) -> list[SweepRecord]:
         return [read_run(store, run) for run in members or [_sweep_run(store, name)]]
 
 
+def find_sweep(store: Store, name: str | None) -> Run | None:
+    """Return the parent run of a sweep, or of the newest one; None if there is none.
+
+    Raises:
+        UserError: the sweep is unknown.
+    """
+    with mlflow_errors(store.uri):
+        return next(iter(store.sweep_runs()), None) if name is None else _sweep_run(store, name)
+
+
 def _sweep_run(store: Store, name: str) -> Run:
     runs = store.sweep_runs()
     names = [run.data.tags[Tag.SWEEP] for run in runs]

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_USER
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_USER
 from PIL import Image
 
 from sfd_sweep.config import SearchSpace, Settings
@@ -46,6 +46,7 @@ from sfd_sweep.tracking.schema import (
     to_text,
 )
 from sfd_sweep.tracking.store import Store
+from sfd_sweep.tracking.sweep_page import describe, trials_view, view_tag
 from sfd_sweep.trial.files import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -181,7 +182,9 @@ class SweepRuns:
             if trial.tags[Tag.STATE] != TrialState.RUNNING
         )
         metrics = sweep_metrics(len(front), hypervolume, finished, slot_hours, usage)
-        self._client.log_batch(self.sweep_id, metrics=_points(metrics, finished))
+        shown = {number: self._trials[number].metrics for number in front}
+        note = RunTag(MLFLOW_RUN_NOTE, describe(self._space, shown, finished))
+        self._client.log_batch(self.sweep_id, metrics=_points(metrics, finished), tags=[note])
 
     def report_uncertainty(self, record: SweepRecord) -> None:
         """Write what the stated errors make of the front: a probability for each complete trial, and an interval."""
@@ -259,9 +262,10 @@ class SweepRuns:
             Tag.REASON: "",
             Tag.STORAGE: self._folder.uri,
             Tag.TRIALS: _planned(self._space),
-            "mlflow.note.content": _summary(self._space),
+            MLFLOW_RUN_NOTE: describe(self._space),
         }
         self._tag_sweep(tags | version_tags())
+        self._client.set_experiment_tag(self._sweep.info.experiment_id, view_tag(self._sweep), trials_view(self._space))
 
     def _create_trial_run(self, number: int, searched: Mapping[str, Any]) -> _StoredRun:
         tags = {
@@ -273,7 +277,7 @@ class SweepRuns:
             Tag.STORAGE: self._folder.uri,
             MLFLOW_PARENT_RUN_ID: self.sweep_id,
             MLFLOW_USER: self._sweep.data.tags[MLFLOW_USER],
-            "mlflow.note.content": " · ".join(f"{name} {to_text(value)}" for name, value in searched.items()),
+            MLFLOW_RUN_NOTE: " · ".join(f"{name} {to_text(value)}" for name, value in searched.items()),
         }
         run = self._client.create_run(self._sweep.info.experiment_id, tags=tags, run_name=f"trial {number}")
         self._trials[number] = _StoredRun.of(run, found=False)
@@ -335,23 +339,8 @@ def _create_sweep_run(store: Store, space: SearchSpace, storage: str) -> Run:
     return store.client.create_run(experiment_id, tags=tags, run_name=space.name)
 
 
-def _summary(space: SearchSpace) -> str:
-    objectives = [f"{objective.goal} {objective.metric}" for objective in space.objectives]
-    bounds = [f"{bound.metric} in [{_end(bound.min)}, {_end(bound.max)}]" for bound in space.constraints]
-    forgotten = ", ".join(map(str, space.task.forget))
-    return (
-        f"Forget **{forgotten}** of `{space.task.teacher}`: {', '.join(objectives)}"
-        f"{', with ' + ', '.join(bounds) if bounds else ''}. "
-        f"{space.budget}, a trial of {space.trial.steps} steps, {space.search.sampler} sampler."
-    )
-
-
 def _planned(space: SearchSpace) -> str:
     return "" if space.budget.trials is None else str(space.budget.trials)
-
-
-def _end(bound: float | None) -> str:
-    return "…" if bound is None else f"{bound:g}"
 
 
 def _points(metrics: Mapping[str, float], step: int) -> list[Metric]:
