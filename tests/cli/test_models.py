@@ -190,7 +190,7 @@ def test_evaluate_samples_a_teacher_by_ddim_for_a_classifier_and_reference_of_ch
         (("builtin:digits", "--guidance", "1"), "--guidance is for a diffusion model"),
         (("builtin:digits", "--sampler", "ddim", "--t-init", "4"), "--t-init is for a one-step generator"),
         (("builtin:digits",), "is no one-step generator: its model_index.json has no t_init; give --sampler ddim"),
-        (("builtin:digits-distilled", "--classifier", "models/none"), "models/none: there is no classifier"),
+        (("builtin:digits-distilled", "--classifier", "./none"), "/none: there is no classifier"),
     ],
 )
 def test_evaluate_tells_in_one_line_what_does_not_go_together(command, folder, arguments, words):
