@@ -287,7 +287,7 @@ def folder_evaluation(
         raise UserError(f"there is no folder {folder}; give one that `sfd-sweep export` wrote")
     raise UserError(
         f"{folder} was not exported from a sweep (no sfd_sweep.json), so say what was forgotten and what replaces "
-        "it: --forget and --override"
+        "it (--forget and --override), or give a search-space file (--space)"
     )
 
 
