@@ -225,7 +225,7 @@ def _judging(settings: Audit, evaluator: Evaluator, images: ConditionImages) -> 
     """Return the classifier that `audit.judge` names; its classes are those of the conditions, if they are classes."""
     names, shape = evaluator.conditions.names, (images.images.shape[1], images.images.shape[2], images.images.shape[3])
     if evaluator.overrides is not None:
-        classifier = load_classifier_for(settings.judge, evaluator.conditions)
+        classifier = load_classifier_for(settings.judge, evaluator.conditions, settings.concepts)
         classifier.check_shape(shape)
         return classifier
     classifier = load_classifier(settings.judge)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,8 +20,15 @@ from sfd_sweep.cli.options import (
 )
 from sfd_sweep.errors import UserError
 
+if TYPE_CHECKING:
+    from sfd_sweep.export.sampling import Sampling
+
 Generator = Annotated[
     Path, typer.Argument(help="Folder of a one-step generator (or builtin:digits-distilled).", metavar="DIR")
+]
+Model = Annotated[
+    Path,
+    typer.Argument(help="Folder of a one-step generator, or of a diffusion model (--sampler ddim).", metavar="DIR"),
 ]
 COLUMNS = 16
 MIN_TILE = 32
@@ -72,7 +79,7 @@ def sample(
 
 
 def evaluate(
-    folder: Generator,
+    folder: Model,
     *,
     samples: Annotated[
         int | None, typer.Option(help="Samples of retained conditions; default: as recorded.", min=2)
@@ -87,6 +94,18 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Override of such a class (a class, random, or classifier); one for all, or one for each."),
     ] = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            help="Search-space file that states how a folder that was not exported is evaluated and what is forgotten; "
+            "models of prompts need it.",
+            metavar="FILE",
+        ),
+    ] = None,
+    classifier: Annotated[
+        str | None,
+        typer.Option(help="Classifier; default: as recorded, or that of a search-space file.", metavar="SOURCE"),
+    ] = None,
     reference: Annotated[
         str | None, typer.Option(help="Reference images; default: as recorded.", metavar="SOURCE")
     ] = None,
@@ -94,10 +113,25 @@ def evaluate(
     teacher: Annotated[
         str | None, typer.Option(help="Teacher, if its samples are the reference; default: as recorded.", metavar="DIR")
     ] = None,
+    sampler: Annotated[
+        Literal["one-step", "ddim"], typer.Option(help="How images are made; ddim for a diffusion model.")
+    ] = "one-step",
+    steps: Annotated[int | None, typer.Option(help="Steps of ddim; default: 50.", min=1)] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale of ddim; default: 1, which is none.", min=0)
+    ] = None,
+    t_init: Annotated[
+        int | None,
+        typer.Option(help="Diffusion step at which a generator starts whose folder does not state it.", min=0),
+    ] = None,
+    final: Annotated[
+        bool, typer.Option("--final", help="Add the metrics of a final evaluation, on Inception-V3.")
+    ] = False,
     layout: Annotated[Literal["table", "json"], typer.Option("--format", help="Format of the metrics.")] = "table",
 ) -> None:
-    """Evaluate a generator."""
+    """Evaluate a generator, or a diffusion model such as a teacher."""
     from sfd_sweep.cli.tables import print_metrics
+    from sfd_sweep.config import load_search_space
     from sfd_sweep.export.folder_evaluation import AssetLocations, evaluate_folder
 
     one_thread()
@@ -107,12 +141,30 @@ def evaluate(
         forget_samples=forget_samples,
         forget=forget or (),
         override=override_of(override),
-        assets=AssetLocations(reference=reference, inception=inception, teacher=teacher),
+        assets=AssetLocations(reference=reference, inception=inception, teacher=teacher, classifier=classifier),
+        space=None if space is None else load_search_space(space),
+        sampling=_sampling(sampler, steps, guidance, t_init),
+        final=final,
     )
     if layout == "json":
         print(json.dumps({"metrics": found.metrics, "samples": found.samples}, indent=2))
     else:
         print_metrics(found.metrics, found.samples)
+
+
+def _sampling(
+    sampler: Literal["one-step", "ddim"], steps: int | None, guidance: float | None, t_init: int | None
+) -> Sampling:
+    from sfd_sweep.export.sampling import Sampling
+
+    if sampler == "ddim":
+        if t_init is not None:
+            raise UserError("--t-init is for a one-step generator; leave it out, or leave out --sampler ddim")
+        return Sampling(sampler, steps or Sampling.steps, Sampling.guidance_scale if guidance is None else guidance)
+    for option, value in (("--steps", steps), ("--guidance", guidance)):
+        if value is not None:
+            raise UserError(f"{option} is for a diffusion model; add --sampler ddim, or leave it out")
+    return Sampling(sampler, t_init=t_init)
 
 
 def import_checkpoint(

@@ -73,6 +73,10 @@ class Task(Section):
     """Classes to forget, by index or name; or concepts, by their name in prompts."""
     prompts: Prompts | None = None
     """Prompts of a concept task; null for classes."""
+    override_classifier: str | None = None
+    """Classifier that chooses overrides where `parameters.override` is `classifier`: a source as in
+    `evaluation.classifier`, but another one than that and than `audit.judge`, which would decide on what they chose;
+    null: none."""
 
     @model_validator(mode="after")
     def _prompts_go_with_concepts(self) -> Self:
@@ -390,7 +394,10 @@ class Evaluation(Section):
     classifier: str = "builtin:digits"
     """Classifier: `builtin:digits`, a folder (from `train-classifier`, transformers, or timm), a hub id, `timm:NAME`,
     or `torchvision:NAME`; for concepts also `clip:` and a folder or hub id of CLIP, which tells the forgotten concept
-    from overrides and `others`, or `nudenet`."""
+    from `others` and `concepts`, or `nudenet`."""
+    concepts: tuple[str, ...] = ()
+    """Classes of CLIP beside the forgotten concept and `others`: what images without the concept may show. Overrides
+    are none by themselves, so that figures do not depend on which ones are tried; `override_rate` needs them here."""
     class_of: dict[str, ClassId | tuple[ClassId, ...]] = {}
     """Class or classes of the classifier for a concept, where the names differ."""
     clip: str | None = None
@@ -405,6 +412,13 @@ class Evaluation(Section):
     metrics: tuple[MetricName, ...] = ()
     """Metrics to report besides objectives and constraints."""
 
+    @model_validator(mode="after")
+    def _concepts_are_of_clip(self) -> Self:
+        if self.concepts and not self.classifier.startswith("clip:"):
+            message = f"are classes of CLIP, and {self.classifier} has its own; remove them, or use clip:OWNER/NAME"
+            raise_config_error(("concepts",), message)
+        return self
+
     @property
     def reference_kind(self) -> ReferenceKind:
         """What generated images are compared with."""
@@ -417,6 +431,8 @@ class Audit(Section):
     judge: str = "svm"
     """Classifier that decides and that no attack optimizes against: `svm`, a support vector machine on the reference
     images, or a source as in `evaluation.classifier`. For concepts the images are samples of the teacher."""
+    concepts: tuple[str, ...] = ()
+    """Classes of a judge that is CLIP, as in `evaluation.concepts`."""
     class_of: dict[str, ClassId | tuple[ClassId, ...]] = {}
     """Class or classes of the judge for a concept, where the names differ from those in `evaluation.class_of`."""
     control: str | None = None

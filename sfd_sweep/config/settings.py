@@ -42,10 +42,13 @@ class Settings(BaseModel):
     """Weight μ_f of forgotten conditions in the fake score's loss."""
     override: Override = "random"
     """What replaces the forgotten condition. For classes: a class (index or name), a list with one class for each
-    forgotten class, `random` (a retained class for each sample), or `classifier` (the most likely retained class). For
-    a concept: words that replace it in each prompt, or `random`."""
+    forgotten class, `random` (a retained class for each sample), or `classifier` (the most likely retained class
+    according to `task.override_classifier`). For a concept: words that replace it in each prompt, or `random`."""
     negative_prompt: str | None = None
     """Prompt that the teacher's guidance points away from under forgotten prompts; null: the empty prompt."""
+    fake_score_negative_prompt: bool = False
+    """Whether guidance of the fake score ψ points away from the negative prompt too, in both losses, as in the example
+    for nudity of the release."""
     guidance_scale: Annotated[NonNegativeFloat, _NEEDS_NULL_CONDITION] = 1.0
     """Guidance κ4 of the teacher φ in the generator's loss; 1 is no guidance."""
     fake_score_guidance_scale: Annotated[NonNegativeFloat, _NEEDS_NULL_CONDITION] = 1.0
@@ -55,6 +58,12 @@ class Settings(BaseModel):
     condition_dropout: Annotated[float, _NEEDS_NULL_CONDITION] = Field(0.0, ge=0, lt=1)
     """Share of samples whose condition is dropped while ψ is trained. Guidance of ψ needs it; 0.1 is usual for
     prompts."""
+    drop_before_generating: bool = False
+    """Whether a dropped condition is dropped before ψ's sample is generated: ψ then learns the null condition ∅ on
+    G(z, ∅), as in the release, and otherwise on G(z, c)."""
+    shared_conditions: bool = False
+    """Whether both updates of a step have the same conditions, as in the release for images; otherwise each draws its
+    own."""
     alpha: float = 1.2
     """Weight α of the score difference in the generator's loss (SiD)."""
     loss: Literal["score_identity", "diff_instruct"] = "score_identity"
@@ -75,10 +84,19 @@ class Settings(BaseModel):
     """β1 of Adam."""
     beta2: float = Field(0.999, ge=0, lt=1)
     """β2 of Adam."""
+    adam_epsilon: PositiveFloat = 1e-8
+    """ε of Adam's denominator; the release has 1e-6 for its text models in half precision."""
     gradient_clip: PositiveFloat = 1.0
     """Largest absolute value of a gradient component."""
     ema_decay: float = Field(0.9999, ge=0, lt=1)
     """Decay of the moving average of θ, which is evaluated and exported."""
+    ema_warmup: bool = True
+    """Whether the decay rises with the step k as (1 + k)/(10 + k) up to `ema_decay`, so that the start does not
+    dominate the average of a short run. It then reaches 0.9999 after 89,990 steps. Without warm-up the decay is
+    constant, as in the release."""
+    network_dropout: bool = False
+    """Whether the dropout of θ and ψ is active while each is trained, at the rate of the teacher's network, as in the
+    release; masks then depend on the numbers of workers and micro-batches."""
     lora_rank: NonNegativeInt = 0
     """Rank of the LoRA adapters (Hu et al., 2021) that are trained instead of the weights of θ and ψ; 0 trains all
     weights. Adapters are in the attention layers or, in a network without attention, in all layers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -65,7 +65,7 @@ def build_evaluator(
         classifier = classifier.for_classes(conditions.names)
         reference = _class_images(evaluation, conditions, image_shape, teacher)
     else:
-        classifier = load_classifier_for(evaluation.classifier, conditions)
+        classifier = load_classifier_for(evaluation.classifier, conditions, evaluation.concepts)
         classifier.check_shape(image_shape)
         called = called_classes(evaluation.class_of, conditions, classifier, key="evaluation.class_of")
         conditions = replace(conditions, called=called)
@@ -93,14 +93,31 @@ def _inception(evaluation: Evaluation, device: torch.device | str) -> Inception:
     return Inception(find_weights(evaluation.inception.weights), evaluation.inception.mode, device)
 
 
-def load_classifier_for(source: str, conditions: Conditions) -> Classifier:
-    """Return a classifier for prompts; the subjects of the conditions are CLIP's classes.
+def load_classifier_for(source: str, conditions: Conditions, concepts: Sequence[str]) -> Classifier:
+    """Return a classifier for prompts.
+
+    CLIP's classes are what is forgotten, the subjects of other prompts, and further concepts; no override is one for
+    being tried.
+
+    Args:
+        source: of the classifier.
+        conditions: prompts.
+        concepts: further classes, if it is CLIP.
 
     Raises:
-        UserError: it is missing or broken, or cannot be fetched.
+        UserError: it is missing or broken, or cannot be fetched; or CLIP has only one class.
     """
-    concepts = tuple(dict.fromkeys(filter(None, conditions.subjects)))
-    return load_classifier(source, concepts=concepts if source.startswith(CLIP) else ())
+    if not source.startswith(CLIP):
+        return load_classifier(source)
+    used = {*conditions.retain, *conditions.forget, *conditions.evaluated, *conditions.held_out}
+    subjects = [subject for index, subject in enumerate(conditions.subjects) if index in used and subject]
+    classes = tuple(dict.fromkeys([*subjects, *concepts]))
+    if len(classes) == 1:
+        raise UserError(
+            f"{source} would have {classes[0]!r} as its only class; name in `concepts`, beside the classifier, what "
+            "images without it show"
+        )
+    return load_classifier(source, concepts=classes)
 
 
 def check_concept_recognized(

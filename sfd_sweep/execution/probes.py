@@ -100,8 +100,10 @@ def find_models(space: SearchSpace, working_folder: Path) -> None:
         plan = resolve_sweep(space)
         if plan.teacher.kind is CLASSES:
             load_classifier(evaluation.classifier)
+            if space.task.override_classifier is not None:
+                load_classifier(space.task.override_classifier)
             return
-        load_classifier_for(evaluation.classifier, plan.conditions)
+        load_classifier_for(evaluation.classifier, plan.conditions, evaluation.concepts)
         if evaluation.clip is not None:
             load_clip(evaluation.clip.removeprefix(CLIP))
 

@@ -46,7 +46,9 @@ def describe(record: SweepRecord, choice: Selection, folder: Path, versions: dic
     space, trial = record.space, choice.trial
     assert trial.report is not None
     conditions, override = resolved(space, ModelFolder.open(str(folder)), trial.settings.override)
-    load_classifier_for(space.evaluation.classifier, conditions)  # names the source in its error message
+    load_classifier_for(
+        space.evaluation.classifier, conditions, space.evaluation.concepts
+    )  # names the source in its error message
     lineage = _lineage(record, trial, versions)
     return Description(
         conditions=conditions,
@@ -82,7 +84,9 @@ def audit_origin(settings: Audit, level: Level, folder: Path) -> AuditOrigin:
         is_clip = settings.judge.startswith(CLIP)
         judge = _ship(settings.judge, folder / "judge", clip_network.FILES if is_clip else FILES)
     control = None if settings.control is None else _origin(settings.control, settings.control)
-    return AuditOrigin(level=level, judge=judge, control=control, class_of=settings.class_of)
+    return AuditOrigin(
+        level=level, judge=judge, control=control, concepts=settings.concepts, class_of=settings.class_of
+    )
 
 
 def write_audit(folder: Path, report: AuditReport) -> None:

@@ -82,12 +82,14 @@ class AuditOrigin(_Part):
         level: of the audit.
         judge: a portable source, or a folder below this one.
         control: the generator that never knew; None without one.
+        concepts: classes of a judge that is CLIP, beside those of the prompts.
         class_of: class or classes of the judge for a concept, where the names differ.
     """
 
     level: Level
     judge: str
     control: Origin | None
+    concepts: tuple[str, ...] = ()
     class_of: dict[str, ClassId | tuple[ClassId, ...]] = {}
 
 

@@ -94,7 +94,8 @@ def audit_settings(folder: Path, given: AuditSources, space: SearchSpace | None 
                 f"{folder / DESCRIPTION}: the audit's control {control!r} is not on this machine; say where it is "
                 "(--control)"
             )
-    return Audit(judge=given.judge or beside(folder, recorded.judge), class_of=recorded.class_of, control=control)
+    judge = given.judge or beside(folder, recorded.judge)
+    return Audit(judge=judge, concepts=recorded.concepts, class_of=recorded.class_of, control=control)
 
 
 def keep_audit(folder: Path, report: AuditReport, settings: Audit) -> None:

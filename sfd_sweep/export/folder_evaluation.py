@@ -1,4 +1,4 @@
-"""The evaluation of a generator's folder: as the sweep evaluated it, or by the defaults of a search-space file."""
+"""The evaluation of a model's folder: as the sweep evaluated it, by a search-space file, or by a file's defaults."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognized
 from sfd_sweep.export.description import Description, Figures, is_exported
+from sfd_sweep.export.sampling import AS_STATED, SampledModel, Sampling
 from sfd_sweep.export.verification import check_checksums
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics import METRICS, ReferenceKind
@@ -30,10 +31,13 @@ from sfd_sweep.trial.resolve import class_overrides, resolved
 
 @dataclass(frozen=True)
 class AssetLocations:
-    """Where assets are on this machine that a description only names; None: as the description says.
+    """Assets in place of those that an evaluation names; None: as it says.
 
     Attributes:
+        reference: real images, or `teacher`.
         inception: Inception-V3's weights.
+        teacher: whose samples are the reference.
+        classifier: that scores images.
         references: folder with reference statistics that are known already.
     """
 
@@ -50,10 +54,10 @@ AS_DESCRIBED = AssetLocations()
 
 @dataclass(frozen=True)
 class FolderEvaluation:
-    """A generator with its evaluator and the numbers of samples.
+    """A model with its evaluator and the numbers of samples.
 
     Attributes:
-        generator: on the evaluator's device.
+        model: a one-step generator, or a diffusion model with its sampler; on the evaluator's device.
         evaluator: with the generator's conditions.
         override: index of what replaces each forgotten condition; None where any retained one may.
         samples: numbers of `retained` and `forgotten` samples.
@@ -61,16 +65,28 @@ class FolderEvaluation:
         start: source of the generator's initial weights; None if it is unknown.
     """
 
-    generator: OneStepGenerator
+    model: SampledModel
     evaluator: Evaluator
     override: tuple[int, ...] | None
     samples: dict[str, int]
     final: bool = False
     start: str | None = None
 
+    @property
+    def generator(self) -> OneStepGenerator:
+        """The model, where only a one-step generator is evaluated."""
+        assert isinstance(self.model, OneStepGenerator), "only evaluations have other samplers"
+        return self.model
+
     @classmethod
     def of_exported(
-        cls, folder: Path, description: Description, assets: AssetLocations, device: str | None = None
+        cls,
+        folder: Path,
+        description: Description,
+        assets: AssetLocations,
+        device: str | None = None,
+        *,
+        final: bool = False,
     ) -> FolderEvaluation:
         """Return the sweep's evaluation: the same evaluator, seed and samples, and the same kind of device if present.
 
@@ -79,6 +95,7 @@ class FolderEvaluation:
             description: of the generator.
             assets: where its evaluation's assets are.
             device: of networks and samples; None: of the kind that the description names, if there is one.
+            final: whether the metrics of a final evaluation are measured in any case.
 
         Raises:
             UserError: the generator, a network or the reference is missing or broken.
@@ -93,12 +110,12 @@ class FolderEvaluation:
             evaluation,
             conditions=description.conditions,
             image_shape=generator.image_shape,
-            inception=any(metric.inception for metric in metrics),
+            inception=final or any(metric.inception for metric in metrics),
             teacher=_load_teacher(source, device, description.conditions.names) if needs_teacher else None,
             device=device,
             cache=assets.references,
         )
-        final = any(metric.final for metric in metrics)
+        final = final or any(metric.final for metric in metrics)
         start = description.task.start
         start = source if start == "teacher" else start
         return cls(generator, evaluator, description.override, description.figures.samples, final, start)
@@ -111,35 +128,38 @@ class FolderEvaluation:
         override: Override,
         assets: AssetLocations,
         device: str | None = None,
+        *,
+        sampling: Sampling = AS_STATED,
+        final: bool = False,
     ) -> FolderEvaluation:
         """Return an evaluation by the defaults of a search-space file.
 
         Raises:
-            UserError: there is no generator, it has no such classes, or the classifier does not fit it.
+            UserError: there is no such model, it has no such classes, or the classifier does not fit it.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        generator = OneStepGenerator.load(folder, device)
-        if generator.kind is not CLASSES:
+        model = sampling.load(folder, device)
+        if model.kind is not CLASSES:
             raise UserError(
-                f"{folder} makes images of {generator.kind.plural}; only generators of classes are evaluated without a "
-                "search-space file"
+                f"{folder} makes images of {model.kind.plural}; only generators of classes are evaluated without a "
+                "search-space file (--space)"
             )
-        names = generator.condition_names
+        names = model.condition_names
         indices = tuple(class_index(names, name) for name in forget)
         if len(set(indices)) < len(indices) or len(indices) == len(names):
             raise UserError("forget: names a class twice, or every class; at least one is retained")
         evaluation = _localized(Evaluation(), folder, assets)
         evaluator = build_evaluator(
             evaluation,
-            conditions=Conditions.of_classes(names, indices).without(generator.model.conditioning.absent),
-            image_shape=generator.image_shape,
-            inception=False,
+            conditions=Conditions.of_classes(names, indices).without(model.model.conditioning.absent),
+            image_shape=model.image_shape,
+            inception=final,
             teacher=_load_teacher(assets.teacher, device, names) if assets.teacher else None,
             device=device,
             cache=assets.references,
         )
         samples = {"retained": evaluation.samples, "forgotten": evaluation.forget_samples}
-        return cls(generator, evaluator, class_overrides(override, indices, names), samples)
+        return cls(model, evaluator, class_overrides(override, indices, names), samples, final)
 
     @classmethod
     def of_space(
@@ -149,52 +169,55 @@ class FolderEvaluation:
         override: Override | None,
         assets: AssetLocations,
         device: str | None = None,
+        *,
+        sampling: Sampling = AS_STATED,
+        final: bool = False,
     ) -> FolderEvaluation:
         """Return the evaluation of a search-space file: its conditions, classifier and reference.
 
         Raises:
-            UserError: there is no generator, it has other conditions, the classifier does not recognize the concept, or
-                a network or the reference is missing or broken.
+            UserError: there is no such model, it has other conditions, the classifier does not recognize the concept,
+                or a network or the reference is missing or broken.
         """
         override = _chosen_override(space) if override is None else override
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         conditions, replacing = resolved(space, ModelFolder.open(str(folder)), override)
-        generator = OneStepGenerator.load(folder, device, prompts=conditions.names)
+        model = sampling.load(folder, device, prompts=conditions.names)
         evaluation = _localized(space.evaluation, folder, assets)
         source = assets.teacher or space.task.teacher
-        teacher = _load_teacher(source, device, conditions.names) if _needs_teacher(generator, evaluation) else None
+        teacher = _load_teacher(source, device, conditions.names) if _needs_teacher(model, evaluation) else None
         evaluator = build_evaluator(
             evaluation,
             conditions=conditions,
-            image_shape=generator.image_shape,
-            inception=space.wants_inception,
+            image_shape=model.image_shape,
+            inception=final or space.wants_inception,
             teacher=teacher,
             device=device,
             cache=assets.references,
         )
-        if teacher is not None and generator.kind is not CLASSES:
+        if teacher is not None and model.kind is not CLASSES:
             check_concept_recognized(evaluator, teacher, evaluation, assets.references)
         samples = {"retained": evaluation.samples, "forgotten": evaluation.forget_samples}
         start = source if space.task.start == "teacher" else space.task.start
-        return cls(generator, evaluator, replacing, samples, start=start)
+        return cls(model, evaluator, replacing, samples, final, start)
 
     def figures(self, samples: int | None = None, forget_samples: int | None = None) -> Figures:
-        """Evaluate the generator, on other numbers of retained and forgotten samples if they are given.
+        """Evaluate the model, on other numbers of retained and forgotten samples if they are given.
 
         Raises:
-            UserError: the generator makes images that are not finite.
+            UserError: the model makes images that are not finite.
         """
         started = time.perf_counter()
         try:
             result = self.evaluator.evaluate(
-                self.generator.generate,
+                self.model.generate,
                 override=self.override,
                 samples=samples or self.samples["retained"],
                 forget_samples=forget_samples or self.samples["forgotten"],
                 final=self.final,
             )
         except TrialFailed as error:
-            raise UserError(f"the generator cannot be evaluated: {error}; export another trial") from error
+            raise UserError(f"the model cannot be evaluated: {error}; choose another one") from error
         return Figures(metrics=result.metrics, samples=result.samples, seconds=time.perf_counter() - started)
 
 
@@ -206,23 +229,32 @@ def evaluate_folder(
     forget: Sequence[int | str] = (),
     override: Override | None = None,
     assets: AssetLocations = AS_DESCRIBED,
+    space: SearchSpace | None = None,
+    sampling: Sampling = AS_STATED,
+    final: bool = False,
 ) -> Figures:
-    """Evaluate the generator in a folder.
+    """Evaluate the model in a folder.
 
     Args:
-        folder: an exported one, or any one-step generator's.
+        folder: an exported one, or that of any one-step generator or diffusion model.
         samples: of the retained conditions; None: the number behind the exported figures, or the default of a
             search-space file.
         forget_samples: of the forgotten conditions, likewise.
         forget: the forgotten classes, by index or name; an exported folder states them.
         override: what replaces them: a class, one for each, `random` or `classifier`; an exported folder states it.
-        assets: where the reference is on this machine.
+        assets: in place of those that the folder, the search-space file, or its defaults name.
+        space: what says how a folder that was not exported is evaluated, as models of prompts need; it states what is
+            forgotten.
+        sampling: how images are made of a model that was not exported.
+        final: whether the metrics of a final evaluation are measured in any case.
 
     Raises:
-        UserError: there is no generator, it was changed since it was exported, the forgotten classes are unknown (or
+        UserError: there is no such model, it was changed since it was exported, the forgotten classes are unknown (or
             known already), or the classifier does not fit it.
     """
-    evaluation = folder_evaluation(folder, forget=forget, override=override, assets=assets)
+    evaluation = folder_evaluation(
+        folder, forget=forget, override=override, assets=assets, space=space, sampling=sampling, final=final
+    )
     return evaluation.figures(samples, forget_samples)
 
 
@@ -234,34 +266,33 @@ def folder_evaluation(
     assets: AssetLocations,
     device: str | None = None,
     space: SearchSpace | None = None,
+    sampling: Sampling = AS_STATED,
+    final: bool = False,
 ) -> FolderEvaluation:
-    """Return the generator in a folder with its evaluator; arguments and errors are those of `evaluate_folder`.
-
-    Args:
-        space: what says how a folder that was not exported is evaluated, as generators of prompts need; it states what
-            is forgotten.
-    """
+    """Return the model in a folder with its evaluator; arguments and errors are those of `evaluate_folder`."""
     if is_exported(folder):
         if forget or override is not None or space is not None:
             raise UserError(f"{folder} states itself what was forgotten and what replaces it; leave both out")
+        if sampling != AS_STATED:
+            raise UserError(f"{folder} states itself how it makes images; leave out --sampler and --t-init")
         check_checksums(folder)
-        return FolderEvaluation.of_exported(folder, Description.read(folder), assets, device)
+        return FolderEvaluation.of_exported(folder, Description.read(folder), assets, device, final=final)
     if space is not None:
         if forget:
             raise UserError(f"{space.name} states itself what is forgotten; leave it out")
-        return FolderEvaluation.of_space(folder, space, override, assets, device)
+        return FolderEvaluation.of_space(folder, space, override, assets, device, sampling=sampling, final=final)
     if forget and override is not None:
-        return FolderEvaluation.of_plain(folder, forget, override, assets, device)
+        return FolderEvaluation.of_plain(folder, forget, override, assets, device, sampling=sampling, final=final)
     if not (folder.is_dir() or str(folder).startswith("builtin:")):
         raise UserError(f"there is no folder {folder}; give one that `sfd-sweep export` wrote")
     raise UserError(
         f"{folder} was not exported from a sweep (no sfd_sweep.json), so say what was forgotten and what replaces "
-        "it: --forget and --override"
+        "it (--forget and --override), or give a search-space file (--space)"
     )
 
 
-def _needs_teacher(generator: OneStepGenerator, evaluation: Evaluation) -> bool:
-    return generator.kind is not CLASSES or evaluation.reference_kind is ReferenceKind.TEACHER
+def _needs_teacher(model: SampledModel, evaluation: Evaluation) -> bool:
+    return model.kind is not CLASSES or evaluation.reference_kind is ReferenceKind.TEACHER
 
 
 def _chosen_override(space: SearchSpace) -> Override:

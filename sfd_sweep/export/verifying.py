@@ -76,7 +76,8 @@ def verify_folder(
     if recorded is None or description.audit is None:
         yield Finding("audit", None, "none is recorded, so no attack is made")
         return
-    settings = Audit(judge=beside(folder, description.audit.judge), class_of=description.audit.class_of)
+    origin = description.audit
+    settings = Audit(judge=beside(folder, origin.judge), concepts=origin.concepts, class_of=origin.class_of)
     found = _audited_again(evaluation, settings, recorded, level, progress)
     made = f"{len(found.attacks)} attacks bring back no more than recorded"
     yield Finding("audit", revival(recorded, found), made)

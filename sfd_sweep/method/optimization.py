@@ -36,7 +36,8 @@ class NetworkOptimizer:
         self._settings = settings
         self._resources = resources
         device = self._parameters[0].device
-        self.adam = torch.optim.Adam(self._parameters, lr=lr, betas=(settings.beta1, settings.beta2), fused=True)
+        betas, epsilon = (settings.beta1, settings.beta2), settings.adam_epsilon
+        self.adam = torch.optim.Adam(self._parameters, lr=lr, betas=betas, eps=epsilon, fused=True)
         self.scaler = torch.amp.GradScaler(device.type, enabled=resources.precision == "float16")
         self.scaler.scale(torch.ones((), device=device))  # initializes it on workers whose share is empty, too
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sfd_sweep.config import Resources, Settings
@@ -16,6 +19,7 @@ from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.losses import diff_instruct_loss, fake_score_loss, score_identity_loss
 from sfd_sweep.method.optimization import NetworkOptimizer
 from sfd_sweep.method.trainable_model import TrainableModel
+from sfd_sweep.models.data_parallel import rank_and_size
 from sfd_sweep.models.numerics import float32_products, seeded
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.models.training_state import below, named
@@ -69,6 +73,7 @@ class Trainer:
         self.task = task
         self.settings = settings
         self.resources = resources
+        self.seed = seed
         self.teacher = teacher.requires_grad_(False)
         with seeded(seed, teacher.device):
             self._psi = TrainableModel.of(teacher, settings.lora_rank)
@@ -78,8 +83,8 @@ class Trainer:
         self.fake_score = self._psi.model
         self.generator = OneStepGenerator(self._theta.model, settings.t_init)
         if resources.activation_checkpointing:
-            # Networks in evaluation mode draw no random numbers, so no state of them is preserved.
-            recompute = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+            # Networks draw no random numbers but the masks of dropout, so otherwise no state of them is preserved.
+            recompute = partial(checkpoint, use_reentrant=False, preserve_rng_state=settings.network_dropout)
             for model in (self.teacher, self.fake_score, self.generator.model):
                 model.network.enable_gradient_checkpointing(recompute)
         self._theta_ema = self._theta.copy()
@@ -104,15 +109,21 @@ class Trainer:
         settings = self.settings
         try:
             with float32_products(in_tf32=self.resources.precision == "tf32"):
+                batch = self._draw()
                 self._psi.requires_grad_(True)
-                fake_score, dropped_by_psi = self.fake_score_optimizer.step(
-                    self.fake_score_losses, self._draw(), settings.fake_score_forget_weight
-                )
+                with self._dropout("fake_score", self.fake_score):
+                    fake_score, dropped_by_psi = self.fake_score_optimizer.step(
+                        self.fake_score_losses, batch, settings.fake_score_forget_weight
+                    )
                 self._psi.requires_grad_(False)
-                generator, dropped_by_theta = self.generator_optimizer.step(
-                    self.generator_losses, self._draw(), settings.forget_weight
-                )
-                self._theta_ema.approach(self._theta, 1 - _decay(settings.ema_decay, self.step))
+                following = self._draw()
+                if settings.shared_conditions:
+                    following = replace(following, c=batch.c)
+                with self._dropout("generator", self.generator.model):
+                    generator, dropped_by_theta = self.generator_optimizer.step(
+                        self.generator_losses, following, settings.forget_weight
+                    )
+                self._theta_ema.approach(self._theta, 1 - _decay(settings, self.step))
         except TrialFailed as error:
             raise TrialFailed(f"diverged at step {self.step + 1}: {error}") from error
         self.step += 1
@@ -130,15 +141,36 @@ class Trainer:
             condition_dropout=settings.condition_dropout,
         )
 
+    @contextmanager
+    def _dropout(self, name: str, model: ScoreModel) -> Iterator[None]:
+        """Activate the network's dropout for the block, if the settings say so, with masks of this step and worker.
+
+        Only dropout is switched: a network in training mode may also drop labels of its own accord.
+        """
+        if not self.settings.network_dropout:
+            yield
+            return
+        layers = [layer for layer in model.network.modules() if isinstance(layer, nn.Dropout)]
+        digest = hashlib.sha256(f"{self.seed} {self.step} {name} {rank_and_size()[0]}".encode()).digest()
+        with seeded(int.from_bytes(digest[:7]), model.device):
+            for layer in layers:
+                layer.train()
+            try:
+                yield
+            finally:
+                for layer in layers:
+                    layer.eval()
+
     def fake_score_losses(self, batch: UpdateBatch) -> Tensor:
         """Return ‖ε̂_ψ(x_t, t, c) - ε‖² for x_0 = G(z, c), which gets no gradient; (n,)."""
         settings, c, t = self.settings, batch.c, batch.t
-        with torch.no_grad():
-            x_0 = self.generator(batch.z, c)
-        x_t = self.teacher.schedule.diffuse(x_0, t, batch.epsilon)
         if settings.condition_dropout:
             c = torch.where(batch.dropped, self.fake_score.null_conditions(c), c)
-        psi = self.fake_score.guided(x_t, t, c, settings.fake_score_training_guidance_scale)
+        with torch.no_grad():
+            x_0 = self.generator(batch.z, c if settings.drop_before_generating else batch.c)
+        x_t = self.teacher.schedule.diffuse(x_0, t, batch.epsilon)
+        away_from = self._fake_score_guided_away_from(batch, batch.forgotten & ~batch.dropped)
+        psi = self.fake_score.guided(x_t, t, c, settings.fake_score_training_guidance_scale, away_from=away_from)
         return fake_score_loss(psi, x_0, batch.epsilon, settings.fake_score_loss)
 
     def generator_losses(self, batch: UpdateBatch) -> Tensor:
@@ -148,9 +180,10 @@ class Trainer:
         x_t = self.teacher.schedule.diffuse(x_0, t, batch.epsilon)
         through_networks = settings.loss == "score_identity"
         with torch.set_grad_enabled(through_networks and torch.is_grad_enabled()):
-            x_psi = self.fake_score.guided(x_t, t, c, settings.fake_score_guidance_scale).x_0
+            away_from = self._fake_score_guided_away_from(batch, batch.forgotten)
+            x_psi = self.fake_score.guided(x_t, t, c, settings.fake_score_guidance_scale, away_from=away_from).x_0
             c_phi = self._teacher_conditions(batch, x_psi.detach())
-            away_from = self._guided_away_from(batch)
+            away_from = self._guided_away_from(batch, batch.forgotten)
             x_phi = self.teacher.guided(x_t, t, c_phi, settings.guidance_scale, away_from=away_from).x_0
         if through_networks:
             return score_identity_loss(x_phi, x_psi, x_0, settings.alpha)
@@ -163,11 +196,15 @@ class Trainer:
             c_phi[rows] = self.task.override(batch.c[rows], batch.alternative[rows], x_psi[rows])
         return c_phi
 
-    def _guided_away_from(self, batch: UpdateBatch) -> Tensor | None:
-        """Return what guidance of φ leads away from: the negative prompt where c is forgotten; None: ∅ throughout."""
+    def _guided_away_from(self, batch: UpdateBatch, rows: Tensor) -> Tensor | None:
+        """Return what guidance leads away from: the negative prompt in some rows, (n,) bool; None: ∅ throughout."""
         if self.task.negative is None:
             return None
-        return torch.where(batch.forgotten, self.task.negative, self.teacher.null_conditions(batch.c))
+        return torch.where(rows, self.task.negative, self.teacher.null_conditions(batch.c))
+
+    def _fake_score_guided_away_from(self, batch: UpdateBatch, rows: Tensor) -> Tensor | None:
+        """Return what guidance of ψ leads away from; φ's guidance alone has the negative prompt by default."""
+        return self._guided_away_from(batch, rows) if self.settings.fake_score_negative_prompt else None
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, by name; the trainer's own tensors, no copies."""
@@ -197,9 +234,11 @@ class Trainer:
         self.fake_score_optimizer.load_state(tensors)
 
 
-def _decay(most: float, step: int) -> float:
-    """Return d of θ_ema ← d·θ_ema + (1 - d)·θ: 0 at first, then min(most, (1 + k)/(10 + k)).
+def _decay(settings: Settings, step: int) -> float:
+    """Return d of θ_ema ← d·θ_ema + (1 - d)·θ: with warm-up 0 at first, then min(ema_decay, (1 + k)/(10 + k)).
 
     The warm-up keeps the start's weights from dominating the average of a short run.
     """
-    return min(most, (1 + step) / (10 + step)) if step else 0.0
+    if not settings.ema_warmup:
+        return settings.ema_decay
+    return min(settings.ema_decay, (1 + step) / (10 + step)) if step else 0.0

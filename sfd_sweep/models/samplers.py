@@ -1,11 +1,14 @@
-"""Sampling a teacher in many steps, for pictures and reference images."""
+"""Sampling a teacher in many steps, for pictures, reference images, and evaluations of teachers."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from sfd_sweep.models.conditioning import ConditionKind
 from sfd_sweep.models.score_model import ScoreModel
 
 GRID = "trailing"
@@ -47,3 +50,38 @@ def denoise_ddim(model: ScoreModel, c: Tensor, noise: Tensor, *, steps: int, gui
         prediction = model.guided(x_t, t.to(c.device).expand(len(c)), c, guidance_scale)
         x_t = sampler.step(prediction.output, t, x_t).prev_sample
     return model.decode(x_t).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class DdimSampler:
+    """A diffusion model with its sampler, which makes images of conditions as a one-step generator does.
+
+    Attributes:
+        model: the diffusion model.
+        steps: of DDIM (see `sample_ddim`).
+        guidance_scale: of its guidance; 1 is none.
+    """
+
+    model: ScoreModel
+    steps: int
+    guidance_scale: float = 1.0
+
+    @property
+    def kind(self) -> ConditionKind:
+        """What a condition is."""
+        return self.model.kind
+
+    @property
+    def condition_names(self) -> tuple[str, ...]:
+        """Names of the classes, or the prompts, by index."""
+        return self.model.conditioning.names
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self.model.image_shape
+
+    def generate(self, c: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images, (n, C, H, W), in [-1, 1], for condition indices (n,), with noise from `generator`."""
+        c = c.to(self.model.device)
+        return sample_ddim(self.model, c, generator, steps=self.steps, guidance_scale=self.guidance_scale)

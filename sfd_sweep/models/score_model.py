@@ -20,8 +20,8 @@ from sfd_sweep.models.families.base import Family, FreeCondition, LatentDecoder
 class ScoreModel(nn.Module):
     """A conditional network read as x̂(x_t, t, c), on images or on latents, for conditions of classes or prompts.
 
-    It always runs in evaluation mode: dropout is a regularizer of pretraining, and a trial must be a function of its
-    settings and its seed.
+    It runs in evaluation mode: dropout is a regularizer of pretraining. A trainer may activate it for an update
+    (`network_dropout`).
 
     Args:
         network: called as `network(x_t, t, **conditioning.arguments(c)).sample`. Channels of its output beyond those of

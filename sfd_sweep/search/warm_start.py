@@ -113,24 +113,14 @@ def _comparison_key(space: SearchSpace, needs: Set[Need]) -> dict[str, Any]:
         "trial.steps": space.trial.steps,
         **{
             f"evaluation.{name}": getattr(evaluation, name)
-            for name in ("samples", "forget_samples", "classifier", "class_of", "clip", "reference")
+            for name in ("samples", "forget_samples", "classifier", "concepts", "class_of", "clip", "reference")
         },
-        "parameters.override": _overrides_as_classes(space),
         "evaluation.teacher_samples": evaluation.teacher_samples if of_teacher else None,
         "evaluation.inception.mode": evaluation.inception.mode if space.wants_inception else None,
         "audit.judge": space.audit.judge if needs & ATTACKS else None,
+        "audit.concepts": space.audit.concepts if needs & ATTACKS else (),
         "audit.control": space.audit.control if Need.CONTROL in needs else None,
     }
-
-
-def _overrides_as_classes(space: SearchSpace) -> tuple[str, ...] | None:
-    """Return the concepts that may be overrides where they are classes of the classifier: with CLIP alone."""
-    if not space.evaluation.classifier.startswith("clip:"):
-        return None
-    override = dict(space.parameters)["override"]
-    values = override.edges().values() if isinstance(override, Distribution) else (override,)
-    names = {name for value in values for name in (value if isinstance(value, tuple) else (value,))}
-    return tuple(sorted(map(str, names - {"random", "classifier"})))
 
 
 def _shown(value: Any) -> str:

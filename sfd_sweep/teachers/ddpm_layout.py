@@ -26,6 +26,8 @@ from sfd_sweep.teachers.research_checkpoint import NetworkWeights
 
 NORM_GROUPS = 32
 ATTENTION_RESOLUTION = 16  # pixels, in all published configurations
+DROPOUT = 0.1
+"""In all published configurations; a checkpoint does not state it, and a network that is only evaluated ignores it."""
 UNUSED = {"logvar"}  # in the networks of one configuration, and read by none
 
 RENAMED = (
@@ -121,6 +123,7 @@ def _network(
             downsample_padding=0,  # diffusers then pads on the right and at the bottom
             norm_num_groups=NORM_GROUPS,
             norm_eps=1e-6,
+            dropout=DROPOUT,
             flip_sin_to_cos=False,
             freq_shift=1,
             time_embedding_dim=8 * widths[0],

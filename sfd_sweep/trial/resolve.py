@@ -159,6 +159,8 @@ def resolve_sweep(space: SearchSpace) -> ResolvedSweep:
     plan = ResolvedSweep(space, teacher, start, *resolution)
     _check_diffusion_steps(plan)
     _check_guidance(plan)
+    _check_dropout(plan)
+    _check_override_classifier(plan)
     _check_start(plan)
     _check_control(plan)
     _check_reference(plan)
@@ -170,7 +172,7 @@ def resolve_sweep(space: SearchSpace) -> ResolvedSweep:
 def resolved(space: SearchSpace, model: ModelFolder, override: Override) -> tuple[Conditions, tuple[int, ...] | None]:
     """Return the conditions of the sweep, and the indices of one override (None: any retained condition).
 
-    The conditions include the sweep's other overrides, because they are classes of a CLIP classifier.
+    The conditions include the sweep's other overrides, so that indices are those of its trials.
 
     Args:
         space: the search space.
@@ -260,6 +262,32 @@ def _check_guidance(plan: ResolvedSweep) -> None:
                 f"parameters.{name}: guidance needs a null label, and {plan.teacher.path} was trained without one "
                 f"(its network embeds no class beyond id2label); fix it at {neutral:g}"
             )
+
+
+def _check_override_classifier(plan: ResolvedSweep) -> None:
+    """Check that no classifier that decides on generators chooses what they are trained towards."""
+    if "classifier" not in plan.overrides:
+        return
+    space, source = plan.space, plan.space.task.override_classifier
+    if source is None:
+        raise UserError(
+            "parameters.override: `classifier` needs a classifier that does not decide on what it chose; train a "
+            "second one (sfd-sweep train-classifier … --seed 1), and name it in task.override_classifier"
+        )
+    for key, judge in (("evaluation.classifier", space.evaluation.classifier), ("audit.judge", space.audit.judge)):
+        if source == judge:
+            raise UserError(
+                f"task.override_classifier: {source} is also {key}, which would decide on what it chose; name another "
+                "classifier"
+            )
+
+
+def _check_dropout(plan: ResolvedSweep) -> None:
+    if any(_possible(plan.space, "network_dropout")) and not plan.teacher.network.get("dropout"):
+        raise UserError(
+            f"parameters.network_dropout: the network of {plan.teacher.path} has no dropout (its config states none), "
+            "so nothing would change; set it to false"
+        )
 
 
 def _check_reference(plan: ResolvedSweep) -> None:

@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from sfd_sweep.audit.controls import swapped
 from sfd_sweep.config import Override, SearchSpace, Settings
 from sfd_sweep.errors import TrialFailed, UserError, first_line
+from sfd_sweep.evaluation.classifiers.base import Classifier
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import EvaluationResult, Evaluator, grid_columns
 from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognized
 from sfd_sweep.method.batch import ClassifierOverride, FixedOverride, ForgettingTask, OverridePolicy, RandomOverride
@@ -54,6 +56,7 @@ class TrialContext:
         start: initial weights of θ.
         evaluator: of the sweep's generators.
         attacks: that its metrics need; None if they need none.
+        override_classifier: that chooses overrides; None if no trial asks for it.
     """
 
     plan: ResolvedSweep
@@ -61,6 +64,7 @@ class TrialContext:
     start: ScoreModel
     evaluator: Evaluator
     attacks: CheapAttacks | None = None
+    override_classifier: Classifier | None = None
 
     @classmethod
     def build(cls, plan: ResolvedSweep, references: Folder | None, device: torch.device | str = "cpu") -> TrialContext:
@@ -81,7 +85,8 @@ class TrialContext:
         start = teacher
         if plan.start != plan.teacher:
             start = load_score_model(plan.start, device, prompts=plan.prompts)
-        return cls(plan, teacher, start, evaluator, _attacks(plan.space, evaluator, references))
+        attacks = _attacks(plan.space, evaluator, references)
+        return cls(plan, teacher, start, evaluator, attacks, _override_classifier(plan, evaluator))
 
     @classmethod
     def of_worker(cls, space: SearchSpace, references: Folder) -> TrialContext:
@@ -172,7 +177,8 @@ class TrialContext:
             return FixedOverride(dict(zip(conditions.forget, overrides, strict=True)))
         if settings.override == "random":
             return RandomOverride()
-        classifier = self.evaluator.classifier
+        classifier = self.override_classifier
+        assert classifier is not None, "the plan names one where an override is chosen by it"
         excluded = tuple(set(range(len(conditions.names))) - set(conditions.retain))
         return ClassifierOverride(lambda x_psi: classifier(self.teacher.decode(x_psi)), excluded)
 
@@ -346,6 +352,30 @@ def _evaluator(
         _check_class_names(plan, evaluator)
         check_concept_recognized(evaluator, teacher, space.evaluation, references)
     return evaluator
+
+
+def _override_classifier(plan: ResolvedSweep, evaluator: Evaluator) -> Classifier | None:
+    """Return the classifier that chooses overrides, if a trial may ask for it.
+
+    Raises:
+        UserError: it is missing or broken, does not fit the teacher, or is the one that evaluates.
+    """
+    source = plan.space.task.override_classifier
+    if source is None or "classifier" not in plan.overrides:
+        return None
+    names = plan.conditions.names
+    try:
+        classifier = load_classifier(source)
+        classifier.check_images(names, plan.teacher.image_shape)
+    except UserError as error:
+        raise UserError(f"task.override_classifier: {error}") from error
+    classifier = classifier.for_classes(names)
+    if classifier.content_hash() == evaluator.classifier.content_hash():
+        raise UserError(
+            f"task.override_classifier: {source} has the weights of evaluation.classifier, which would decide on what "
+            "it chose; name another classifier"
+        )
+    return classifier.to(evaluator.device)
 
 
 def _attacks(space: SearchSpace, evaluator: Evaluator, references: Folder | None) -> CheapAttacks | None:

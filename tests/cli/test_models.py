@@ -171,6 +171,34 @@ def test_evaluate_measures_any_generator_if_it_is_told_what_was_forgotten(comman
     assert found["metrics"]["unlearning_accuracy"] < 0.1  # nothing was forgotten
 
 
+def test_evaluate_samples_a_teacher_by_ddim_for_a_classifier_and_reference_of_choice(command, folder):
+    few = ("--forget", "0", "--override", "1", "--samples", "36", "--forget-samples", "8", "--format", "json")
+    judged_by = ("--classifier", "builtin:digits", "--reference", "builtin:digits")
+    said = command(
+        "evaluate", "builtin:digits", *few, "--sampler", "ddim", "--steps", "4", "--guidance", "1.5", *judged_by
+    )
+    assert (said.code, said.err) == (0, "")
+    found = json.loads(said.out)
+    assert found["samples"] == {"retained": 36, "forgotten": 8}
+    assert found["metrics"]["unlearning_accuracy"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("builtin:digits", "--steps", "4"), "--steps is for a diffusion model; add --sampler ddim"),
+        (("builtin:digits", "--guidance", "1"), "--guidance is for a diffusion model"),
+        (("builtin:digits", "--sampler", "ddim", "--t-init", "4"), "--t-init is for a one-step generator"),
+        (("builtin:digits",), "is no one-step generator: its model_index.json has no t_init; give --sampler ddim"),
+        (("builtin:digits-distilled", "--classifier", "./none"), "/none: there is no classifier"),
+    ],
+)
+def test_evaluate_tells_in_one_line_what_does_not_go_together(command, folder, arguments, words):
+    said = command("evaluate", *arguments, "--forget", "0", "--override", "1")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert words in said.err
+
+
 @pytest.mark.parametrize(
     ("overrides", "same"), [(["2"], ["2", "2"]), (["random"], ["random"]), (["classifier"], ["random"])]
 )

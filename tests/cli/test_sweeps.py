@@ -115,6 +115,7 @@ def test_a_dry_run_shows_a_bucket_and_refuses_one_with_credentials_without_showi
 @pytest.mark.parametrize("override", ["[2, 3]", "2", "random", "classifier", "[2, drei]", "[2, 3, 4]", "[2, 1]"])
 def test_a_dry_run_knows_several_forgotten_classes_and_what_replaces_them(command, folder, override):
     forgotten = settings(*TWO_OBJECTIVES, "task.forget=[0, 1]", f"parameters.override={override}", "search.first=[]")
+    forgotten += settings("task.override_classifier=models/second")
     said = command("run", str(DIGITS), "--dry-run", *forgotten)
     mistake = {
         "[2, drei]": "no class 'drei'",

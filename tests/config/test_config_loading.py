@@ -108,6 +108,41 @@ def test_the_digits_example_is_a_valid_search_space() -> None:
     assert space.trial.milestones() == (10, 20)
 
 
+IMAGES = {
+    "alpha": 1.2, "t_min": 38, "t_init": 440, "t_max": 712, "retain_weight": 1, "forget_weight": 0.01,
+    "fake_score_forget_weight": 0.01, "generator_lr": 1e-5, "beta1": 0, "beta2": 0.999, "adam_epsilon": 1e-8,
+    "gradient_clip": 1, "ema_decay": 0.9999, "ema_warmup": False, "network_dropout": True, "shared_conditions": True,
+    "condition_dropout": 0, "guidance_scale": 1, "fake_score_guidance_scale": 1, "loss": "score_identity",
+}  # fmt: skip
+PROMPTS = {
+    "alpha": 1, "t_min": 20, "t_init": 625, "t_max": 980, "retain_weight": 1, "forget_weight": 1,
+    "fake_score_forget_weight": 1, "generator_lr": 1e-6, "fake_score_lr_ratio": 3, "beta1": 0, "beta2": 0.999,
+    "adam_epsilon": 1e-6, "ema_decay": 0, "network_dropout": False, "shared_conditions": False, "batch_size": 8,
+    "condition_dropout": 0.1, "drop_before_generating": True, "guidance_scale": 4.5, "fake_score_guidance_scale": 4.5,
+    "fake_score_training_guidance_scale": 4.5, "loss": "score_identity",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "expected"),
+    [
+        ("cifar10", 50_000, {**IMAGES, "fake_score_lr_ratio": 1, "batch_size": 128, "override": "automobile"}),
+        ("stl10", 50_000, {**IMAGES, "fake_score_lr_ratio": 3, "batch_size": 64, "override": "bird"}),
+        ("sd15-celebrity", 12_500, {**PROMPTS, "override": "a middle aged man"}),
+        ("sd15-nudity", 12_500, {**PROMPTS, "override": "", "fake_score_negative_prompt": True}),
+    ],
+)
+def test_the_first_trial_of_a_large_example_is_that_of_the_release(
+    name: str, steps: int, expected: dict[str, Any]
+) -> None:
+    """The release's configurations: DDPM/configs/*_sfd.yml, SD/run_sfd.sh and its examples."""
+    space = load_search_space(DIGITS.with_name(f"{name}.yaml"))
+    found = space.parameters.settings(dict(space.search.first[0])).model_dump()
+    assert {key: found[key] for key in expected} == expected
+    assert found["forget_batch_size"] == found["batch_size"]
+    assert space.trial.steps == steps
+
+
 def test_the_first_point_of_the_digits_example_makes_valid_settings() -> None:
     space = load_search_space(DIGITS)
     settings = space.parameters.settings(space.search.first[0])
@@ -151,7 +186,10 @@ def test_an_override_may_change_a_distribution_or_a_part_of_it() -> None:
         ("budget.hours=0", "budget.hours: must be greater than 0, not 0"),
         ("budget.gpu_hours=8", "budget.gpu_hours: resources.gpus_per_worker is 0, so no GPU is used; set hours"),
         ("parameters.generater_lr=1", "parameters.generater_lr: unknown key; did you mean generator_lr?"),
-        ("task.override=1", "task.override: unknown key; use kind, teacher, start, forget or prompts"),
+        (
+            "task.override=1",
+            "task.override: unknown key; use kind, teacher, start, forget, prompts or override_classifier",
+        ),
         ("objectives.0.weigth=2", "objectives.0.weigth: unknown key; did you mean weight?"),
         # values of a fixed kind
         ("budget.trials=0", "budget.trials: must be greater than 0, not 0"),

@@ -6,26 +6,33 @@ from math import inf, nan
 from pathlib import Path
 
 import pytest
+import torch
 from digit_conditions import digits_without
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded_trials import FRONT, Sweep
+from stand_in_inception import write_stand_in
 from tiny_latent_models import save_dit, tiny_vae
+from tiny_models import save_teacher, tiny_model
+from torch import Tensor
 
-from sfd_sweep.config import Bound
+from sfd_sweep.config import Bound, load_search_space
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import Evaluator
+from sfd_sweep.evaluation.inception import Inception
 from sfd_sweep.evaluation.reference_images import RealImages
 from sfd_sweep.export.description import Figures
 from sfd_sweep.export.exporting import Exported
-from sfd_sweep.export.folder_evaluation import evaluate_folder
+from sfd_sweep.export.folder_evaluation import AssetLocations, evaluate_folder
+from sfd_sweep.export.sampling import Sampling
 from sfd_sweep.export.verification import check_figures, standard_error, tolerance
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics import METRICS, Scale
 from sfd_sweep.models.folder import ASSETS, ModelFolder
 from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.models.score_model import ScoreModel
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
@@ -107,6 +114,114 @@ def test_a_latent_generator_is_evaluated_by_its_images(tmp_path: Path) -> None:
     assert found.metrics == expected.metrics
 
 
+TEACHER = ASSETS / "digits" / "teacher"
+FEW = {"samples": 36, "forget_samples": 8, "forget": [0], "override": 1}
+
+
+def ddim_by_hand(model: ScoreModel, c: Tensor, x_t: Tensor, *, steps: int, w: float) -> Tensor:
+    """Deterministic DDIM with guidance, by equation 12 of Song et al. (2021) on the steps that end at T - 1."""
+    alphas = model.scheduler.alphas_cumprod.double()
+    times = [round(len(alphas) - index * len(alphas) / steps) - 1 for index in range(steps)]
+    x_t = x_t.double()
+    for t, following in zip(times, [*times[1:], None], strict=True):
+        a, b = alphas[t].sqrt(), (1 - alphas[t]).sqrt()
+        v_c, v_null = (
+            model.network(x_t.float(), torch.full((len(c),), t), class_labels=labels).sample.double()
+            for labels in (c, torch.full_like(c, 10))
+        )
+        v = v_null + w * (v_c - v_null)
+        x_0 = (a * x_t - b * v).clamp(-1, 1)
+        noise = (x_t - a * x_0) / b
+        x_t = x_0 if following is None else alphas[following].sqrt() * x_0 + (1 - alphas[following]).sqrt() * noise
+    return x_t.float()
+
+
+@torch.no_grad()
+def test_a_teacher_is_evaluated_on_images_of_guided_ddim() -> None:
+    model = load_score_model(ModelFolder.open(str(TEACHER)))
+
+    def generate(c: Tensor, noise: torch.Generator) -> Tensor:
+        return ddim_by_hand(model, c, torch.randn(len(c), 1, 8, 8, generator=noise), steps=3, w=1.5)
+
+    evaluator = Evaluator(
+        load_classifier("builtin:digits"), RealImages(load_images("builtin:digits")), digits_without(0), seed=0
+    )
+    expected = evaluator.evaluate(generate, override=(1,), samples=36, forget_samples=8)
+    found = evaluate_folder(TEACHER, **FEW, sampling=Sampling("ddim", steps=3, guidance_scale=1.5))
+    assert found.samples == expected.samples
+    assert found.metrics == pytest.approx(expected.metrics, rel=0.02, abs=0.02)  # an image may round to another level
+    unguided = evaluate_folder(TEACHER, **FEW, sampling=Sampling("ddim", steps=3))
+    assert unguided.metrics["fd_classifier"] != pytest.approx(expected.metrics["fd_classifier"], rel=0.02)
+
+
+def test_a_generator_of_other_software_is_evaluated_from_the_step_that_it_is_told(tmp_path: Path) -> None:
+    shutil.copytree(ASSETS / "digits" / "generator", tmp_path / "theirs")
+    index = tmp_path / "theirs" / "model_index.json"
+    content = json.loads(index.read_text())
+    t_init = content.pop("t_init")
+    index.write_text(json.dumps(content))
+    found = evaluate_folder(tmp_path / "theirs", **FEW, sampling=Sampling(t_init=t_init))
+    assert found.metrics == evaluate_folder(ASSETS / "digits" / "generator", **FEW).metrics
+    assert found.metrics != evaluate_folder(tmp_path / "theirs", **FEW, sampling=Sampling(t_init=t_init - 200)).metrics
+
+
+@pytest.mark.parametrize(
+    ("model", "sampling", "message"),
+    [
+        ("teacher", Sampling(), "is no one-step generator.*--sampler ddim .*or --t-init"),
+        ("teacher", Sampling(t_init=1000), "has 1000 steps"),
+        ("generator", Sampling(t_init=5), "states that it starts at step 440; leave out --t-init"),
+        ("generator", Sampling("ddim"), "is a one-step generator, which ddim does not sample"),
+    ],
+)
+def test_a_sampler_that_does_not_suit_the_model_is_refused(model: str, sampling: Sampling, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate_folder(ASSETS / "digits" / model, **FEW, sampling=sampling)
+
+
+def test_guidance_of_a_teacher_without_a_null_label_is_refused(tmp_path: Path) -> None:
+    save_teacher(tmp_path / "teacher", tiny_model(null_label=False))
+    sampling = Sampling("ddim", guidance_scale=2)
+    with pytest.raises(UserError, match="guidance needs a null label"):
+        evaluate_folder(tmp_path / "teacher", **FEW, sampling=sampling)
+
+
+def test_an_exported_folder_is_not_told_how_it_makes_images(folder: Path) -> None:
+    with pytest.raises(UserError, match="states itself how it makes images"):
+        evaluate_folder(folder, sampling=Sampling("ddim"))
+
+
+def test_another_classifier_evaluates_in_place_of_the_default_one(tmp_path: Path) -> None:
+    blind = load_classifier("builtin:digits")
+    torch.nn.init.zeros_(blind.head.weight)
+    blind.head.bias.data = torch.eye(10)[3]  # every image shows a three
+    blind.save(tmp_path / "blind")
+    found = evaluate_folder(
+        ASSETS / "digits" / "generator",
+        **FEW | {"forget": [3]},
+        assets=AssetLocations(classifier=str(tmp_path / "blind")),
+    )
+    assert found.metrics["unlearning_accuracy"] == 0
+    assert found.metrics["retain_accuracy"] == 0
+
+
+def test_a_final_evaluation_adds_metrics_on_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, features = write_stand_in(tmp_path / "weights", monkeypatch), Inception.features
+    monkeypatch.setattr(Inception, "features", lambda *given: features(*given)[:, :32])  # digits are too few for all
+    generator, assets = ASSETS / "digits" / "generator", AssetLocations(inception=str(weights))
+    plain, final = (evaluate_folder(generator, **FEW, assets=assets, final=final) for final in (False, True))
+    added = final.metrics.keys() - plain.metrics.keys()
+    assert added == {"fid", "kid", "precision", "recall", "inception_score"}
+    assert all(final.metrics[name] == value for name, value in plain.metrics.items())
+
+
+def test_a_search_space_file_states_the_evaluation_of_any_model() -> None:
+    space = load_search_space("search_spaces/digits.yaml", ["evaluation.samples=36", "evaluation.forget_samples=8"])
+    sampling = Sampling("ddim", steps=3)
+    found = evaluate_folder(TEACHER, override=1, space=space, sampling=sampling)
+    assert found.metrics == evaluate_folder(TEACHER, **FEW, sampling=sampling).metrics
+
+
 @pytest.mark.parametrize(
     ("forget", "override", "message"),
     [
@@ -128,11 +243,6 @@ def test_a_plain_generator_needs_to_be_told_sense(
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no folder .*/none"):
         evaluate_folder(tmp_path / "none")
-
-
-def test_a_teacher_is_no_generator() -> None:
-    with pytest.raises(UserError, match="is no one-step generator"):
-        evaluate_folder(ASSETS / "digits" / "teacher", forget=[0], override=1)
 
 
 def test_weights_that_make_no_finite_image_are_refused(tmp_path: Path) -> None:

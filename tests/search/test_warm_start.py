@@ -91,21 +91,18 @@ def test_a_sweep_whose_figures_mean_something_else_is_refused(
         find_warm_start(make_space(tmp_path, store, f"search.warm_start=[{name}]", difference), read_family)
 
 
-@pytest.mark.parametrize(("classifier", "differ"), [("clip:models/clip", True), ("builtin:digits", False)])
-def test_overrides_are_classes_of_clip_alone(tmp_path: Path, store: str, classifier: str, differ: bool) -> None:
-    def space(overrides: str) -> SearchSpace:
-        changes = (f"evaluation.classifier={classifier}", f"parameters.override.choices={overrides}")
-        return concept_space(tmp_path, *changes, store, "search.warm_start=[old]", called=0)
+def test_overrides_do_not_keep_sweeps_apart_and_the_concepts_of_clip_do(tmp_path: Path, store: str) -> None:
+    def space(overrides: str, concepts: str) -> SearchSpace:
+        changes = ("evaluation.classifier=clip:models/clip", f"parameters.override.choices={overrides}")
+        judged = f"evaluation.concepts={concepts}"
+        return concept_space(tmp_path, *changes, judged, store, "search.warm_start=[old]", called=0)
 
     def read_concepts(uri: str | None, name: str) -> list[SweepRecord]:
-        return [replace(record, space=space("[wasp, bee, random]")) for record in read_family(uri, name)]
+        return [replace(record, space=space("[wasp, bee]", "[a stone]")) for record in read_family(uri, name)]
 
-    find_warm_start(space("[bee, wasp]"), read_concepts)
-    if not differ:
-        find_warm_start(space("[bee, fly]"), read_concepts)
-        return
-    with pytest.raises(UserError, match=r"its parameters\.override is bee, wasp and not bee, fly"):
-        find_warm_start(space("[bee, fly]"), read_concepts)
+    find_warm_start(space("[bee, fly]", "[a stone]"), read_concepts)
+    with pytest.raises(UserError, match=r"its evaluation\.concepts is a stone and not a stone, fly"):
+        find_warm_start(space("[bee, wasp]", "[a stone, fly]"), read_concepts)
 
 
 def test_a_name_that_the_store_does_not_know_is_refused_before_anything_is_made(tmp_path: Path, store: str) -> None:

@@ -18,7 +18,12 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 def tiny_model(
-    prediction_type: str = "v_prediction", *, seed: int = 0, null_label: bool = True, attention: bool = False
+    prediction_type: str = "v_prediction",
+    *,
+    seed: int = 0,
+    null_label: bool = True,
+    attention: bool = False,
+    dropout: float = 0.0,
 ) -> ScoreModel:
     """A random U-Net on 4×4 images of three classes."""
     with torch.random.fork_rng():
@@ -34,6 +39,7 @@ def tiny_model(
             norm_num_groups=4,
             add_attention=attention,
             attention_head_dim=4,
+            dropout=dropout,
             num_class_embeds=CLASSES + null_label,
         )
     return ScoreModel(network, scheduler(prediction_type), ClassLabels(NAMES, has_null=null_label))

@@ -1,7 +1,12 @@
 """Search spaces for tests: the shipped digits on tiny budgets, and teachers of one's own."""
 
+from pathlib import Path
+
+import torch
+
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.config.loading import parse_search_space
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
 
 DIGITS = """
 name: tiny
@@ -28,3 +33,13 @@ def digits_space(*overrides: str) -> SearchSpace:
 
 def digits_settings(space: SearchSpace, **sampled: object) -> Settings:
     return space.parameters.settings({"generator_lr": 2e-4, **sampled})
+
+
+def save_second_classifier(folder: Path) -> Path:
+    """Write the shipped classifier with other weights nearby, which calls nearly all digits alike."""
+    classifier = load_classifier("builtin:digits")
+    generator = torch.Generator().manual_seed(0)
+    for parameter in classifier.parameters():
+        parameter.data.add_(0.01 * parameter.std() * torch.randn(parameter.shape, generator=generator))
+    classifier.save(folder)
+    return folder

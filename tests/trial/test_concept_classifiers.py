@@ -16,7 +16,7 @@ from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.resolve import resolve_sweep
 from sfd_sweep.trial.runner import TrialContext, TrialRunner
 
-SUBJECTS = ("ant", "bee", "owl", "wasp")
+SUBJECTS = ("ant", "bee", "owl")
 
 
 @pytest.fixture(name="folder", scope="module")
@@ -43,17 +43,51 @@ def report_of(context, tmp_path, **sampled):
     return TrialRunner(context, settings, Folder.open(tmp_path / "trial")).advance(2)
 
 
-def test_clip_tells_the_concept_from_overrides_and_others(folder, tmp_path):
+def test_clip_tells_the_concept_from_others_and_concepts(folder, tmp_path):
     clip = f"clip:{folder}/clip"
-    context = workbench_of(folder, f"evaluation.classifier={clip}", f"evaluation.clip={folder}/clip")
+    judged = (f"evaluation.classifier={clip}", f"evaluation.clip={folder}/clip", "evaluation.concepts=[a stone, owl]")
+    context = workbench_of(folder, *judged)
     classifier = context.evaluator.classifier
-    assert sorted(classifier.class_names) == sorted(SUBJECTS)
+    assert sorted(classifier.class_names) == sorted([*SUBJECTS, "a stone"])
     report = report_of(context, tmp_path)
     assert report.metrics.keys() >= {"clip_score", "override_rate", "retain_accuracy", "fd_classifier_teacher"}
     alike = load_classifier(clip, concepts=classifier.class_names)
     images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert torch.equal(classifier(images), alike(images))
     assert classifier.features(images).shape == (4, EMBEDDING)
+
+
+def test_clip_decides_alike_whatever_overrides_a_sweep_tries(folder):
+    clip = f"evaluation.classifier=clip:{folder}/clip"
+    judges = [
+        workbench_of(folder, clip, f"parameters.override={override}").evaluator.classifier
+        for override in (
+            "{type: categorical, choices: [bee, wasp]}",
+            "{type: categorical, choices: [bee, a stone, fly]}",
+            "bee",
+        )
+    ]
+    assert {frozenset(judge.class_names) for judge in judges} == {frozenset(SUBJECTS)}
+    assert len({judge.content_hash() for judge in judges}) == 1
+
+
+def test_clip_calls_an_override_if_it_is_one_of_the_concepts(folder, tmp_path):
+    clip, asked = f"evaluation.classifier=clip:{folder}/clip", "evaluation.metrics=[override_rate]"
+    with pytest.raises(UserError, match="override_rate: .* has no class of the name of every override"):
+        workbench_of(folder, clip, asked)
+    context = workbench_of(folder, clip, asked, "evaluation.concepts=[wasp]")
+    assert 0 <= report_of(context, tmp_path, override="wasp").metrics["override_rate"] <= 1
+
+
+def test_clip_with_one_class_is_told_to_have_others(folder):
+    alone = ("task.prompts.others=[]", "task.prompts.retain=[cow]", f"evaluation.classifier=clip:{folder}/clip")
+    with pytest.raises(UserError, match="'ant' as its only class; name in `concepts`"):
+        workbench_of(folder, *alone)
+
+
+def test_concepts_are_refused_without_clip(folder):
+    with pytest.raises(UserError, match="evaluation.concepts: are classes of CLIP"):
+        workbench_of(folder, "evaluation.concepts=[a stone]")
 
 
 def test_the_clip_score_is_the_mean_over_retained_samples_of_their_own_prompts(folder):

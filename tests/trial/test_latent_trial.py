@@ -9,6 +9,7 @@ from tiny_latent_models import save_dit, tiny_vae
 from trial_cases import digits_settings, digits_space
 
 from sfd_sweep.errors import UserError
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.files import GENERATOR, step_folder
@@ -43,12 +44,16 @@ def test_a_trial_is_advanced_saved_and_judged_by_its_images(context, tmp_path):
 
 def test_a_classifier_that_chooses_the_override_sees_images(context, tmp_path):
     settings = digits_settings(context.plan.space).model_copy(update={"override": "classifier"})
-    free = replace(context, plan=replace(context.plan, overrides={"classifier": None}))
+    free = replace(
+        context,
+        plan=replace(context.plan, overrides={"classifier": None}),
+        override_classifier=load_classifier("builtin:digits"),
+    )
     override = free.trainer(settings).task.override
     x_psi = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     c = torch.zeros(3, dtype=torch.long)
     with torch.no_grad():
-        logits = context.evaluator.classifier(context.teacher.decoder(x_psi))
+        logits = free.override_classifier(context.teacher.decoder(x_psi))
     logits[:, 0] = -torch.inf
     assert torch.equal(override(c, c, x_psi), logits.argmax(1))
     TrialRunner(free, settings, Folder.open(tmp_path / "0000")).advance(2)

@@ -8,7 +8,7 @@ from concept_cases import concept_space, save_tiny_teacher
 from tiny_latent_models import save_dit, tiny_transformer, tiny_vae
 from tiny_models import save_teacher, tiny_model
 from tiny_text_models import save_stable_diffusion
-from trial_cases import digits_settings, digits_space
+from trial_cases import digits_settings, digits_space, save_second_classifier
 
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.errors import UserError
@@ -86,7 +86,8 @@ def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(t
     [("random", None), ("classifier", None), (1, (1, 1)), ('"7"', (7, 7)), ('[1, "7"]', (1, 7))],
 )
 def test_what_replaces_each_forgotten_class_is_an_index_or_any_retained_class(override, expected):
-    plan = resolve_sweep(digits_space("task.forget=[0, 3]", f"parameters.override={override}"))
+    second = "task.override_classifier=models/second"
+    plan = resolve_sweep(digits_space("task.forget=[0, 3]", f"parameters.override={override}", second))
     assert [*plan.overrides.values()] == [expected]
 
 
@@ -201,7 +202,9 @@ def test_what_a_teacher_never_knew_is_not_retained(tmp_path):
 
 def test_a_classifier_never_chooses_what_the_teacher_never_knew_as_override(tmp_path):
     teacher = teacher_without(tmp_path, 5)
-    space = digits_space(f"task.teacher={teacher}", "task.start=teacher", "parameters.override=classifier")
+    second = save_second_classifier(tmp_path / "second")
+    chosen_by = (f"task.override_classifier={second}", "parameters.override=classifier")
+    space = digits_space(f"task.teacher={teacher}", "task.start=teacher", *chosen_by)
     context = TrialContext.build(resolve_sweep(space), None)
     task = context.trainer(digits_settings(space)).task
     fives = load_images("builtin:digits").of_classes([5]).images
@@ -255,3 +258,18 @@ def test_prompts_that_name_what_the_teacher_never_knew_are_not_retained(tmp_path
         plan(
             "parameters.override=cow", "task.forget=[owl]", "task.prompts.others=[bee]", "evaluation.class_of={owl: 1}"
         )
+
+
+@pytest.mark.parametrize("value", ["true", "{type: categorical, choices: [true, false]}"])
+def test_dropout_is_refused_where_the_network_has_none(tmp_path, value):
+    changes = (
+        "task.start=teacher",
+        "task.forget=[ant]",
+        "parameters.override=bee",
+        f"parameters.network_dropout={value}",
+    )
+    for dropout in (0.0, 0.1):
+        save_teacher(tmp_path / str(dropout), tiny_model(dropout=dropout))
+    assert resolve_sweep(digits_space(f"task.teacher={tmp_path}/0.1", *changes))
+    with pytest.raises(UserError, match=r"network_dropout: the network of .*/0.0 has no dropout"):
+        resolve_sweep(digits_space(f"task.teacher={tmp_path}/0.0", *changes))

@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 from tiny_models import save_teacher, tiny_model
-from trial_cases import digits_settings, digits_space
+from trial_cases import digits_settings, digits_space, save_second_classifier
 
 from sfd_sweep.audit.controls import swapped
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation import evaluator
+from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.image_scorer import ImageScorer
 from sfd_sweep.evaluation.sample_grid import GAP
 from sfd_sweep.method.generator import OneStepGenerator
@@ -330,10 +331,41 @@ def test_a_saved_generator_that_is_lost_or_broken_is_named_where_it_was_saved(co
 
 
 @pytest.mark.parametrize("override", [1, "7", "random", "classifier"])
-def test_every_override_can_be_trained_and_judged(folder, override):
-    space = digits_space(f"parameters.override={json.dumps(override)}")
+def test_every_override_can_be_trained_and_judged(folder, tmp_path, override):
+    second = save_second_classifier(tmp_path / "second")
+    space = digits_space(f"parameters.override={json.dumps(override)}", f"task.override_classifier={second}")
     report = TrialRunner(TrialContext.build(resolve_sweep(space), None), digits_settings(space), folder).advance(2)
     assert 0 <= report.metrics["override_rate"] <= 1
+
+
+def test_the_second_classifier_chooses_overrides_and_the_first_one_evaluates(tmp_path):
+    second = load_classifier(str(save_second_classifier(tmp_path / "second")))
+    space = digits_space("parameters.override=classifier", f"task.override_classifier={tmp_path}/second")
+    context = TrialContext.build(resolve_sweep(space), None)
+    x_psi = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    c = torch.zeros(20, dtype=torch.long)
+    logits = second(x_psi)
+    logits[:, 0] = -torch.inf
+    assert torch.equal(context.trainer(digits_settings(space)).task.override(c, c, x_psi), logits.argmax(1))
+    assert context.evaluator.classifier.content_hash() == load_classifier("builtin:digits").content_hash()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ((), "needs a classifier that does not decide on what it chose"),
+        (("task.override_classifier=builtin:digits",), "builtin:digits is also evaluation.classifier"),
+        (("task.override_classifier={}/second", "audit.judge={}/second"), "second is also audit.judge"),
+        (("task.override_classifier={}/copy",), "copy has the weights of evaluation.classifier"),
+        (("task.override_classifier={}/none",), "task.override_classifier: .*/none: there is no classifier"),
+    ],
+)
+def test_a_classifier_that_decides_does_not_choose_overrides(tmp_path, changes, message):
+    save_second_classifier(tmp_path / "second")
+    load_classifier("builtin:digits").save(tmp_path / "copy")
+    space = digits_space("parameters.override=classifier", *(each.format(tmp_path) for each in changes))
+    with pytest.raises(UserError, match=message):
+        TrialContext.build(resolve_sweep(space), None)
 
 
 def test_several_forgotten_classes_each_have_their_own_override(folder):
