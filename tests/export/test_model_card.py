@@ -136,7 +136,7 @@ def test_the_card_tells_how_often_the_trial_is_on_the_front_within_the_errors(de
 
 
 def test_the_card_marks_the_members_that_are_as_good_within_the_errors(description: Description) -> None:
-    (member,) = description.front
+    member = next(member for member in description.front if member.trial == FRONT)
     front = (member.model_copy(update={"as_good_as": (7,)}), member.model_copy(update={"trial": 7, "as_good_as": (0,)}))
     changes = {"front": front, "front_probability": 0.5}
     card = model_card(description.model_copy(update=changes), "name", has_before=True)
