@@ -14,6 +14,7 @@ from sfd_sweep.audit.attacks.base import Attack, AttackContext
 from sfd_sweep.audit.report import AttackReport, AttackRun, CurvePoint
 from sfd_sweep.evaluation.conditions import spread
 from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.models.numerics import random_stream
 from sfd_sweep.storage.folder import Folder
 
 
@@ -78,7 +79,7 @@ class Auditor:
             return {}
         asked = zip(*(spread(group, samples)[:samples] for group in groups), strict=True)
         c = torch.tensor([index for each in asked for index in each], device=context.device)
-        noise = torch.Generator(context.device).manual_seed(0)
+        noise = random_stream(0, "retained shares", context.device)
         with torch.no_grad():
             parts = [self.subjects[subject].generate(part, noise) for part in c.split(context.batch_size)]
             called = torch.cat([context.classifier(part).argmax(1) for part in parts]).tolist()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 
@@ -22,6 +23,7 @@ from sfd_sweep.evaluation.reference_statistics import cached
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics import Need
 from sfd_sweep.metrics.evidence import AttackRates
+from sfd_sweep.models.numerics import named_seed
 from sfd_sweep.storage.folder import Folder
 
 CHEAP: Mapping[Need, tuple[str, ConditionInversion | Relearning]] = {
@@ -31,8 +33,12 @@ CHEAP: Mapping[Need, tuple[str, ConditionInversion | Relearning]] = {
 """By what a metric needs: the metric, and the attack behind it."""
 SAMPLES = 200
 """Samples that the judge sees after each attack."""
-SEED = 0
-"""Of the attacks' noise, which is that of no other part of an evaluation."""
+SEEDS = {False: 0, True: 1}
+"""Of the attacks' draws, by whether the evaluation is a final one; what they reach is judged on noise of its own.
+
+The single restart of the inversion fails with some seeds: of seven, two find less than 0.3 of what `swap` hides on
+digits, and five more than 0.85. With both of these it finds that.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class CheapAttacks:
     context: AttackContext | None
     control: tuple[OneStepGenerator, str] | None
     cache: Folder | None = None
-    _known: dict[tuple[str, int], float] = field(default_factory=dict, compare=False, init=False, repr=False)
+    _known: dict[tuple[str, int, bool], float] = field(default_factory=dict, compare=False, init=False, repr=False)
 
     @classmethod
     def build(cls, evaluator: Evaluator, settings: Audit, needs: Set[Need], cache: Folder | None) -> CheapAttacks:
@@ -99,39 +105,49 @@ class CheapAttacks:
             check_control(self.control[0], generator, self.control[1])
         return AttackedGenerator(self, generator)
 
-    def rate(self, name: str, generator: OneStepGenerator) -> float:
+    def rate(self, name: str, generator: OneStepGenerator, *, final: bool) -> float:
         """Return the share of samples that show what is forgotten after the whole budget of an attack."""
-        assert self.context is not None
-        *_, last = self.attacks[name].curve(generator, self.context, SEED)
+        *_, last = self.attacks[name].curve(generator, self._contexts[final], SEEDS[final])
         return last.shown / last.samples
 
-    def control_rates(self, samples: int) -> dict[str, float]:
+    def control_rates(self, samples: int, *, final: bool) -> dict[str, float]:
         """Return the rates of the control, each of which is computed once.
 
         Args:
             samples: of the retained conditions, for its leak rate.
+            final: whether on the noise of a final evaluation.
         """
         if self.control is None:
             return {}
         control, _ = self.control
-        rates = {name: self._of_control(name, control) for name in self.attacks}
+        rates = {name: self._of_control(name, control, final=final) for name in self.attacks}
         rates["leak_rate"] = self._once(
-            ("leak_rate", samples), lambda: self.evaluator.leak_rate(control.generate, samples)
+            ("leak_rate", samples, final), lambda: self.evaluator.leak_rate(control.generate, samples, final=final)
         )
         return rates
 
-    def _of_control(self, name: str, control: OneStepGenerator) -> float:
+    @cached_property
+    def _contexts(self) -> dict[bool, AttackContext]:
+        """What attacks are given, by whether the evaluation is a final one."""
+        assert self.context is not None
+        context = self.context
+        return {
+            final: replace(context, point_seed=named_seed(seed, "points of an evaluation"))
+            for final, seed in SEEDS.items()
+        }
+
+    def _of_control(self, name: str, control: OneStepGenerator, *, final: bool) -> float:
         def compute() -> dict[str, torch.Tensor]:
-            return {"rate": torch.tensor(self.rate(name, control), dtype=torch.float64)}
+            return {"rate": torch.tensor(self.rate(name, control, final=final), dtype=torch.float64)}
 
         def find() -> float:
-            assert self.context is not None
-            what = f"{self.attacks[name].key()} {self.context.content_hash} {control.content_hash()} {SEED}"
+            key, context = self.attacks[name].key(), self._contexts[final]
+            what = f"{key} {context.content_hash} {control.content_hash()} {SEEDS[final]}"
             return float(cached(self.cache, what, compute)["rate"])
 
-        return self._once((name, SAMPLES), find)
+        return self._once((name, SAMPLES, final), find)
 
-    def _once(self, key: tuple[str, int], find: Callable[[], float]) -> float:
+    def _once(self, key: tuple[str, int, bool], find: Callable[[], float]) -> float:
         if key not in self._known:
             self._known[key] = find()
         return self._known[key]
@@ -154,11 +170,12 @@ class AttackedGenerator:
         """Samples that the judge sees after each attack; 0 without one."""
         return SAMPLES if self.attacks.attacks else 0
 
-    def rates(self, retained: int) -> AttackRates:
+    def rates(self, retained: int, *, final: bool) -> AttackRates:
         """Attack the generator, and the control if that was not done before.
 
         Args:
             retained: samples of the retained conditions.
+            final: whether it is a final evaluation.
         """
-        rates = {name: self.attacks.rate(name, self.generator) for name in self.attacks.attacks}
-        return AttackRates(rates, self.attacks.control_rates(retained))
+        rates = {name: self.attacks.rate(name, self.generator, final=final) for name in self.attacks.attacks}
+        return AttackRates(rates, self.attacks.control_rates(retained, final=final))

@@ -160,7 +160,7 @@ def print_front(record: SweepRecord, selection: Selection | None = None) -> None
     if not record.front:
         console.print("The front is empty: no complete trial satisfies the constraints.")
     else:
-        samples = record.front_figures[record.front[0].number].samples
+        samples = record.figures(record.front[0]).samples
         console.print(_front_table(record))
         console.print(f"\nHypervolume {_hypervolume(record)}; metrics on {samples_in_words(samples)}.")
         for line in _remarks(record):
@@ -263,7 +263,7 @@ def _front_table(record: SweepRecord) -> Table:
     rows = [
         (
             str(trial.number),
-            *_values(record.front_figures[trial.number], metrics),
+            *_values(record.figures(trial), metrics),
             figure(record.front_score(trial)),
             *_forgotten(record, trial),
             *([_audit(trial)] if audited else []),

@@ -21,6 +21,7 @@ A key without a default is required.
 _NEEDS = {
     Need.REAL_IMAGES: "real images",
     Need.TEACHER_SAMPLES: "`reference: teacher`",
+    Need.ALL_CLASSES: "`task.kind: class`",
     Need.CLIP: "`evaluation.clip`",
     Need.HELD_OUT: "`task.prompts.held_out`",
     Need.NUDENET: "`classifier: nudenet`",

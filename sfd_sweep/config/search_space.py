@@ -176,6 +176,7 @@ def _metrics(space: SearchSpace) -> Iterator[ConfigError]:
     """Find metrics that the task does not define, or that the classifier or the reference cannot provide."""
     evaluation, prompts = space.evaluation, space.task.prompts
     met = {*_ALWAYS_MET, evaluation.reference_kind.need}
+    met |= {Need.ALL_CLASSES} if prompts is None else set()
     met |= {Need.NUDENET} if evaluation.classifier == "nudenet" else {Need.FEATURES, Need.INVERSION}
     if space.audit.control is not None:
         met.add(Need.CONTROL)
@@ -193,11 +194,12 @@ def _metrics(space: SearchSpace) -> Iterator[ConfigError]:
 
 
 _OF_CONCEPTS = {Need.CLIP, Need.HELD_OUT, Need.NUDENET}
-_ALWAYS_MET = {Need.INCEPTION, Need.FINAL, Need.RELEARNING}
+_ALWAYS_MET = {Need.INCEPTION, Need.FINAL, Need.RELEARNING, Need.FORGOTTEN_IMAGES}
 _REMEDIES = {
     Need.REAL_IMAGES: "{name} does not fit this reference; {instead}name real images in evaluation.reference",
     Need.TEACHER_SAMPLES: "{name} does not fit this reference; {instead}write `teacher` in evaluation.reference",
     Need.FEATURES: "nudenet has no features for {name}; use fid or fid_teacher, or override_rate for overrides",
+    Need.ALL_CLASSES: "{name} is measured only for forgotten classes (task.kind: class); use fid",
     Need.CLIP: "{name} needs CLIP; set evaluation.clip",
     Need.HELD_OUT: "{name} needs held-out prompts; add some to task.prompts.held_out",
     Need.INVERSION: "{name} needs gradients of the classifier, and nudenet has none; use relearning_rate",

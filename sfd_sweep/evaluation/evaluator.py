@@ -24,7 +24,7 @@ from sfd_sweep.evaluation.sample_grid import GridRow, sample_grid, shrunk
 from sfd_sweep.metrics import Need, reported
 from sfd_sweep.metrics.evidence import AttackRates, Evidence, ImageScores, Reference
 from sfd_sweep.metrics.registry import share_called
-from sfd_sweep.models.numerics import float32_products
+from sfd_sweep.models.numerics import float32_products, random_stream
 from sfd_sweep.storage.folder import Folder
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 Generate = Callable[[Tensor, torch.Generator], Tensor]
 """Images (n, C, H, W) in [-1, 1] for condition indices (n,), with all noise from the generator; both on one device."""
 
-RETAINED_STREAM, FORGOTTEN_STREAM, GRID_STREAM, HELD_OUT_STREAM = range(4)
-STREAMS = 3  # the multiple of the seed; held-out samples have the first stream of the next seed
 GRID_RETAINED_ROWS, GRID_FORGOTTEN_ROWS, GRID_HELD_OUT_ROWS = 12, 6, 3
 GRID_LABEL = 40
 GRID_TILE, GRID_LARGEST_TILE = 32, 128  # pixels of the picture for an image, at least and at most
@@ -55,11 +53,12 @@ class Attacks(Protocol):
     @property
     def samples(self) -> int: ...
 
-    def rates(self, retained: int) -> AttackRates:
+    def rates(self, retained: int, *, final: bool) -> AttackRates:
         """Make the attacks.
 
         Args:
             retained: samples of the retained conditions.
+            final: whether it is a final evaluation, which has noise of its own.
         """
 
 
@@ -83,9 +82,10 @@ class EvaluationResult:
 class Evaluator:
     """Evaluates generators that should have forgotten some conditions, all of them on the same noise.
 
-    Retained, forgotten and held-out conditions have noise streams of their own, fixed by `seed`. Noise is drawn a batch
-    at a time, so figures are repeatable for one `batch_size`. Another may draw other noise, which changes figures as
-    much as another seed does (not on the CPU where an image's number of values is a multiple of 16).
+    Retained, forgotten and held-out conditions have noise streams of their own, fixed by `seed`, and other ones in a
+    final evaluation, so that what a search selects is judged on other noise. Noise is drawn a batch at a time, so
+    figures are repeatable for one `batch_size`. Another may draw other noise, which changes figures as much as another
+    seed does (not on the CPU where an image's number of values is a multiple of 16).
 
     Args:
         classifier: on `device`, in evaluation mode.
@@ -96,6 +96,8 @@ class Evaluator:
         overrides: images of any condition, as of what replaces the forgotten ones, if conditions are prompts; None:
             conditions are classes, and `reference` has them.
         inception: Inception-V3 on `device`, for the metrics that need it.
+        relative: whether distances to overrides are related to that of images of what is forgotten; these have to be
+            made where they are the teacher's samples.
         clip_score: CLIP on `device` with the evaluated prompts in their order, for the metric of that name.
         cache: of reference statistics (see `References`).
         batch_size: the most images that are made or scored at a time.
@@ -111,6 +113,7 @@ class Evaluator:
         device: torch.device | str = "cpu",
         overrides: TeacherImages | None = None,
         inception: Inception | None = None,
+        relative: bool = False,
         clip_score: ClipScore | None = None,
         cache: Folder | None = None,
         batch_size: int = 500,
@@ -131,6 +134,8 @@ class Evaluator:
             reference.kind.need: True,
             Need.FEATURES: classifier.measures_distances,
             Need.INCEPTION: inception is not None,
+            Need.ALL_CLASSES: overrides is None and reference.count(conditions.forget) > 0,
+            Need.FORGOTTEN_IMAGES: relative,
             Need.CLIP: clip_score is not None,
             Need.HELD_OUT: bool(conditions.held_out),
             Need.NUDENET: bool(classifier.parts),
@@ -156,7 +161,7 @@ class Evaluator:
             samples: of the evaluated conditions together, rounded up to the same number of each; evenly chosen
                 conditions have one sample each if there are more conditions than samples.
             forget_samples: of the forgotten conditions together, rounded up likewise; as many of the held-out ones.
-            final: whether to add the metrics of a final evaluation.
+            final: whether it is a final evaluation, which has noise and metrics of its own.
             attacks: on the same generator, for the metrics that need them.
 
         Raises:
@@ -167,13 +172,13 @@ class Evaluator:
         asked = spread(self.conditions.evaluated, max(2, samples))
         with clock.measured("scoring"):
             retained = self._retained_scores(generate, asked, clock, final=final)
-            forgotten = self._forgotten_scores(generate, forget_samples, clock)
-            held_out = self._held_out_scores(generate, forget_samples, clock)
+            forgotten = self._forgotten_scores(generate, forget_samples, clock, final=final)
+            held_out = self._held_out_scores(generate, forget_samples, clock, final=final)
         clock.seconds["scoring"] -= clock.seconds["sampling"]  # images are made while they are scored
         rates, attacked = AttackRates(), 0
         if attacks is not None:
             with clock.measured("attacking"):
-                rates, attacked = attacks.rates(len(asked)), attacks.samples
+                rates, attacked = attacks.rates(len(asked), final=final), attacks.samples
         with clock.measured("comparing"):
             targets = self._override_targets(override)
             evidence = Evidence(
@@ -184,8 +189,10 @@ class Evaluator:
                 override_classes=[self.conditions.classes_of(target) for target in targets],
                 held_out=held_out,
                 reference=lambda: self._references.of(self.classifier, self.conditions.evaluated),
-                inception_reference=self._inception_reference,
+                inception_reference=lambda: self._inception_reference(self.conditions.evaluated),
                 override_references=lambda: [self._override_reference(target) for target in targets],
+                forgotten_references=self._forgotten_references,
+                all_classes_reference=self._all_classes_reference,
                 attacks=rates,
             )
             met = self._met | ({Need.FINAL} if final else set()) | (attacks.met if attacks is not None else set())
@@ -198,18 +205,20 @@ class Evaluator:
         return EvaluationResult(metrics, counts, clock.seconds)
 
     @float32_products(in_tf32=False)
-    def leak_rate(self, generate: Generate, samples: int) -> float:
+    def leak_rate(self, generate: Generate, samples: int, *, final: bool) -> float:
         """Return the metric of that name alone, of any generator of the same conditions.
 
         Args:
             generate: the generator.
             samples: of the evaluated conditions, as in `evaluate`.
+            final: whether on the noise of a final evaluation.
 
         Raises:
             TrialFailed: a generated image is not finite.
         """
         asked = spread(self.conditions.evaluated, max(2, samples))
-        scores = self._scorer.score(self._samples(generate, asked, self._stream(RETAINED_STREAM), _Clock(self.device)))
+        stream = self._stream("retained", final=final)
+        scores = self._scorer.score(self._samples(generate, asked, stream, _Clock(self.device)))
         return share_called(scores.called, self.conditions.forgotten_classes)
 
     @torch.no_grad()
@@ -230,7 +239,7 @@ class Evaluator:
         marked = (*conditions.forget[:GRID_FORGOTTEN_ROWS], *conditions.held_out[:GRID_HELD_OUT_ROWS])
         shown = (*marked, *conditions.evaluated[:GRID_RETAINED_ROWS])
         asked = [index for index in shown for _ in range(columns)]
-        batches = self._samples(generate, asked, self._stream(GRID_STREAM), _Clock(self.device))
+        batches = self._samples(generate, asked, self._stream("grid"), _Clock(self.device))
         images = torch.cat([shrunk(batch, GRID_LARGEST_TILE) for batch in batches])
         rows = [self._row(label, row) for label, row in zip(shown, images.split(columns), strict=True)]
         return sample_grid(rows, scale=max(1, GRID_TILE // images.shape[-1]))
@@ -244,23 +253,32 @@ class Evaluator:
     def _retained_scores(self, generate: Generate, asked: Sequence[int], clock: _Clock, *, final: bool) -> ImageScores:
         places = {index: place for place, index in enumerate(self.conditions.evaluated)}
         prompts = torch.tensor([places[index] for index in asked])
-        images = self._samples(generate, asked, self._stream(RETAINED_STREAM), clock)
+        images = self._samples(generate, asked, self._stream("retained", final=final), clock)
         return self._scorer.score(images, inception=True, final=final, prompts=prompts)
 
-    def _forgotten_scores(self, generate: Generate, samples: int, clock: _Clock) -> list[ImageScores]:
-        groups, stream = self.conditions.forgotten_groups, self._stream(FORGOTTEN_STREAM)
-        each = max(2, ceil(samples / len(groups)))
-        return [self._scorer.score(self._samples(generate, spread(group, each), stream, clock)) for group in groups]
+    def _forgotten_scores(self, generate: Generate, samples: int, clock: _Clock, *, final: bool) -> list[ImageScores]:
+        groups, stream = self.conditions.forgotten_groups, self._stream("forgotten", final=final)
+        each, inception = max(2, ceil(samples / len(groups))), final and Need.ALL_CLASSES in self._met
+        return [
+            self._scorer.score(self._samples(generate, spread(group, each), stream, clock), inception=inception)
+            for group in groups
+        ]
 
-    def _held_out_scores(self, generate: Generate, samples: int, clock: _Clock) -> ImageScores | None:
+    def _held_out_scores(self, generate: Generate, samples: int, clock: _Clock, *, final: bool) -> ImageScores | None:
         if not self.conditions.held_out:
             return None
         asked = spread(self.conditions.held_out, max(2, samples))
-        return self._scorer.score(self._samples(generate, asked, self._stream(HELD_OUT_STREAM), clock))
+        return self._scorer.score(self._samples(generate, asked, self._stream("held out", final=final), clock))
 
-    def _inception_reference(self) -> Reference:
+    def _inception_reference(self, conditions: Sequence[int]) -> Reference:
         assert self._scorer.inception is not None
-        return self._references.of(self._scorer.inception, self.conditions.evaluated)
+        return self._references.of(self._scorer.inception, conditions)
+
+    def _all_classes_reference(self) -> Reference:
+        return self._inception_reference((*self.conditions.evaluated, *self.conditions.forget))
+
+    def _forgotten_references(self) -> list[Reference]:
+        return [self._override_references.of(self.classifier, group) for group in self.conditions.forgotten_groups]
 
     def _override_reference(self, target: tuple[int, ...]) -> Reference:
         is_any_retained = set(target) == set(self.conditions.evaluated)
@@ -283,8 +301,9 @@ class Evaluator:
             return GridRow(f"{name} (held out)", images, marked=True)
         return GridRow(name, images)
 
-    def _stream(self, index: int) -> torch.Generator:
-        return torch.Generator(self.device).manual_seed(STREAMS * self._seed + index)
+    def _stream(self, samples: str, *, final: bool = False) -> torch.Generator:
+        evaluation = "final evaluation" if final else "evaluation"
+        return random_stream(self._seed, f"{evaluation}: {samples}", self.device)
 
     @torch.no_grad()
     def _samples(

@@ -39,6 +39,7 @@ def build_evaluator(
     conditions: Conditions,
     image_shape: Shape,
     inception: bool,
+    relative: bool = False,
     teacher: ScoreModel | None,
     device: torch.device | str = "cpu",
     cache: Folder | None = None,
@@ -50,6 +51,7 @@ def build_evaluator(
         conditions: of the generators that will be evaluated; classes, unless there is a teacher of prompts.
         image_shape: (C, H, W) of their images.
         inception: whether Inception-V3 is needed.
+        relative: whether reference images of what is forgotten are needed (see `Evaluator`).
         teacher: for its own samples as reference images.
         device: where images are made and scored.
         cache: of reference statistics; None keeps them in memory.
@@ -83,6 +85,7 @@ def build_evaluator(
         device=device,
         overrides=overrides,
         inception=_inception(evaluation, device) if inception else None,
+        relative=relative,
         clip_score=clip_score,
         cache=cache,
         batch_size=evaluation.batch_size,

@@ -16,7 +16,7 @@ class CheckpointRetention:
 
     Removal follows the study and comes after all events are sent: a driver killed before leaves weights, never a front
     without them, and the next driver removes them. Dominance is transitive, so a removed trial never returns to the
-    front.
+    front. The front is here that of the last reports: a member that the final evaluation takes off keeps its generator.
     """
 
     def __init__(self, space: SearchSpace, sweep: Folder) -> None:

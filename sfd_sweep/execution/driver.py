@@ -28,7 +28,7 @@ from sfd_sweep.execution.tune import (
 )
 from sfd_sweep.execution.worker import RuntimeFactory, reason_of
 from sfd_sweep.search.budget import used_up
-from sfd_sweep.search.pareto import front_of
+from sfd_sweep.search.pareto import searched_front
 from sfd_sweep.search.records import SweepState
 from sfd_sweep.search.study import SweepStudy
 from sfd_sweep.storage.errors import disk_full
@@ -223,7 +223,7 @@ def evaluations(plan: ResolvedSweep, sweep: Folder, study: SweepStudy) -> list[S
 
 
 def final_evaluations(space: SearchSpace, study: SweepStudy) -> list[FinalEvaluation]:
-    """Return the outstanding final evaluations of trials on the front, if the file asks for any.
+    """Return the outstanding final evaluations of trials on the searched front, if the file asks for any.
 
     The forgotten condition gets more samples in the same proportion.
     """
@@ -231,9 +231,8 @@ def final_evaluations(space: SearchSpace, study: SweepStudy) -> list[FinalEvalua
     if evaluation.final_samples is None:
         return []
     forget_samples = max(2, round(evaluation.forget_samples * evaluation.final_samples / evaluation.samples))
-    front = map(study.trial, front_of(space, study.trials()).numbers)
     return [
         FinalEvaluation(trial.number, trial.settings, evaluation.final_samples, forget_samples)
-        for trial in front
+        for trial in searched_front(space, study.trials())
         if not trial.final
     ]

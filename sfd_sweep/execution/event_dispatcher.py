@@ -86,8 +86,8 @@ class TrialEventDispatcher:
         self.budget.record()
         trial = self.study.trial(number)
         self._notify_finished(trial)
-        # Dominance is transitive, so a removed trial never returns to the front.
-        self.front = front_of(self.space, [*map(self.study.trial, self.front.numbers), trial])
+        # Dominance is transitive, so a removed trial never returns to the searched front.
+        self.front = front_of(self.space, [*map(self.study.trial, self.front.candidates), trial])
         self._checkpoints.end(number)
         self._front_changed()
         if trial.state is TrialState.FAILED:
@@ -95,11 +95,14 @@ class TrialEventDispatcher:
             self._stop_if_all_failed()
 
     def final_reported(self, number: int, report: Report) -> None:
-        """Handle the final evaluation of a trial on the front."""
+        """Handle the final evaluation of a trial on the front; the last one decides who stays there."""
         self.study.report_final(number, report)
         self.budget.record()
         self.add_seconds({"final evaluation": report.busy_seconds, "waiting": report.seconds["waiting"]})
         self._notify_final(number, report)
+        before, self.front = self.front, front_of(self.space, list(map(self.study.trial, self.front.candidates)))
+        if self.front != before:
+            self._front_changed()
 
     def swap_reported(self, report: Report) -> None:
         """Handle the evaluation of the null baseline, which is no trial: it is stored beside the study."""
@@ -164,7 +167,7 @@ class TrialEventDispatcher:
         numbers, hypervolume = self.front.numbers, self.front.hypervolume
         self.recorder.front_changed(numbers, hypervolume, self.study.ended(), self.study.usage())
         self.observer.front_changed(numbers, hypervolume)
-        self._checkpoints.keep_only(numbers)
+        self._checkpoints.keep_only(self.front.candidates)
 
 
 def _why_all_failed(trials: Sequence[Trial]) -> str:

@@ -29,6 +29,7 @@ TEMPLATE = ASSETS / "model_card.md"
 TAGS = ["score-forgetting-distillation", "machine-unlearning", "one-step", "sfd-sweep"]
 BETTER = {Goal.MINIMIZE: "low", Goal.MAXIMIZE: "high", None: ""}
 MOST_LABELS = 12
+AS_GOOD_AS = "as good as"
 
 
 def model_card(description: Description, name: str, *, has_before: bool, audit: AuditReport | None = None) -> str:
@@ -61,7 +62,7 @@ def model_card(description: Description, name: str, *, has_before: bool, audit: 
         counts=_in_signs(description.selection.bounds),
         on_front=description.lineage.trial in [member.trial for member in description.front],
         within_errors=_within_errors(description),
-        front_metrics=[f"`{metric}`" for metric in metrics],
+        front_header=_front_header(description, metrics),
         front=_front(description, metrics),
         settings=_settings(description),
         audit=None if audit is None else _audit(audit, description),
@@ -138,6 +139,15 @@ def _figure(figures: Figures, name: str) -> str:
     return f"{figures.metrics[name]:.4g} (n = {figures.count(name):,})" if name in figures.metrics else ""
 
 
+def _front_header(description: Description, metrics: Sequence[str]) -> list[str]:
+    equals = [AS_GOOD_AS] if _is_any_as_good(description) else []
+    return ["trial", *(f"`{metric}`" for metric in metrics), "retained n", "forgotten n", *equals]
+
+
+def _is_any_as_good(description: Description) -> bool:
+    return any(member.as_good_as for member in description.front)
+
+
 def _front(description: Description, metrics: Sequence[str]) -> list[list[str]]:
     """The front's members with this trial marked; a trial beside the front comes last."""
     number, members = description.lineage.trial, list(description.front)
@@ -151,21 +161,25 @@ def _front(description: Description, metrics: Sequence[str]) -> list[list[str]]:
             *(f"{member.metrics[name]:.4g}" for name in metrics),
             f"{member.samples['retained']:,}",
             f"{member.samples['forgotten']:,}",
+            *([", ".join(map(str, member.as_good_as))] if _is_any_as_good(description) else []),
         ]
         for member in members
     ]
 
 
 def _within_errors(description: Description) -> str:
-    """How often the trial is on the front within the stated errors, as a sentence; "" if it is not known."""
+    """How often the trial is on the front within the stated errors, in words; "" if it is not known."""
     if description.front_probability is None:
         return ""
     errors = stated_errors(description.objectives, description.constraints)
     stated = ", ".join(f"`{name}` ± {error:g}" for name, error in errors.items() if error)
-    return (
+    words = (
         f"With all figures drawn anew within the errors of an evaluation ({stated}), this trial is on the front in "
         f"{description.front_probability:.0%} of the draws."
     )
+    if not _is_any_as_good(description):
+        return words
+    return f"{words} *{AS_GOOD_AS}* lists the members that differ from a trial by no more than the errors."
 
 
 def _bounds(constraints: Sequence[Constraint]) -> str:

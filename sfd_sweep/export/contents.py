@@ -64,8 +64,13 @@ def describe(record: SweepRecord, choice: Selection, folder: Path, versions: dic
         selection=space.selection,
         counts_as_forgotten=record.counts_as_forgotten(trial) if space.selection.bounds else None,
         front=tuple(
-            FrontMember(trial=number, metrics=report.metrics, samples=report.samples)
-            for number, report in record.front_figures.items()
+            FrontMember(
+                trial=member.number,
+                metrics=record.figures(member).metrics,
+                samples=record.figures(member).samples,
+                as_good_as=tuple(record.as_good_as(member)) if record.has_errors else (),
+            )
+            for member in record.front
         ),
         front_probability=record.front_probability.get(trial.number) if record.has_errors else None,
         why=choice.why,

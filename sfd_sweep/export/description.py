@@ -94,11 +94,16 @@ class AuditOrigin(_Part):
 
 
 class FrontMember(_Part):
-    """A trial on the front on export, with the figures that members are compared by."""
+    """A trial on the front on export, with the figures that members are compared by.
+
+    Attributes:
+        as_good_as: the members that differ from it by no more than the stated errors in any objective.
+    """
 
     trial: int
     metrics: dict[str, float]
     samples: dict[str, int]
+    as_good_as: tuple[int, ...] = ()
 
 
 class Description(_Part):

@@ -149,8 +149,8 @@ def _least_beyond(record: SweepRecord) -> str:
     if not record.front:
         return ""
     bounds = record.space.selection.bounds
-    nearest = min(record.front, key=lambda trial: violation(record.front_figures[trial.number].metrics, bounds))
-    metrics = record.front_figures[nearest.number].metrics
+    nearest = min(record.front, key=lambda trial: violation(record.figures(trial).metrics, bounds))
+    metrics = record.figures(nearest).metrics
     figures = ", ".join(f"{bound.metric} {metrics[bound.metric]:.6g}" for bound in bounds)
     return f" (trial {nearest.number} comes nearest: {figures})"
 

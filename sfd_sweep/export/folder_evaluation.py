@@ -20,7 +20,7 @@ from sfd_sweep.export.description import Description, Figures, is_exported
 from sfd_sweep.export.sampling import AS_STATED, SampledModel, Sampling
 from sfd_sweep.export.verification import check_checksums
 from sfd_sweep.method.generator import OneStepGenerator
-from sfd_sweep.metrics import METRICS, ReferenceKind
+from sfd_sweep.metrics import METRICS, Need, ReferenceKind
 from sfd_sweep.models.conditioning import CLASSES
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
@@ -111,11 +111,12 @@ class FolderEvaluation:
             conditions=description.conditions,
             image_shape=generator.image_shape,
             inception=final or any(metric.inception for metric in metrics),
+            relative=any(Need.FORGOTTEN_IMAGES in metric.needs for metric in metrics),
             teacher=_load_teacher(source, device, description.conditions.names) if needs_teacher else None,
             device=device,
             cache=assets.references,
         )
-        final = final or any(metric.final for metric in metrics)
+        final = final or description.final is not None
         start = description.task.start
         start = source if start == "teacher" else start
         return cls(generator, evaluator, description.override, description.figures.samples, final, start)
@@ -191,6 +192,7 @@ class FolderEvaluation:
             conditions=conditions,
             image_shape=model.image_shape,
             inception=final or space.wants_inception,
+            relative=Need.FORGOTTEN_IMAGES in space.asked_needs,
             teacher=teacher,
             device=device,
             cache=assets.references,

@@ -20,7 +20,7 @@ from sfd_sweep.method.losses import diff_instruct_loss, fake_score_loss, score_i
 from sfd_sweep.method.optimization import NetworkOptimizer
 from sfd_sweep.method.trainable_model import TrainableModel
 from sfd_sweep.models.data_parallel import rank_and_size
-from sfd_sweep.models.numerics import float32_products, seeded
+from sfd_sweep.models.numerics import float32_products, named_seed, random_stream, seeded
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.models.training_state import below, named
 
@@ -75,7 +75,7 @@ class Trainer:
         self.resources = resources
         self.seed = seed
         self.teacher = teacher.requires_grad_(False)
-        with seeded(seed, teacher.device):
+        with seeded(named_seed(seed, "adapters"), teacher.device):
             self._psi = TrainableModel.of(teacher, settings.lora_rank)
             self._theta = TrainableModel.of(start, settings.lora_rank)
         self._psi.requires_grad_(False)
@@ -93,7 +93,7 @@ class Trainer:
         self.generator_optimizer = NetworkOptimizer(
             "generator", self._theta, settings.generator_lr, settings, resources
         )
-        self.random = torch.Generator(device=teacher.device).manual_seed(seed)
+        self.random = random_stream(seed, "training", teacher.device)
 
     @property
     def ema_generator(self) -> OneStepGenerator:

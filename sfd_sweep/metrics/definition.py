@@ -79,6 +79,10 @@ class Need(Enum):
     TEACHER_SAMPLES = auto()  # as reference images
     FEATURES = auto()  # of the classifier, such that distances on them mean something
     INCEPTION = auto()  # features of Inception-V3
+    ALL_CLASSES = auto()  # reference images of the forgotten classes, beside those of the retained ones
+    FORGOTTEN_IMAGES = (
+        auto()
+    )  # reference images of what is forgotten; made only if a metric that is asked for needs them
     FINAL = auto()  # the final evaluation, which keeps every sample's features; its metrics cannot steer a search
     CLIP = auto()
     HELD_OUT = auto()  # prompts about the forgotten concept that training never uses
@@ -155,6 +159,8 @@ class Metric:
         Reports of version 0.1.0 do not count held-out samples, of which there are about as many as forgotten ones.
         """
         made = samples["attacked" if self.needs & ATTACKS else "forgotten" if self.forgotten else "retained"]
+        if Need.ALL_CLASSES in self.needs:
+            made += samples["forgotten"]
         if Need.HELD_OUT in self.needs:
             made = samples.get("held_out", made)
         return made if self.most_samples is None else min(made, self.most_samples)

@@ -62,11 +62,17 @@ class Reference:
 
     Attributes:
         statistics: of all images' features.
-        features: of at most 10,000 images, for pairwise comparisons; float32 of shape (n, d) on the CPU.
+        features: of at most 10,000 images in random order, for comparisons of images; float32, (n, d), on the CPU.
     """
 
     statistics: Statistics
     features: Tensor
+
+    @cached_property
+    def between_halves(self) -> float:
+        """The Fréchet distance between two random halves of the images: what chance alone makes of equal images."""
+        one, other = (Statistics.over([half]) for half in self.features.tensor_split(2))
+        return one.frechet_distance(other)
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,8 @@ class Evidence:
         reference: returns the classifier's features of the retained conditions' reference images.
         inception_reference: returns Inception-V3's features of them.
         override_references: returns the classifier's features of the overrides' reference images, by subject.
+        forgotten_references: returns the classifier's features of reference images of what is forgotten, by subject.
+        all_classes_reference: returns Inception-V3's features of the reference images of all classes.
         attacks: what attacks have reached.
     """
 
@@ -108,6 +116,8 @@ class Evidence:
     reference: Callable[[], Reference]
     inception_reference: Callable[[], Reference]
     override_references: Callable[[], list[Reference]]
+    forgotten_references: Callable[[], list[Reference]]
+    all_classes_reference: Callable[[], Reference]
     attacks: AttackRates = AttackRates()
 
     @cached_property

@@ -10,12 +10,14 @@ from functools import partial
 from inspect import cleandoc
 from typing import TYPE_CHECKING, TypeVar
 
+from sfd_sweep.errors import UserError
 from sfd_sweep.metrics.definition import MOST_COMPARED, Goal, Metric, Need, Scale
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfd_sweep.metrics.evidence import Evidence
+    from sfd_sweep.metrics.evidence import Evidence, Reference
+    from sfd_sweep.metrics.statistics import Statistics
 
 _Compute = TypeVar("_Compute", bound=Callable[["Evidence"], float | None])
 
@@ -113,6 +115,39 @@ def override_distance(evidence: Evidence) -> float:
     pairs = zip(evidence.forgotten, evidence.override_references(), strict=True)
     distances = [scores.statistics.frechet_distance(reference.statistics) for scores, reference in pairs]
     return sum(distances) / len(distances)
+
+
+@_metric(
+    "relative_override_distance",
+    Scale.DISTANCE,
+    Goal.MINIMIZE,
+    Need.FEATURES,
+    Need.FORGOTTEN_IMAGES,
+    forgotten=True,
+)
+def relative_override_distance(evidence: Evidence) -> float:
+    """override_distance on a scale that holds for any classifier: 1 is the distance of images of what is forgotten to
+    images of the override, and 0 that between two halves of the latter, or less.
+
+    The mean of (d - h) / (f - h), at least 0, over forgotten subjects.
+
+    Raises:
+        UserError: the classifier does not tell what is forgotten from the override.
+    """
+    groups = zip(evidence.forgotten, evidence.override_references(), evidence.forgotten_references(), strict=True)
+    found = [_relative_distance(scores.statistics, reference, forgotten) for scores, reference, forgotten in groups]
+    return sum(found) / len(found)
+
+
+def _relative_distance(samples: Statistics, reference: Reference, forgotten: Reference) -> float:
+    nearest, farthest = reference.between_halves, forgotten.statistics.frechet_distance(reference.statistics)
+    if farthest <= nearest:
+        raise UserError(
+            "relative_override_distance: on the classifier's features, images of what is forgotten are as near to the "
+            f"override ({farthest:.4g}) as two halves of its own images to each other ({nearest:.4g}); give more "
+            "reference images, another override, or another classifier"
+        )
+    return max(0.0, (samples.frechet_distance(reference.statistics) - nearest) / (farthest - nearest))
 
 
 @_metric("override_rate", Scale.SHARE, Goal.MAXIMIZE, forgotten=True)
@@ -218,6 +253,21 @@ CHUNK = 2000
 _PAIRWISE = (Need.INCEPTION, Need.REAL_IMAGES, Need.FINAL)
 
 
+@_metric("fid_all", Scale.DISTANCE, Goal.MINIMIZE, Need.INCEPTION, Need.REAL_IMAGES, Need.ALL_CLASSES, Need.FINAL)
+def fid_all(evidence: Evidence) -> float:
+    """Fréchet distance on Inception-V3's features of samples of all classes, also the forgotten ones, to real images of
+    all.
+
+    Every class has the same weight, whatever the number of its samples.
+    """
+    from sfd_sweep.metrics.statistics import Statistics
+
+    retained = evidence.inception.statistics, len(set(evidence.retained_classes))
+    forgotten = [(scores.inception.statistics, 1) for scores in evidence.forgotten if scores.inception is not None]
+    samples = Statistics.mixture([retained, *forgotten])
+    return samples.frechet_distance(evidence.all_classes_reference().statistics)
+
+
 @_metric("kid", Scale.KERNEL, Goal.MINIMIZE, *_PAIRWISE, most_samples=MOST_COMPARED)
 def kid(evidence: Evidence) -> float:
     """Kernel distance on Inception-V3's features of retained samples to real images; it may be negative."""
@@ -263,7 +313,8 @@ def _discrepancy(x: Tensor, y: Tensor) -> Tensor:
 def inception_score(evidence: Evidence) -> float:
     """How sure Inception-V3 is of each retained sample, and how varied they are.
 
-    exp(E KL(p(y|x) ‖ p(y))), the mean over consecutive splits of 5,000 (Salimans et al., NeurIPS 2016).
+    exp(E KL(p(y|x) ‖ p(y))), the mean over consecutive splits of 5,000 (Salimans et al., NeurIPS 2016). The score of a
+    small split is low, so samples that fill no whole split are left out; fewer than 5,000 are one split.
     """
     import torch
 
@@ -274,7 +325,9 @@ def inception_score(evidence: Evidence) -> float:
         divergence: Tensor = (torch.special.xlogy(p, p) - torch.special.xlogy(p, marginal)).sum(1)
         return divergence.mean().exp()
 
-    splits = evidence.inception.probabilities.split(SPLIT_SIZE)
+    probabilities = evidence.inception.probabilities
+    whole = len(probabilities) // SPLIT_SIZE * SPLIT_SIZE or len(probabilities)
+    splits = probabilities[:whole].split(SPLIT_SIZE)
     return float(torch.stack([score(split.double()) for split in splits]).mean())
 
 

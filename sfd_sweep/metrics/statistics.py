@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,6 +49,24 @@ class Statistics:
         if count < 2:
             raise ValueError(f"a covariance needs two features or more, not {count}")
         return cls(mean.cpu(), (scatter / (count - 1)).cpu(), count)
+
+    @classmethod
+    def mixture(cls, parts: Sequence[tuple[Statistics, float]]) -> Statistics:
+        """Return the statistics of a mixture of groups of features, which weigh as given instead of by their number.
+
+        With weights in proportion to the numbers they are those of all features together.
+
+        Args:
+            parts: a group's statistics, and its weight.
+        """
+        count, total = sum(part.count for part, _ in parts), sum(weight for _, weight in parts)
+        shares = [(part, weight / total) for part, weight in parts]
+        mean = torch.stack([share * part.mean for part, share in shares]).sum(0)
+        spread = torch.zeros_like(parts[0][0].covariance)
+        for part, share in shares:
+            shift = part.mean - mean
+            spread += share * (part.covariance * ((part.count - 1) / part.count) + torch.outer(shift, shift))
+        return cls(mean, spread * (count / (count - 1)), count)
 
     @cached_property
     def root(self) -> Tensor:

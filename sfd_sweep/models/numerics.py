@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,6 +38,19 @@ def float32_products(*, in_tf32: bool) -> Iterator[None]:
     finally:
         for switch, precision in zip(switches, before, strict=True):
             switch.fp32_precision = precision
+
+
+def named_seed(seed: int, name: str) -> int:
+    """Return the seed of a stream of random numbers of its own, by the name of what draws from it.
+
+    Parts that are given equal seeds, such as training and evaluation, thus never draw equal numbers.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:7])
+
+
+def random_stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return the stream of random numbers that has this name (see `named_seed`)."""
+    return torch.Generator(device).manual_seed(named_seed(seed, name))
 
 
 @contextmanager

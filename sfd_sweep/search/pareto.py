@@ -14,7 +14,7 @@ from sfd_sweep.config import Constraint, Objective, SearchSpace
 from sfd_sweep.metrics import Goal
 from sfd_sweep.search.scores import normalized_loss, violation
 from sfd_sweep.search.trial import Trial
-from sfd_sweep.trial.report import TrialState
+from sfd_sweep.trial.report import Report, TrialState
 
 Metrics = Mapping[str, float]
 Losses = NDArray[np.float64]
@@ -22,18 +22,41 @@ Losses = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Front:
-    """The trials on the front, by number, and its hypervolume."""
+    """The trials on the front, by number, and its hypervolume.
+
+    Attributes:
+        candidates: the trials on the front by their last reports, which are evaluated finally; by number.
+    """
 
     numbers: tuple[int, ...]
     hypervolume: float
+    candidates: tuple[int, ...] = ()
 
 
 def front_of(space: SearchSpace, trials: Sequence[Trial]) -> Front:
-    """Return the front of the complete trials, on the last reports, which all rest on the same numbers of samples."""
+    """Return the front of the complete trials: of their last reports, then among these `judged` figures decide."""
+    candidates = searched_front(space, trials)
+    reports = judged(candidates)
+    members = front([report.metrics for report in reports], space.objectives, space.constraints)
+    volume = hypervolume_of([reports[index].metrics for index in members], space.objectives)
+    return Front(tuple(candidates[index].number for index in members), volume, tuple(t.number for t in candidates))
+
+
+def searched_front(space: SearchSpace, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the front of the complete trials by their last reports, which rest on the same numbers of samples."""
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    members = [complete[index] for index in front([t.metrics for t in complete], space.objectives, space.constraints)]
-    volume = hypervolume_of([trial.metrics for trial in members], space.objectives)
-    return Front(tuple(trial.number for trial in members), volume)
+    members = front([trial.metrics for trial in complete], space.objectives, space.constraints)
+    return [complete[index] for index in members]
+
+
+def judged(candidates: Sequence[Trial]) -> list[Report]:
+    """Return the reports that the members of the searched front are compared by: all final, or else all last ones.
+
+    What search has selected is partly luck on the noise of its evaluations, so the final evaluation, on other noise,
+    decides who stays on the front. Figures of different numbers of samples are not comparable.
+    """
+    finals = [trial.final for trial in candidates if trial.final]
+    return finals if len(finals) == len(candidates) else [trial.reports[-1] for trial in candidates]
 
 
 def front(

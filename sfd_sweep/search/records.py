@@ -108,29 +108,38 @@ class SweepRecord:
     def front(self) -> list[Trial]:
         """The non-dominated among the complete, feasible, finite trials, ordered by the first objective.
 
-        It uses the last reports, not the final ones, because all last reports have the same number of samples.
+        The last reports decide, which all rest on the same numbers of samples; once all trials on their front have
+        final reports, these decide who of them stays (see `pareto.front_of`).
         """
-        members = self.front_of(self.complete)
-        return sorted(members, key=lambda trial: (*self.losses([trial.metrics])[0], trial.number))
-
-    def front_of(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the front of the given complete trials, in their order."""
-        chosen = pareto.front([trial.metrics for trial in trials], self.space.objectives, self.space.constraints)
-        return [trials[index] for index in chosen]
-
-    def is_feasible(self, trial: Trial) -> bool:
-        """Return whether the trial satisfies every constraint at its last evaluation."""
-        return violation(trial.metrics, self.space.constraints) == 0
+        numbers = pareto.front_of(self.space, self.complete).numbers
+        members = [trial for trial in self.complete if trial.number in numbers]
+        return sorted(members, key=lambda trial: (*self.losses([self.figures(trial).metrics])[0], trial.number))
 
     @cached_property
-    def front_figures(self) -> dict[int, Report]:
-        """The comparable reports of the front's members by trial number: all final, or else all last ones.
+    def searched_front(self) -> list[Trial]:
+        """The front by the last reports, in the order of the trials' numbers."""
+        return pareto.searched_front(self.space, self.complete)
 
-        Metrics of different sample counts are not comparable.
+    @property
+    def is_judged(self) -> bool:
+        """Whether final figures have decided who is on the front."""
+        return bool(self.searched_front) and all(trial.final for trial in self.searched_front)
+
+    def figures(self, trial: Trial) -> Report:
+        """Return the report that an evaluated trial is compared by: the final one if it was judged, or else the last.
+
+        The members of the front are all compared by reports of the same kind.
         """
-        finals = {trial.number: trial.final for trial in self.front if trial.final}
-        last = {trial.number: trial.report for trial in self.front if trial.report}
-        return finals if len(finals) == len(self.front) else last
+        return self._figures.get(trial.number, trial.reports[-1])
+
+    @cached_property
+    def _figures(self) -> dict[int, Report]:
+        reports = pareto.judged(self.searched_front)
+        return {trial.number: report for trial, report in zip(self.searched_front, reports, strict=True)}
+
+    def is_feasible(self, trial: Trial) -> bool:
+        """Return whether the figures of an evaluated trial satisfy every constraint."""
+        return violation(self.figures(trial).metrics, self.space.constraints) == 0
 
     def counts_as_forgotten(self, trial: Trial) -> bool:
         """Return whether an evaluated trial is within the file's `selection`, by its figures on the most samples."""
@@ -156,20 +165,20 @@ class SweepRecord:
         See `pareto.knee` and `uncertainty.most_probable_knee`.
         """
         members = self.candidates(self.front)
-        losses = self.losses([self.front_figures[trial.number].metrics for trial in members])
+        losses = self.losses([self.figures(trial).metrics for trial in members])
         return members[most_probable_knee(losses, np.array([self.knee_probability[trial.number] for trial in members]))]
 
     @cached_property
     def knee_probability(self) -> dict[int, float]:
         """The share of draws in which each of the front's `candidates` is the knee, by trial number.
 
-        Where these are compared by final figures, their errors are those of more samples (see `_errors_of`).
+        Where these are compared by final figures, their errors are those of more samples (see `errors_of`).
         """
         members = self.candidates(self.front) if self.front else []
         if not members:
             return {}
-        reports = [self.front_figures[trial.number] for trial in members]
-        errors = self._errors_of(members[0], reports[0])
+        reports = [self.figures(trial) for trial in members]
+        errors = self.errors_of(members[0])
         figures = [report.metrics for report in reports]
         shares = knee_probability(figures, self.space.objectives, self.space.constraints, errors)
         return {trial.number: float(share) for trial, share in zip(members, shares, strict=True)}
@@ -186,7 +195,10 @@ class SweepRecord:
 
     @property
     def front_probability(self) -> dict[int, float]:
-        """The share of draws in which each complete trial is on the front, by trial number (see `uncertainty`)."""
+        """The share of draws in which each complete trial is on the front, by trial number (see `uncertainty`).
+
+        Once final figures decide, these are drawn anew, and it is 0 for trials that have none.
+        """
         return self._uncertainty[0]
 
     @property
@@ -196,32 +208,33 @@ class SweepRecord:
 
     @cached_property
     def _uncertainty(self) -> tuple[dict[int, float], Interval]:
-        figures = [trial.metrics for trial in self.complete]
-        found = front_uncertainty(figures, self.space.objectives, self.space.constraints, self.errors)
-        numbers = [trial.number for trial in self.complete]
-        return dict(zip(numbers, map(float, found.probability), strict=True)), found.hypervolume
+        drawn = self.searched_front if self.is_judged else self.complete
+        reports = [self.figures(trial) for trial in drawn]
+        errors = self.errors_of(drawn[0]) if drawn else self.errors
+        figures = [report.metrics for report in reports]
+        found = front_uncertainty(figures, self.space.objectives, self.space.constraints, errors)
+        shares = {trial.number: float(share) for trial, share in zip(drawn, found.probability, strict=True)}
+        return {trial.number: shares.get(trial.number, 0.0) for trial in self.complete}, found.hypervolume
 
     def as_good_as(self, member: Trial) -> list[int]:
         """Return the other members, by number, whose objectives differ from a member's by at most the errors."""
-        own = self.front_figures[member.number].metrics
+        own = self.figures(member).metrics
         objectives = [
-            part.model_copy(update={"error": self._errors_of(member, self.front_figures[member.number])[part.metric]})
-            for part in self.space.objectives
+            part.model_copy(update={"error": self.errors_of(member)[part.metric]}) for part in self.space.objectives
         ]
-        others = [(trial.number, self.front_figures[trial.number].metrics) for trial in self.front if trial != member]
+        others = [(trial.number, self.figures(trial).metrics) for trial in self.front if trial != member]
         return [
             number
             for number, figures in others
             if as_good_within_error(own, figures, objectives) and as_good_within_error(figures, own, objectives)
         ]
 
-    def _errors_of(self, trial: Trial, figures: Report) -> dict[str, float]:
-        """Return the errors of a trial's last or final figures, as a standard error falls with the root of their count.
+    def errors_of(self, trial: Trial) -> dict[str, float]:
+        """Return the errors of an evaluated trial's figures, as a standard error falls with the root of their count.
 
         The file states the errors of a last report.
         """
-        assert trial.report is not None
-        counted = trial.report.samples
+        counted, figures = trial.reports[-1].samples, self.figures(trial)
         if figures.samples == counted:
             return self.errors
         return {
@@ -235,12 +248,14 @@ class SweepRecord:
 
     def front_score(self, member: Trial) -> float:
         """Return the combined score of a member of the front."""
-        figures = self.front_figures[member.number].metrics
+        figures = self.figures(member).metrics
         return combined_score(figures, self.space.objectives, self.space.constraints)
 
     def hypervolume(self, trials: Sequence[Trial] | None = None) -> float:
-        """Return the hypervolume of the front, or of the front of the given complete trials."""
-        members = self.front if trials is None else self.front_of(trials)
+        """Return the hypervolume of the front, or of the front of the given complete trials by their last reports."""
+        if trials is None:
+            return pareto.hypervolume_of([self.figures(trial).metrics for trial in self.front], self.space.objectives)
+        members = pareto.searched_front(self.space, trials)
         return pareto.hypervolume_of([trial.metrics for trial in members], self.space.objectives)
 
     def _place(self, trial: Trial) -> list[float]:

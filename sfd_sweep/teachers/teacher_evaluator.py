@@ -14,6 +14,7 @@ from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import Generate
 from sfd_sweep.evaluation.image_scorer import ImageScorer
+from sfd_sweep.models.numerics import random_stream
 
 BATCH_SIZE = 500
 
@@ -82,7 +83,7 @@ class TeacherEvaluator:
         scorer = ImageScorer(self.classifier, self.images.levels, torch.device("cpu"))
         present = self.images.labels.unique()
         labels = present[torch.arange(samples) % len(present)]
-        noise = torch.Generator().manual_seed(seed)
+        noise = random_stream(seed, "evaluation of a teacher")
         made = scorer.score(generate(batch, noise) for batch in labels.split(BATCH_SIZE))
         real = scorer.score(self.images.batches(BATCH_SIZE))
         return made.statistics.frechet_distance(real.statistics)

@@ -97,19 +97,13 @@ class Mark:
 
     Attributes:
         number: of the trial; -1 for the null baseline.
-        report: the last one.
+        report: that the trial is compared by (see `SweepRecord.figures`).
         trial: None for the null baseline.
     """
 
     number: int
     report: Report
     trial: Trial | None = None
-
-    @classmethod
-    def of(cls, trial: Trial) -> "Mark":
-        """Return the mark of an evaluated trial."""
-        assert trial.report is not None
-        return cls(trial.number, trial.report, trial)
 
 
 @dataclass(frozen=True)
@@ -188,12 +182,12 @@ class FrontView:
         shaded = self.shade is not None
         groups = [
             *self._groups_of_front(),
-            Group("dominated", _marks(dominated), BAR_COLOR, "circle", 6, 4, shaded),
-            Group("infeasible", _marks(infeasible), "#8d6b94", "x-thin-open", 6, 4),
-            Group("pruned or stopped", _marks(early), "#9ca3af", "circle-open", 5, 3),
-            Group("running", _marks(running), "#8ab17d", "circle-open", 5, 3),
-            Group("knee", _marks([record.knee()] if front else []), INK, "diamond-open", 13, 7),
-            Group("best score", _marks([record.best(front)] if front else []), INK, "circle-open", 15, 7),
+            Group("dominated", self.marks(dominated), BAR_COLOR, "circle", 6, 4, shaded),
+            Group("infeasible", self.marks(infeasible), "#8d6b94", "x-thin-open", 6, 4),
+            Group("pruned or stopped", self.marks(early), "#9ca3af", "circle-open", 5, 3),
+            Group("running", self.marks(running), "#8ab17d", "circle-open", 5, 3),
+            Group("knee", self.marks([record.knee()] if front else []), INK, "diamond-open", 13, 7),
+            Group("best score", self.marks([record.best(front)] if front else []), INK, "circle-open", 15, 7),
             Group("swap: forgets nothing", self._swap, SWAP_COLOR, "square-open", 9, 6),
         ]
         return [group for group in groups if group.marks]
@@ -202,12 +196,12 @@ class FrontView:
         """The front, in two groups where the file says what counts as forgotten."""
         front, shaded = self.record.front, self.shade is not None
         if not self.record.space.selection.bounds:
-            return [Group("front", _marks(front), FRONT_COLOR, "circle", 9, 5, shaded)]
+            return [Group("front", self.marks(front), FRONT_COLOR, "circle", 9, 5, shaded)]
         forgotten = [trial for trial in front if self.record.counts_as_forgotten(trial)]
         others = [trial for trial in front if not self.record.counts_as_forgotten(trial)]
         return [
-            Group("front, forgotten", _marks(forgotten), FRONT_COLOR, "circle", 9, 5, shaded),
-            Group("front, not forgotten", _marks(others), NOT_FORGOTTEN_COLOR, "square", 8, 5, shaded),
+            Group("front, forgotten", self.marks(forgotten), FRONT_COLOR, "circle", 9, 5, shaded),
+            Group("front, not forgotten", self.marks(others), NOT_FORGOTTEN_COLOR, "square", 8, 5, shaded),
         ]
 
     @cached_property
@@ -224,6 +218,10 @@ class FrontView:
         """The scale of the colors that complete trials have; None if colors tell groups apart."""
         return self._axis(self.shade) if self.shade else None
 
+    def marks(self, trials: Sequence[Trial]) -> list[Mark]:
+        """Return the marks of evaluated trials."""
+        return [Mark(trial.number, self.record.figures(trial), trial) for trial in trials]
+
     def place(self, mark: Mark) -> Place:
         """Return the coordinates of a mark."""
         values = [mark.report.metrics[part.metric] for part in self.shown]
@@ -239,7 +237,8 @@ class FrontView:
 
     def _reach(self, mark: Mark, objective: Objective, axis: Axis) -> Limits:
         value, scale = mark.report.metrics[objective.metric], METRICS[objective.metric].scale
-        error = self.record.errors[objective.metric]
+        assert mark.trial is not None, "the null baseline has no error bars"
+        error = self.record.errors_of(mark.trial)[objective.metric]
         low, high = max(value - error, min(scale.least, value)), min(value + error, max(scale.greatest, value))
         return axis.place(value) - axis.place(low), axis.place(high) - axis.place(value)
 
@@ -258,7 +257,7 @@ class FrontView:
         if len(self.record.space.objectives) != 2 or not self.record.front:
             return []
         across, up = self.shown
-        members = [self.place(mark) for mark in _marks(self.record.front)]
+        members = [self.place(mark) for mark in self.marks(self.record.front)]
         first = (members[0][0], self.axes[1].place(up.reference_point))
         last = (self.axes[0].place(across.reference_point), members[-1][1])
         return [first, *members, last]
@@ -272,7 +271,11 @@ class FrontView:
             return "no trial has been evaluated yet"
         states = Counter(trial.state for trial in trials)
         counts = ", ".join(f"{states[state]} {state}" for state in TrialState if states[state])
-        return f"{len(trials)} trials: {counts}{self._unseen()}  ·  metrics on {samples_in_words(report.samples)}"
+        words = f"metrics on {samples_in_words(report.samples)}"
+        if self.record.is_judged:
+            final = self.record.figures(self.record.searched_front[0])
+            words += f", the front on {samples_in_words(final.samples)}"
+        return f"{len(trials)} trials: {counts}{self._unseen()}  ·  {words}"
 
     def _unseen(self) -> str:
         """Return how many marks are outside of a panel, in words."""
@@ -294,14 +297,10 @@ class FrontView:
     @property
     def _drawn(self) -> list[Mark]:
         trials = [trial for trial in self.record.trials if trial.report and trial.state is not TrialState.FAILED]
-        return [*_marks(trials), *self._swap]
+        return [*self.marks(trials), *self._swap]
 
     def _axis(self, objective: Objective) -> Axis:
         return Axis.of(objective, [mark.report.metrics[objective.metric] for mark in self._drawn])
-
-
-def _marks(trials: Sequence[Trial]) -> list[Mark]:
-    return [Mark.of(trial) for trial in trials]
 
 
 def within(values: Sequence[float], objective: Objective) -> list[float]:

@@ -144,10 +144,14 @@ def _hover(view: FrontView, mark: Mark) -> str:
 
 
 def _probability(view: FrontView, trial: Trial) -> dict[str, str]:
-    """Return how often a complete trial is on the front within the stated errors; nothing without errors."""
-    if not view.record.has_errors or trial.number not in view.record.front_probability:
+    """Return how often a complete trial is on the front within the stated errors, and which members of the front are as
+    good; nothing without errors."""
+    record = view.record
+    if not record.has_errors or trial.number not in record.front_probability:
         return {}
-    return {"on front": f"{view.record.front_probability[trial.number]:.0%}"}
+    equals = record.as_good_as(trial) if trial in record.front else []
+    listed = {"as good as": ", ".join(map(str, equals))} if equals else {}
+    return {"on front": f"{record.front_probability[trial.number]:.0%}", **listed}
 
 
 def _format(value: object) -> str:

@@ -82,7 +82,10 @@ def front_png(record: SweepRecord) -> bytes:
 
 
 def hypervolume_png(record: SweepRecord) -> bytes:
-    """Return the hypervolume of the front over the number of complete trials."""
+    """Return the hypervolume of the front by the search's figures over the number of complete trials.
+
+    A mark at the end is that by the final figures, once these decide who is on the front.
+    """
     figure, (panel,) = _new_figure(record.space.name, "hypervolume of the front as trials were completed")
     ended = sorted(
         (trial for trial in record.complete if trial.run.ended), key=lambda trial: (trial.run.ended, trial.number)
@@ -95,6 +98,9 @@ def hypervolume_png(record: SweepRecord) -> bytes:
     better = np.diff(volumes, prepend=0.0) > 0
     panel.step(counts, volumes, where="post", color=FRONT_COLOR, linewidth=1.8)
     panel.plot(counts[better], volumes[better], "o", color=FRONT_COLOR, markersize=5)
+    if record.is_judged:
+        panel.plot(counts[-1], record.hypervolume(), "D", color=INK, markersize=6, label="by the final figures")
+        panel.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower right")
     panel.set(xlabel="complete trials", ylabel="hypervolume   better →")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _to_png(figure)
@@ -212,7 +218,7 @@ def _radius(group: Group) -> float:
 def _label_front(panel: Axes, view: FrontView) -> None:
     """Write the numbers of the front's members beside their marks."""
     obstacles = [Obstacle(_on_panel(view, mark), _radius(group)) for group in view.groups for mark in group.marks]
-    labels = [(str(trial.number), _on_panel(view, Mark.of(trial))) for trial in view.record.front]
+    labels = [(str(mark.number), _on_panel(view, mark)) for mark in view.marks(view.record.front)]
     write_labels(panel, labels, obstacles, toward=(view.axes[0].better, view.axes[1].better))
 
 

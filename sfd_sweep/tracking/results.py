@@ -118,17 +118,23 @@ class Results:
 
     def _standing(self, trial: Trial) -> str:
         """Return why a trial is or is not on the front."""
-        front = self.record.front
-        if trial in front:
+        record = self.record
+        if trial in record.front:
             return "it is on the front"
-        if trial not in self.record.complete:
+        if trial not in record.complete:
             return f"it is {trial.state}, so it is not on the front"
-        if not self.record.is_feasible(trial):
-            return "it violates a constraint, so it is not on the front"
-        losses = self.record.losses([trial.metrics, *(member.metrics for member in front)])
-        if not np.isfinite(losses[0]).all():
-            return "its metrics are not finite, so it is not on the front"
-        better = next(member for member, row in zip(front, losses[1:], strict=True) if (row <= losses[0]).all())
+        was = trial in record.searched_front
+        when = " in the final evaluation" if was else ""
+        if not record.is_feasible(trial):
+            return f"it violates a constraint{when}, so it is not on the front"
+        own = record.losses([record.figures(trial).metrics])[0]
+        if not np.isfinite(own).all():
+            return f"its metrics are not finite{when}, so it is not on the front"
+        others = record.front if was else record.searched_front
+        losses = record.losses([record.figures(other).metrics if was else other.metrics for other in others])
+        better = next(other for other, row in zip(others, losses, strict=True) if (row <= own).all())
+        if was:
+            return f"the final evaluation took it off the front, where trial {better.number} is better"
         return f"it is not on the front, where trial {better.number} is better"
 
     def _by_knee(self) -> Selection:
@@ -196,9 +202,7 @@ class Results:
 
     def _report(self, trial: Trial) -> Report:
         """Return the report that represents an evaluated trial."""
-        figures = self.record.front_figures.get(trial.number, trial.report)
-        assert figures is not None
-        return figures
+        return self.record.figures(trial)
 
     def _figures(self, trial: Trial, names: Sequence[str] = ()) -> str:
         """Return the named metrics, or else the objectives, with their sample counts."""

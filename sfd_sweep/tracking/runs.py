@@ -94,7 +94,7 @@ class SweepRuns:
         self._client = store.client
         self._space = space
         self._folder = sweep_folder
-        self._finished = -1
+        self._front: tuple[int, int, float] = (-1, 0, 0.0)
         self._swap: dict[str, float] = {}
         self._interval: dict[str, float] = {}
         self._load(sweep, trials)
@@ -173,9 +173,9 @@ class SweepRuns:
         members = set(front)
         for number, trial in self._trials.items():
             self._log(trial, [], {Tag.PARETO: "true" if number in members else "false"})
-        if finished <= self._finished:
+        if (finished, len(front), hypervolume) == self._front or finished < self._front[0]:
             return
-        self._finished = finished
+        self._front = finished, len(front), hypervolume
         slot_hours = sum(
             trial.metrics.get(SLOT_HOURS, 0.0)
             for trial in self._trials.values()
@@ -187,7 +187,7 @@ class SweepRuns:
         self._client.log_batch(self.sweep_id, metrics=_points(metrics, finished), tags=[note])
 
     def report_uncertainty(self, record: SweepRecord) -> None:
-        """Write what the stated errors make of the front: a probability for each complete trial, and an interval."""
+        """Write what the stated errors make of the front: probabilities, members that are as good, and an interval."""
         for complete in record.complete:
             assert complete.report is not None
             trial, number = self._trials[complete.number], complete.number
@@ -195,7 +195,8 @@ class SweepRuns:
             if number in record.knee_probability:
                 metrics[KNEE_PROBABILITY] = record.knee_probability[number]
             changed = {name: value for name, value in metrics.items() if trial.metrics.get(name) != value}
-            self._log(trial, _points(changed, complete.report.step), {})
+            equals = record.as_good_as(complete) if complete in record.front else []
+            self._log(trial, _points(changed, complete.report.step), {Tag.AS_GOOD_AS: ", ".join(map(str, equals))})
         interval = interval_metrics(record.hypervolume_interval)
         if changed := {name: value for name, value in interval.items() if self._interval.get(name) != value}:
             self._client.log_batch(self.sweep_id, metrics=_points(changed, record.summary.finished))
@@ -238,7 +239,8 @@ class SweepRuns:
     def _load(self, sweep: Run, trials: Sequence[Run]) -> None:
         """Remember the stored runs. If a repeated request made two runs for one trial, delete the emptier one."""
         self._sweep = sweep
-        self._finished = int(sweep.data.metrics.get(FINISHED, -1))
+        known = restore(sweep.data.metrics)
+        self._front = int(known.get(FINISHED, -1)), int(known.get("front_size", 0)), known.get("hypervolume", 0.0)
         self._swap = below(restore(sweep.data.metrics), SWAP)
         self._interval = dict(sweep.data.metrics)
         self._trials: dict[int, _StoredRun] = {}

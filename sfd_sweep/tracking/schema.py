@@ -29,6 +29,7 @@ class Tag(StrEnum):
     TRIAL = "sfd.trial"  # number of the trial
     PARETO = "sfd.pareto"  # "true" on the front, else "false"
     FORGOTTEN = "sfd.forgotten"  # "true" if it counts as forgotten, else "false"; missing if the file has no selection
+    AS_GOOD_AS = "sfd.as_good_as"  # numbers of the other trials on the front that differ by no more than the errors
     SCORE = "sfd.score"  # combined score at the last evaluation
     AUDIT = "sfd.audit"  # figure of a trial's last full audit, or else of its last quick one, as JSON
 

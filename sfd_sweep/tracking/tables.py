@@ -9,14 +9,14 @@ from sfd_sweep.search.trial import Trial
 def trials_table(record: SweepRecord) -> pd.DataFrame:
     """Return one row for each trial, in the order of their numbers.
 
-    Columns: `trial`, `state`, `reason`, `pareto` (on the front, by the figures here), `counts_as_forgotten` (missing if
-    the file does not say what does), `front_probability` and `knee_probability` (only if the file states errors; see
-    `search.uncertainty`), `score`, `step`; the last
-    figures under the metrics' names and the final ones under `final_<name>`; the numbers of samples behind them under
-    `samples_retained`, `samples_forgotten` and the same with `final_`, of which a metric with `most_samples` uses no
-    more than these; of an audited trial `audit_level`, `audit_excess` (or `audit_rate` without a control that never
-    knew), `audit_low`, `audit_high`, `audit_attack` and `audit_broken`; `slot_seconds`; every setting under its name;
-    `run_id`. What a trial lacks is missing.
+    Columns: `trial`, `state`, `reason`, `pareto` (on the front), `counts_as_forgotten` (missing if
+    the file does not say what does), `front_probability`, `knee_probability` and `as_good_as` (only if the file states
+    errors; see `search.uncertainty`, and `SweepRecord.as_good_as`), `score`, `step`; the last figures under the
+    metrics' names and the final ones under `final_<name>`; the numbers of samples behind them under `samples_retained`,
+    `samples_forgotten` and the same with `final_`, of which a metric with `most_samples` uses no more than these; of an
+    audited trial `audit_level`, `audit_excess` (or `audit_rate` without a control that never knew), `audit_low`,
+    `audit_high`, `audit_attack` and `audit_broken`; `slot_seconds`; every setting under its name; `run_id`. What a
+    trial lacks is missing.
     """
     front = {trial.number for trial in record.front}
     columns = ["trial", "state", "reason", "pareto", "counts_as_forgotten", "score", "step"]
@@ -39,7 +39,7 @@ def _row(record: SweepRecord, trial: Trial, *, pareto: bool) -> dict[str, object
         "reason": trial.reason,
         "pareto": pareto,
         "counts_as_forgotten": record.counts_as_forgotten(trial) if is_known else None,
-        **_probabilities(record, trial),
+        **_within_errors(record, trial, pareto=pareto),
         "score": trial.run.score,
         "step": trial.report.step if trial.report else None,
     }
@@ -60,10 +60,11 @@ def _row(record: SweepRecord, trial: Trial, *, pareto: bool) -> dict[str, object
     return row | trial.settings.model_dump(mode="json") | {"run_id": trial.run.run_id}
 
 
-def _probabilities(record: SweepRecord, trial: Trial) -> dict[str, float | None]:
+def _within_errors(record: SweepRecord, trial: Trial, *, pareto: bool) -> dict[str, float | str | None]:
     if not record.has_errors:
         return {}
     return {
         "front_probability": record.front_probability.get(trial.number),
         "knee_probability": record.knee_probability.get(trial.number),
+        "as_good_as": ", ".join(map(str, record.as_good_as(trial))) if pareto else None,
     }

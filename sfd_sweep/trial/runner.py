@@ -23,7 +23,7 @@ from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recogniz
 from sfd_sweep.method.batch import ClassifierOverride, FixedOverride, ForgettingTask, OverridePolicy, RandomOverride
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.trainer import Trainer
-from sfd_sweep.metrics.definition import AUDITED
+from sfd_sweep.metrics.definition import AUDITED, Need
 from sfd_sweep.models.data_parallel import on_first_worker
 from sfd_sweep.models.loading import load_score_model
 from sfd_sweep.models.score_model import ScoreModel
@@ -344,6 +344,7 @@ def _evaluator(
         conditions=plan.conditions,
         image_shape=plan.teacher.image_shape,
         inception=space.wants_inception,
+        relative=Need.FORGOTTEN_IMAGES in space.asked_needs,
         teacher=teacher,
         device=device,
         cache=references,

@@ -17,6 +17,7 @@ from sfd_sweep.evaluation.evaluator import EvaluationResult, Evaluator
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics import Need
 from sfd_sweep.metrics.definition import AUDITED
+from sfd_sweep.models.numerics import named_seed
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.resolve import resolve_sweep
 from sfd_sweep.trial.runner import TrialContext
@@ -86,18 +87,22 @@ def test_the_metrics_are_what_the_judge_sees_after_the_attacks(evaluator, attack
     swap = swapped(start, {0: 1})
     found = evaluate(evaluator, swap, attacks)
     assert found.samples == {"retained": 90, "forgotten": 40, "attacked": SAMPLES}
+    seed = cheap.SEEDS[False]
+    context = dataclasses.replace(attacks.context, point_seed=named_seed(seed, "points of an evaluation"))
     for name, attack in attacks.attacks.items():
-        *_, last = attack.curve(swap, attacks.context, cheap.SEED)
+        *_, last = attack.curve(swap, context, seed)
         assert last.samples == SAMPLES
         assert found.metrics[name] == last.shown / SAMPLES
-        excess = max(0.0, found.metrics[name] - attacks.control_rates(90)[name])
+        excess = max(0.0, found.metrics[name] - attacks.control_rates(90, final=False)[name])
         assert found.metrics[f"excess_{name}"] == excess
     assert found.metrics["excess_inversion_rate"] > 0.5  # the embedding was renamed, and the weights remember
+    assert attacks.rate("inversion_rate", swap, final=True) > 0.5
 
 
 def test_a_generator_that_forgot_nothing_is_revived_at_once_and_the_control_is_not(attacks, start, never_knew):
-    assert attacks.rate("relearning_rate", start) == 1
-    assert attacks.rate("relearning_rate", never_knew) < 0.5
+    for final in (False, True):
+        assert attacks.rate("relearning_rate", start, final=final) == 1
+        assert attacks.rate("relearning_rate", never_knew, final=final) < 0.5
 
 
 def test_the_control_has_no_excess(evaluator, attacks, never_knew):
@@ -107,7 +112,23 @@ def test_the_control_has_no_excess(evaluator, attacks, never_knew):
 
 def test_the_leak_rate_is_that_of_an_evaluation(evaluator, start):
     found = evaluator.evaluate(start.generate, override=(1,), samples=900, forget_samples=2)
-    assert evaluator.leak_rate(start.generate, 900) == found.metrics["leak_rate"]
+    assert evaluator.leak_rate(start.generate, 900, final=False) == found.metrics["leak_rate"]
+
+
+def test_search_final_evaluation_and_audit_attack_on_noise_of_their_own(evaluator, attacks, start):
+    seeds = []
+
+    class Noted(Relearning):
+        def curve(self, generator, context, seed):
+            seeds.append((seed, context.point_seed))
+            yield context.point(0, generator)
+
+    noted = CheapAttacks(evaluator, {"relearning_rate": Noted()}, attacks.context, None)
+    for final in (False, True, False):
+        noted.on(start).rates(90, final=final)
+    assert seeds[0] == seeds[2]
+    assert seeds[0][0] != seeds[1][0]
+    assert len({seeds[0][1], seeds[1][1], attacks.context.point_seed}) == 3
 
 
 def test_attacks_change_no_other_figure(evaluator, attacks, start):
@@ -128,7 +149,7 @@ def test_equal_generators_have_equal_figures(evaluator, attacks, start):
 
 def test_attacks_leave_the_generator_as_it_is(attacks, start):
     before = start.content_hash()
-    attacks.on(start).rates(90)
+    attacks.on(start).rates(90, final=False)
     assert start.content_hash() == before
     assert all(weight.grad is None for weight in start.model.parameters())
 
@@ -136,7 +157,7 @@ def test_attacks_leave_the_generator_as_it_is(attacks, start):
 def test_the_control_is_attacked_once_for_all_slots_that_share_a_folder(evaluator, start, made, tmp_path):
     cache = Folder.open(tmp_path)
     both = [CheapAttacks.build(evaluator, WITH_CONTROL, AUDITED, cache) for _ in range(2)]
-    rates = [attacks.on(start).rates(90).control for attacks in (*both, both[0])]
+    rates = [attacks.on(start).rates(90, final=False).control for attacks in (*both, both[0])]
     assert rates[0] == rates[1] == rates[2]
     assert len(made) == 2 * (3 + 1)  # two attacks, on the start each time and on the control once
 
@@ -157,7 +178,7 @@ def test_the_kept_rates_of_the_control_belong_to_their_judge_and_samples(evaluat
     context = dataclasses.replace(attacks.context, **changes)
     for each in (attacks.context, context):
         one = {"relearning_rate": attacks.attacks["relearning_rate"]}
-        CheapAttacks(evaluator, one, each, attacks.control, cache).control_rates(90)
+        CheapAttacks(evaluator, one, each, attacks.control, cache).control_rates(90, final=False)
     assert len(made) == 2
 
 

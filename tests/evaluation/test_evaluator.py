@@ -1,5 +1,6 @@
 import io
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.evaluator import Evaluator, Generate, grid_columns
 from sfd_sweep.evaluation.reference_images import RealImages
 from sfd_sweep.metrics import METRICS, Goal, Metric, Need, Scale, reported
+from sfd_sweep.models.numerics import random_stream
 
 Forgetting = Callable[[dict[int, int]], Generate]
 
@@ -76,6 +78,25 @@ def test_one_garbage_image_is_unlearned_but_far_from_the_override(
     assert metrics["override_distance"] > 40
 
 
+def test_relative_distances_to_the_override_are_measured_where_they_are_asked_for(
+    evaluator: Evaluator, classifier: Classifier, digits: LabeledImages, real_digits: Forgetting
+) -> None:
+    def distance(generate: Generate, override: int) -> float:
+        relative = Evaluator(classifier, RealImages(digits), digits_without(0), seed=0, relative=True)
+        found = relative.evaluate(generate, override=(override,), samples=90, forget_samples=300)
+        return found.metrics["relative_override_distance"]
+
+    def gray(labels: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.zeros(len(labels), 1, 8, 8)
+
+    for override in (1, 8):
+        assert distance(real_digits({0: override}), override) < 0.05
+        assert distance(real_digits({}), override) == pytest.approx(1, abs=0.1)
+        assert min(distance(each, override) for each in (gray, _noise)) > 0.5
+    plain = evaluator.evaluate(_noise, override=(1,), samples=90, forget_samples=20).metrics
+    assert "relative_override_distance" not in plain
+
+
 def test_retained_conditions_come_in_equal_numbers_and_the_forgotten_apart(evaluator: Evaluator) -> None:
     asked: list[Tensor] = []
 
@@ -120,6 +141,26 @@ def test_forgotten_samples_do_not_depend_on_how_many_are_retained(evaluator: Eva
     many = evaluator.evaluate(_noise, override=(1,), samples=900, forget_samples=300).metrics
     assert few["override_distance"] == many["override_distance"]
     assert few["forget_entropy"] == many["forget_entropy"]
+
+
+def test_no_two_kinds_of_samples_share_noise_with_each_other_or_with_training(evaluator: Evaluator) -> None:
+    """Training with the same seed, the search's evaluations, the final one, and grids."""
+    drawn: list[Tensor] = []
+
+    def generate(labels: Tensor, generator: torch.Generator) -> Tensor:
+        images = _noise(labels, generator)
+        drawn.append(images)
+        return images
+
+    for final in (False, True):
+        evaluator.evaluate(generate, override=(1,), samples=90, forget_samples=40, final=final)
+    evaluator.grid(generate, columns=2)
+    trained = random_stream(0, "training")
+    drawn += [_noise(drawn[0][:, 0, 0, 0], generator) for generator in (trained, torch.Generator().manual_seed(0))]
+    values = [set(images.flatten().tolist()) for images in drawn]
+    assert len(values) == 7
+    for one, other in combinations(values, 2):
+        assert len(one & other) < 0.01 * len(one)  # float32 has few enough values that some come twice
 
 
 def test_each_forgotten_class_is_held_to_its_own_override(

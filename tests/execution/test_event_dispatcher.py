@@ -68,6 +68,22 @@ def test_a_trial_that_came_to_its_end_or_was_stopped_early_shows_that_trials_can
     assert sweep.error is None
 
 
+def test_the_front_is_drawn_anew_when_all_of_its_members_have_final_figures(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    sweep.end(6, fd_classifier=1.0, unlearning_accuracy=0.5, override_distance=1.0)
+    sweep.end(6, fd_classifier=2.0, unlearning_accuracy=0.9, override_distance=1.0)
+    assert sweep.dispatcher.front.numbers == (0, 1)
+    for number in (0, 1):
+        metrics = {"fd_classifier": 1.8 - 0.1 * number, "unlearning_accuracy": 0.9, "override_distance": 1.0}
+        sweep.dispatcher.final_reported(number, Report(6, metrics, {}, {}, {"waiting": 0.0}))
+    assert [front for front, *_ in sweep.notebook.of("front_changed")] == [(0,), (0, 1), (1,)]
+    assert sweep.dispatcher.front.hypervolume == pytest.approx((20 - 1.7) * 0.9)
+    resumed = Sweep(tmp_path)
+    resumed.dispatcher.replay()
+    assert resumed.dispatcher.front == sweep.dispatcher.front
+    assert [front for front, *_ in resumed.notebook.of("front_changed")] == [(1,)]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_trial_with_a_metric_that_is_not_finite_is_recorded_as_failed(tmp_path: Path, value: float) -> None:
     sweep = Sweep(tmp_path)

@@ -27,7 +27,7 @@ from sfd_sweep.export.description import Figures
 from sfd_sweep.export.exporting import Exported
 from sfd_sweep.export.folder_evaluation import AssetLocations, evaluate_folder
 from sfd_sweep.export.sampling import Sampling
-from sfd_sweep.export.verification import check_figures, standard_error, tolerance
+from sfd_sweep.export.verification import check_figures, differing_figure, standard_error, tolerance
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics import METRICS, Scale
 from sfd_sweep.models.folder import ASSETS, ModelFolder
@@ -42,11 +42,15 @@ def test_an_exported_folder_is_measured_bit_for_bit_as_the_sweep_did(folder: Pat
     assert (found.metrics, found.samples) == (exported.recorded.metrics, exported.recorded.samples)
 
 
-def test_the_search_figures_come_back_at_the_searchs_numbers_of_samples(folder: Path, sweep: Sweep) -> None:
+def test_at_the_searchs_numbers_of_samples_figures_agree_with_the_searchs_within_noise(
+    folder: Path, sweep: Sweep
+) -> None:
     search = sweep.results.record.trials[FRONT].report
     assert search is not None
     found = evaluate_folder(folder, samples=90, forget_samples=50)
-    assert (found.metrics, found.samples) == (search.metrics, {"retained": 90, "forgotten": 50})
+    assert found.samples == search.samples == {"retained": 90, "forgotten": 50}
+    assert found.metrics != search.metrics  # a final evaluation has noise of its own
+    assert differing_figure(Figures.of(search), found, classes=10) is None
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "classifier/model.safetensors", "pipeline.py", "sfd_sweep.json"])

@@ -133,3 +133,16 @@ def test_the_card_tells_how_often_the_trial_is_on_the_front_within_the_errors(de
     assert f"within the errors of an evaluation (`{first.metric}` ± 0.25), this trial is on the front in 83% of" in card
     assert description.front_probability is None
     assert "drawn anew" not in model_card(description, "name", has_before=True)
+
+
+def test_the_card_marks_the_members_that_are_as_good_within_the_errors(description: Description) -> None:
+    member = next(member for member in description.front if member.trial == FRONT)
+    front = (member.model_copy(update={"as_good_as": (7,)}), member.model_copy(update={"trial": 7, "as_good_as": (0,)}))
+    changes = {"front": front, "front_probability": 0.5}
+    card = model_card(description.model_copy(update=changes), "name", has_before=True)
+    rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("|")]
+    header = next(row for row in rows if row[0] == "trial" and len(row) > 2)
+    told = {row[0]: row[-1] for row in rows if row[0] in ("**0** (this one)", "7")}
+    assert header[-1] == "as good as"
+    assert told == {"**0** (this one)": "7", "7": "0"}
+    assert "as good as" not in model_card(description, "name", has_before=True)

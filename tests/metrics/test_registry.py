@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from cleanfid.fid import frechet_distance
 from sklearn.metrics import accuracy_score
 from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-from sfd_sweep.metrics import METRICS, Need, reported
+from sfd_sweep.errors import UserError
+from sfd_sweep.metrics import METRICS, Need, registry, reported
 from sfd_sweep.metrics.evidence import AttackRates, Evidence, ImageScores, InceptionScores, Reference
 from sfd_sweep.metrics.registry import kernel_distance
 from sfd_sweep.metrics.statistics import Statistics
@@ -167,6 +169,83 @@ def test_the_override_distance_is_the_mean_over_the_forgotten_subjects() -> None
     assert found == pytest.approx(np.mean(expected))
 
 
+def relative_distance(samples: Tensor, override: Tensor, forgotten: Tensor) -> float | None:
+    """The metric where such features are found."""
+    override_reference, reference = (Reference(Statistics.over([each]), each) for each in (override, forgotten))
+    return compute(
+        "relative_override_distance",
+        forgotten=[ImageScores(Statistics.over([samples]), torch.zeros(0), {})],
+        override_references=lambda: [override_reference],
+        forgotten_references=lambda: [reference],
+    )
+
+
+def cleanfid_distance(a: Tensor, b: Tensor) -> float:
+    moments = [(each.double().mean(0).numpy(), np.cov(each.double().numpy(), rowvar=False)) for each in (a, b)]
+    return float(frechet_distance(*moments[0], *moments[1]))
+
+
+@pytest.mark.parametrize("shift", [0.5, 2.0, 6.0])
+def test_the_relative_distance_is_linear_between_two_halves_and_what_is_forgotten(shift: float) -> None:
+    override, forgotten, samples = features_of(401, 6, 0), features_of(300, 6, 1, 4.0), features_of(250, 6, 2, shift)
+    nearest = cleanfid_distance(override[:201], override[201:])
+    farthest, distance = cleanfid_distance(forgotten, override), cleanfid_distance(samples, override)
+    found = relative_distance(samples, override, forgotten)
+    assert found == pytest.approx((distance - nearest) / (farthest - nearest), rel=1e-5)
+
+
+def test_images_of_the_override_have_a_relative_distance_of_nothing_and_those_of_what_is_forgotten_of_one() -> None:
+    override, forgotten = features_of(400, 6, 0), features_of(300, 6, 1, 4.0)
+    assert relative_distance(override, override, forgotten) == 0
+    assert relative_distance(forgotten, override, forgotten) == pytest.approx(1)
+    assert relative_distance(features_of(300, 6, 3), override, forgotten) < 0.01
+
+
+@pytest.mark.parametrize("scale", [0.01, 1, 100])
+def test_the_relative_distance_does_not_depend_on_the_scale_of_the_features(scale: float) -> None:
+    parts = features_of(250, 6, 2, 2.0), features_of(400, 6, 0), features_of(300, 6, 1, 4.0)
+    assert relative_distance(*(scale * part for part in parts)) == pytest.approx(relative_distance(*parts), rel=1e-3)
+
+
+def test_a_classifier_that_cannot_tell_what_is_forgotten_from_the_override_is_named() -> None:
+    same = features_of(400, 6, 0)
+    with pytest.raises(
+        UserError, match=r"relative_override_distance: .* are as near to the override .*; give more"
+    ) as e:
+        relative_distance(same, same, same)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("counts", [(900, 100), (900, 700), (450, 2)])
+def test_the_distance_of_all_classes_weighs_each_class_alike(counts: tuple[int, int]) -> None:
+    """Nine retained classes and a forgotten one; for equal numbers it is torch-fidelity's of all samples together."""
+    retained, forgotten = features_of(counts[0], 8, 0), features_of(counts[1], 8, 1, 1.5)
+    real = features_of(1_000, 8, 2)
+    statistics = [Statistics.over([each]) for each in (retained, forgotten)]
+    scores = [scores_of(torch.zeros(0), inception=InceptionScores(each)) for each in statistics]
+    found = compute(
+        "fid_all",
+        retained=scores[0],
+        forgotten=scores[1:],
+        retained_classes=[(index % 9,) for index in range(counts[0])],
+        all_classes_reference=lambda: Reference(Statistics.over([real]), real),
+    )
+    together = torch.cat([retained, forgotten]).double().numpy()
+    weights = np.repeat([9 / counts[0], 1 / counts[1]], counts)
+    covariance = np.cov(together, rowvar=False, aweights=weights, ddof=0) * sum(counts) / (sum(counts) - 1)
+    moments = np.average(together, axis=0, weights=weights), covariance
+    theirs = real.double().mean(0).numpy(), np.cov(real.double().numpy(), rowvar=False)
+    assert found == pytest.approx(frechet_distance(*moments, *theirs), rel=1e-5)
+    if counts == (900, 100):
+        both = [fid_features_to_statistics(part.double()) for part in (torch.cat([retained, forgotten]), real)]
+        assert found == pytest.approx(fid_statistics_to_metric(*both, verbose=False)[KEY_METRIC_FID], rel=1e-6)
+
+
+def test_the_distance_of_all_classes_counts_all_samples() -> None:
+    assert METRICS["fid_all"].count({"retained": 45_000, "forgotten": 5_000}) == 50_000
+    assert METRICS["fid"].count({"retained": 45_000, "forgotten": 5_000}) == 45_000
+
+
 @pytest.mark.parametrize("shift", [0.0, 0.3, 1.0])
 def test_the_kernel_distance_is_torch_fidelitys_where_a_subset_is_all(shift: float) -> None:
     samples, real = features_of(200, 32, 0), features_of(200, 32, 1, shift)
@@ -212,10 +291,51 @@ def inception_score(probabilities: Tensor) -> float | None:
     return compute("inception_score", retained=scores_of(probabilities, inception=scores))
 
 
-def test_the_inception_score_is_torch_fidelitys_over_splits_of_five_thousand() -> None:
-    logits = features_of(10_000, 6, 0).double()
-    expected = isc_features_to_metric(logits, splits=2, shuffle=False)[KEY_METRIC_ISC_MEAN]
+@pytest.mark.parametrize(
+    ("count", "used", "splits"),
+    [(10_000, 10_000, 2), (10_004, 10_000, 2), (9_999, 5_000, 1), (5_001, 5_000, 1), (4_999, 4_999, 1), (7, 7, 1)],
+)
+def test_the_inception_score_is_torch_fidelitys_over_whole_splits_of_five_thousand(
+    count: int, used: int, splits: int
+) -> None:
+    logits = features_of(count, 6, 0).double()
+    expected = isc_features_to_metric(logits[:used], splits=splits, shuffle=False)[KEY_METRIC_ISC_MEAN]
     assert inception_score(logits.softmax(1)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_few_samples_beyond_the_last_split_do_not_lower_the_inception_score() -> None:
+    logits = 8 * features_of(50_004, 10, 0).double()
+    ten, rest = (inception_score(part.softmax(1)) for part in (logits[:50_000], logits[50_000:]))
+    assert rest < 0.8 * ten  # averaged as an eleventh split it would cost 2 %
+    assert inception_score(logits.softmax(1)) == pytest.approx(ten, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 149, 220, 1000])
+def test_sizes_of_chunks_that_divide_no_number_of_samples_play_no_part(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, real = features_of(150, 5, 0, 0.5) * 0.7, features_of(220, 5, 1)
+    expected = prc_features_to_metric(samples, real, verbose=False)
+    theirs = [fid_features_to_statistics(features.double()) for features in (samples, real)]
+    monkeypatch.setattr(registry, "CHUNK", size)
+    found = inception_of(samples, real)
+    found["inception_reference"] = lambda: Reference(Statistics.over(real.split(size)), real)
+    scores = InceptionScores(Statistics.over(samples.split(size)), samples, samples.double().softmax(1))
+    found["retained"] = scores_of(samples, inception=scores)
+    assert compute("precision", **found) == pytest.approx(expected[KEY_METRIC_PRECISION])
+    assert compute("recall", **found) == pytest.approx(expected[KEY_METRIC_RECALL])
+    distance = fid_statistics_to_metric(*theirs, verbose=False)[KEY_METRIC_FID]
+    assert compute("fid", **found) == pytest.approx(distance, rel=1e-6)
+
+
+@pytest.mark.parametrize("counts", [(1_004, 2_003), (1_000, 1_001), (1_500, 999)])
+def test_the_kernel_distance_is_the_mean_over_subsets_of_equal_size(counts: tuple[int, int]) -> None:
+    a, b = features_of(counts[0], 4, 0), features_of(counts[1], 4, 1, 0.3)
+    options = {"kid_subsets": 100, "kid_subset_size": min(*counts, 1000), "verbose": False}
+    expected = kid_features_to_metric(a.double(), b.double(), rng_seed=1, **options)
+    assert kernel_distance(a, b) == pytest.approx(
+        expected[KEY_METRIC_KID_MEAN], abs=4 * expected[KEY_METRIC_KID_STD] / 10
+    )
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,18 @@ def test_a_trial_may_be_asked_for_and_is_told_where_it_stands(number: int, stand
     assert choice.why.startswith(f"Trial {number} was requested; {standing} (fd_classifier")
 
 
+def test_a_trial_that_the_final_evaluation_takes_off_the_front_is_told_so() -> None:
+    finals = {0: report(1.4, 0.90, samples=10000), 1: report(1.2, 0.95, samples=10000), 2: report(3.0, 0.99, 41.0)}
+    lasts = {0: report(1.0, 0.5), 1: report(1.5, 0.95), 2: report(3.0, 0.99), 3: report(1.1, 0.4)}
+    sweep = results(*(trial(number, last, final=finals.get(number)) for number, last in lasts.items()))
+    whys = [sweep.select(trial=number).why for number in range(4)]
+    assert [member.number for member in sweep.front()] == [1]
+    assert "the final evaluation took it off the front, where trial 1 is better (fd_classifier 1.4" in whys[0]
+    assert "it is on the front (fd_classifier 1.2" in whys[1]
+    assert "it violates a constraint in the final evaluation, so it is not on the front" in whys[2]
+    assert "it is not on the front, where trial 0 is better (fd_classifier 1.1" in whys[3]  # by the search's figures
+
+
 def test_a_complete_trial_without_finite_figures_is_told_so() -> None:
     sweep = results(trial(0, report(1.0, 0.5)), trial(1, report(float("nan"), 1.0)))
     assert "its metrics are not finite, so it is not on the front" in sweep.select(trial=1).why

@@ -20,7 +20,7 @@ from sfd_sweep.metrics import Goal
 from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.tracking.front_view import Axis, FrontView, to_nines, within
 from sfd_sweep.tracking.interactive import front_html
-from sfd_sweep.tracking.pictures import front_png, sweep_files
+from sfd_sweep.tracking.pictures import front_png, hypervolume_png, sweep_files
 from sfd_sweep.trial.report import TrialState
 
 DISTANCE = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10)
@@ -93,6 +93,21 @@ def test_the_border_of_the_front_runs_from_reference_to_reference() -> None:
     view = FrontView.panels_of(sweep(*MIXED))[0]
     assert [x for x, _ in view.border] == [view.axes[0].place(value) for value in (1.0, 1.0, 2.0, 10.0)]
     assert [y for _, y in view.border] == [view.axes[1].place(value) for value in (0.0, 0.9, 0.99, 0.99)]
+
+
+def test_pictures_of_a_front_that_was_judged_show_its_final_figures() -> None:
+    finals = report(20, 3.0, 0.95, samples=10000), report(20, 2.0, 0.98, samples=10000)
+    judged = [replace(member, final=final) for member, final in zip(MIXED[:2], finals, strict=True)]
+    record = sweep(*judged, MIXED[2], space=search_space("sqlite:///unused.db", *ERRORS))
+    view, drawn = FrontView.page_of(record), traces(front_html(record))
+    samples = "{} retained and 1,000 forgotten samples".format
+    assert view.subtitle.endswith(f"metrics on {samples('2,000')}, the front on {samples('10,000')}")
+    assert [x for x, _ in view.border] == [view.axes[0].place(value) for value in (2.0, 2.0, 10.0)]
+    assert drawn["front"]["x"] == [view.axes[0].place(2.0)]
+    assert drawn["dominated"]["x"] == [view.axes[0].place(3.0), view.axes[0].place(2.5)]
+    error = 0.5 / 5**0.5  # of five times the samples
+    assert drawn["front"]["error_x"]["array"] == pytest.approx([view.axes[0].place(2 + error) - view.axes[0].place(2)])
+    assert hypervolume_png(record) != hypervolume_png(sweep(*MIXED[:3]))
 
 
 def test_values_beyond_the_reference_do_not_stretch_an_axis() -> None:

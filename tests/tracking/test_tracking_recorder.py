@@ -32,6 +32,7 @@ from sfd_sweep.errors import SweepFailed, UserError
 from sfd_sweep.search.records import ResourceUsage, SweepState
 from sfd_sweep.tracking import recorder as recorder_module
 from sfd_sweep.tracking.reader import list_sweeps, read_sweep
+from sfd_sweep.tracking.tables import trials_table
 from sfd_sweep.trial.files import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -172,6 +173,27 @@ def test_trials_are_tagged_by_whether_they_count_as_forgotten_on_the_most_sample
     _, runs = runs_of(tracking_uri)
     assert {name: run.data.tags.get("sfd.forgotten") for name, run in runs.items()} == {
         **{"small": None, "trial 0": "false", "trial 1": "false", "trial 2": "false", "trial 3": "true"},
+    }
+
+
+def test_the_final_evaluation_changes_the_front_without_another_trial(
+    recorded: SearchSpace, tracking_uri: str, tmp_path: Path
+) -> None:
+    for _ in range(2):  # a resumed sweep tells everything again
+        recorder = open_recorder(recorded, tmp_path, resume=True)
+        recorder.final_reported(0, report(20, 2.5, 0.9, samples=10000))
+        recorder.final_reported(1, report(20, 2.0, 0.99, samples=10000))
+        for _ in range(2):
+            recorder.front_changed([1], 7.92, 4, ResourceUsage(0.05, 0.02))
+        recorder.close(SweepState.COMPLETE)
+    sweep = read_sweep(tracking_uri, "small")
+    assert [member.number for member in sweep.front] == [1]
+    assert (sweep.summary.front_size, sweep.summary.hypervolume) == (1, 7.92)
+    assert sweep.hypervolume() == pytest.approx(7.92)
+    assert everything(tracking_uri)["small", "hypervolume", 4] == 2  # by the search's figures, and by the final ones
+    _, runs = runs_of(tracking_uri)
+    assert {name: run.data.tags.get("sfd.pareto") for name, run in runs.items() if "trial" in name} == {
+        **{"trial 0": "false", "trial 1": "true", "trial 2": "false", "trial 3": "false"},
     }
 
 
@@ -437,7 +459,7 @@ def test_mlflow_retries_little_while_the_recorder_repeats_its_writes(
 
 
 def test_what_errors_make_of_the_front_is_written_once(tracking_uri: str, tmp_path: Path) -> None:
-    space = search_space(tracking_uri, "objectives.0.error=0.5", "objectives.1.error=0.02")
+    space = search_space(tracking_uri, "objectives.0.error=1.1", "objectives.1.error=0.1")
     for resume in (False, True):
         recorder = open_recorder(space, tmp_path, resume=resume)
         tell_sweep(recorder, space)
@@ -451,5 +473,8 @@ def test_what_errors_make_of_the_front_is_written_once(tracking_uri: str, tmp_pa
         assert "front_probability" not in metrics["trial 3"]  # it was pruned
         assert metrics["small"]["hypervolume_low"] == pytest.approx(record.hypervolume_interval.low)
         assert "front_probability" not in record.trials[0].metrics
+        equals = [runs[f"trial {number}"].data.tags.get("sfd.as_good_as") for number in range(3)]
+        assert equals == ["1", "0", None]  # 2 is not on the front
+        assert trials_table(record)["as_good_as"].tolist() == ["1", "0", None, None]
         assert {count for point, count in written.items() if "probability" in point[1]} == {1}
         assert {count for point, count in written.items() if point[1].startswith("hypervolume_")} == {1}

@@ -65,10 +65,10 @@ def test_an_interrupted_trial_ends_as_if_nothing_had_been(context, tmp_path):
 def test_the_generator_that_is_kept_is_the_one_that_was_judged(context, tmp_path):
     settings, folder = settings_of(context), Folder.open(tmp_path)
     report = TrialRunner(context, settings, folder).advance(2)
-    again = context.evaluate_final(settings, folder, samples=60, forget_samples=40)
+    kept = load_generator(folder, 2, prompts=context.plan.prompts)
+    again = context.evaluate(kept, settings.override, samples=60, forget_samples=40, final=False)
     assert again.metrics == pytest.approx(report.metrics, rel=1e-4)
-    prompts = context.plan.prompts
-    assert load_generator(folder, 2, prompts=prompts).condition_names == prompts
+    assert kept.condition_names == context.plan.prompts
 
 
 def test_each_forgotten_prompt_is_replaced_by_the_same_prompt_about_the_override(context):

@@ -35,9 +35,10 @@ def test_a_trial_is_advanced_saved_and_judged_by_its_images(context, tmp_path):
     trial.advance(2)
     report = trial.advance(4)
     assert all(math.isfinite(value) for value in report.metrics.values())
-    again = context.evaluate_final(settings, folder, samples=60, forget_samples=40)
+    kept = load_generator(folder, 4)
+    again = context.evaluate(kept, settings.override, samples=60, forget_samples=40, final=False)
     assert again.metrics == pytest.approx(report.metrics)
-    assert load_generator(folder, 4).sample([0, 5]).shape == (2, 1, 8, 8)
+    assert kept.sample([0, 5]).shape == (2, 1, 8, 8)
     saved = step_folder(folder, 4) / GENERATOR
     assert saved.names() == ["model_index.json", "pipeline.py", "scheduler", "transformer", "vae"]
 

@@ -309,11 +309,21 @@ def test_a_trial_that_diverges_fails_and_reports_nothing_more(context, folder):
     assert reported_steps(folder) == []
 
 
-def test_a_finished_trial_is_judged_on_other_numbers_of_samples(context, finished):
+def test_the_generator_that_is_kept_is_the_one_that_was_evaluated(context, finished):
     folder, reports = finished
-    same = context.evaluate_final(SETTINGS, folder, samples=60, forget_samples=40)
-    assert same.step == 4
-    assert same.metrics == pytest.approx(reports[1].metrics)
+    kept = load_generator(folder, 4)
+    found = context.evaluate(kept, SETTINGS.override, samples=60, forget_samples=40, final=False)
+    assert found.metrics == pytest.approx(reports[1].metrics)
+
+
+def test_a_finished_trial_is_judged_on_other_noise_and_other_numbers_of_samples(context, finished):
+    folder, reports = finished
+    first, again = (context.evaluate_final(SETTINGS, folder, samples=60, forget_samples=40) for _ in range(2))
+    assert first.step == 4
+    assert first.metrics == again.metrics
+    assert first.samples == reports[1].samples
+    assert first.metrics["fd_classifier"] != reports[1].metrics["fd_classifier"]
+    assert first.metrics["forget_entropy"] != reports[1].metrics["forget_entropy"]
     more = context.evaluate_final(SETTINGS, folder, samples=180, forget_samples=50)
     assert more.samples == {"retained": 180, "forgotten": 50}
     assert more.metrics["fd_classifier"] != reports[1].metrics["fd_classifier"]

@@ -20,6 +20,7 @@ from sfd_sweep.evaluation.classifiers.base import Classifier
 from sfd_sweep.evaluation.conditions import Conditions, spread
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.models.conditioning import CLASSES, ConditionKind
+from sfd_sweep.models.numerics import random_stream
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class AttackContext:
         batch_size: the most images that are made at a time.
         kind: what a condition is.
         kept: what is computed once for all generators.
+        point_seed: of the noise on which points are judged; attacks draw from other streams.
     """
 
     judge: Judge
@@ -64,6 +66,7 @@ class AttackContext:
     batch_size: int = 500
     kind: ConditionKind = CLASSES
     kept: Kept = field(default_factory=Kept, compare=False)
+    point_seed: int = 104_729
 
     @cached_property
     def content_hash(self) -> str:
@@ -71,7 +74,7 @@ class AttackContext:
         content = hashlib.sha256(
             f"{self.judge.content_hash()} {self.classifier.content_hash()} {self.conditions} {self.samples} "
             f"{self.forgotten_images.content_hash} {self.retained_images.content_hash} {self.device.type} "
-            f"{self.batch_size}".encode()
+            f"{self.batch_size} {self.point_seed}".encode()
         )
         return content.hexdigest()
 
@@ -95,7 +98,7 @@ class AttackContext:
             c: conditions that it is asked for, (samples,); None: the forgotten ones.
         """
         asked = self.forgotten(self.samples) if c is None else c
-        noise = torch.Generator(self.device).manual_seed(POINT_SEED)
+        noise = torch.Generator(self.device).manual_seed(self.point_seed)
         parts = [generator.generate(part, noise) for part in asked.split(self.batch_size)]
         return self.judged(budget, torch.cat(parts))
 
@@ -104,10 +107,6 @@ class AttackContext:
         finite = images.isfinite().flatten(1).all(1)
         shown = int(self.judge.shows_forgotten(images[finite].cpu()).sum()) if finite.any() else 0
         return Point(budget, shown, len(images))
-
-
-POINT_SEED = 104_729
-"""Seed of the noise on which points are judged; attacks draw from other streams."""
 
 
 @dataclass(frozen=True)
@@ -162,5 +161,4 @@ class Attack(ABC):
 
 def stream(context: AttackContext, seed: int, name: str) -> torch.Generator:
     """Return random numbers on the context's device that depend on a seed and the name of what draws them."""
-    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()[:7]
-    return torch.Generator(context.device).manual_seed(int.from_bytes(digest))
+    return random_stream(seed, name, context.device)
