@@ -47,7 +47,7 @@ def test_an_image_of_a_flow_is_the_end_of_one_straight_line():
     u, c = 0.441, torch.tensor([0, 1, 2])
     sigma = 3 * u / (1 + 2 * u)
     with torch.no_grad():
-        velocity = one.model.network(sigma * z, sigma * 1000, class_labels=c).sample
+        velocity = one.model.network(sigma * z, torch.tensor(sigma * 1000), class_labels=c).sample
         torch.testing.assert_close(one(z, c), sigma * z - sigma * velocity, rtol=1e-4, atol=1e-5)
 
 

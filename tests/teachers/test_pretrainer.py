@@ -140,9 +140,10 @@ def test_the_loss_of_flow_matching_is_the_plain_error_of_the_difference_of_noise
     c = torch.where(torch.rand(64, generator=random) < 0.12, 10, DIGITS.labels[rows])
     t = torch.randint(1000, (64,), generator=random)
     epsilon = torch.randn(64, 1, 8, 8, generator=random)
-    x_0, time = DIGITS.images[rows], (t + 1).float()
+    flow = FlowMatchEulerDiscreteScheduler()  # its steps count down
+    x_0, time = DIGITS.images[rows], flow.timesteps[999 - t]
     with torch.no_grad():
-        x_t = FlowMatchEulerDiscreteScheduler().scale_noise(x_0, time, epsilon)
+        x_t = flow.scale_noise(x_0, time, epsilon)
         output = pretrainer.model.network(x_t, time, class_labels=c).sample
     assert pretrainer.update().item() == pytest.approx(nn.functional.mse_loss(output, epsilon - x_0).item(), rel=1e-4)
 
