@@ -81,21 +81,23 @@ class SeparatePasses:
 
     def _generate(self, draw: UpdateBatch) -> Tensor:
         t_init = torch.full_like(draw.t, self.settings.t_init)
-        _, b_init = self.theta.schedule.coefficients(t_init, draw.z.ndim)
+        b_init = self.theta.schedule.at(t_init, draw.z.ndim).b
         return self.theta.forward(b_init * draw.z, t_init, draw.c).x_0
 
     def _denoising_error(self, draw: UpdateBatch) -> Tensor:
         """E ‖v̂_ψ - v‖², v = a·ε - b·x_0."""
         with torch.no_grad():
             x_0 = self._generate(draw)
-        a, b = self.phi.schedule.coefficients(draw.t, x_0.ndim)
+        point = self.phi.schedule.at(draw.t, x_0.ndim)
+        a, b = point.a, point.b
         prediction = self.psi.forward(a * x_0 + b * draw.epsilon, draw.t, draw.c)
         return (prediction.velocity - (a * draw.epsilon - b * x_0)).square().sum((1, 2, 3)).mean()
 
     def _cross_conditioned_loss(self, draw: UpdateBatch) -> Tensor:
         """E Σ (x̂_φ - x̂_ψ)·[(x̂_φ - x_0) - α·(x̂_φ - x̂_ψ)] / ω, with c_φ = c_o where c is forgotten."""
         x_0 = self._generate(draw)
-        a, b = self.phi.schedule.coefficients(draw.t, x_0.ndim)
+        point = self.phi.schedule.at(draw.t, x_0.ndim)
+        a, b = point.a, point.b
         x_t = a * x_0 + b * draw.epsilon
         x_psi = self.psi.forward(x_t, draw.t, draw.c).x_0
         x_phi = self.phi.forward(x_t, draw.t, draw.c.masked_fill(draw.forgotten, OVERRIDE)).x_0

@@ -53,7 +53,8 @@ def _models(plan: ResolvedSweep) -> Rows:
     null = "no null label" if teacher.null_label is None else "a null label"
     yield "teacher", f"{task.teacher} ({teacher.path})"
     yield "", f"{teacher.parameter_count:,} parameters, {size} pixels{latents}, {null}"
-    yield "", f"{teacher.prediction_type} at {teacher.diffusion_steps} diffusion steps"
+    steps = f"{teacher.diffusion_steps} {teacher.process.steps_in_words}"
+    yield "", f"{teacher.prediction_type} at {steps}{teacher.t_advice}"
     yield "start", f"{task.start} ({plan.start.path})"
     yield from _conditions(plan)
     yield "classifier", plan.space.evaluation.classifier
@@ -82,7 +83,7 @@ def _references(plan: ResolvedSweep) -> Rows:
     evaluation = plan.space.evaluation
     recipe = evaluation.teacher_samples
     if evaluation.reference_kind is ReferenceKind.TEACHER:
-        sampler = f"{recipe.steps} steps of DDIM, guidance {recipe.guidance_scale:g}"
+        sampler = f"{recipe.steps} steps of {plan.teacher.process.sampler}, guidance {recipe.guidance_scale:g}"
         yield "reference", f"{recipe.samples:,} samples of the teacher, {sampler}; no real image is read"
     else:
         find = find_unlabeled_images if plan.prompts else find_images

@@ -56,7 +56,7 @@ def pretrain(
     *,
     out: Out,
     preset: Annotated[
-        str, typer.Option(help="Preset: digits, digits-text, small-cifar10, ddpm-cifar10, or ddpm-stl10.")
+        str, typer.Option(help="Preset: digits, digits-flow, digits-text, small-cifar10, ddpm-cifar10, or ddpm-stl10.")
     ] = "digits",
     fields: Fields = None,
     class_names: ImageClassNames = None,
@@ -180,8 +180,8 @@ def _report(
     else:
         distance = evaluator.distance(lambda c, noise: _sample(teacher, c, noise))
         print(
-            f"{out}: fd_classifier {distance:.4g} on 2,000 samples{_without(folder)} (20 steps of DDIM, guidance "
-            f"{GUIDANCE})"
+            f"{out}: fd_classifier {distance:.4g} on 2,000 samples{_without(folder)} (20 steps of "
+            f"{folder.process.sampler}, guidance {GUIDANCE})"
         )
     if grid is not None:
         import torch
@@ -242,13 +242,13 @@ def distill(
     from sfd_sweep.models.conditioning import CLASSES
     from sfd_sweep.models.folder import ModelFolder
     from sfd_sweep.models.loading import load_score_model
-    from sfd_sweep.teachers.distillation import PRESETS
     from sfd_sweep.teachers.distillation import distill as distill_teacher
+    from sfd_sweep.teachers.distillation import preset_for
 
     folder = ModelFolder.open(teacher)
     place = chosen_device(device)
     options = _options(steps=steps, seed=seed, gpus_per_worker=int(place == "cuda"))
-    distillation = with_overrides(PRESETS[folder.kind.plural], [*options, *(fields or [])])
+    distillation = with_overrides(preset_for(folder), [*options, *(fields or [])])
     distillation.check_teacher(folder)
     conditions = _conditions(folder, prompts)
     evaluator = _evaluator_of_digits(folder) if evaluate and folder.kind is CLASSES else None

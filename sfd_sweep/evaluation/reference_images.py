@@ -16,7 +16,8 @@ from sfd_sweep.config import TeacherSamples
 from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.evaluation.conditions import spread
 from sfd_sweep.metrics import ReferenceKind
-from sfd_sweep.models.samplers import GRID, denoise_ddim, draw_noise
+from sfd_sweep.models.forward_process import GRID
+from sfd_sweep.models.samplers import denoise_ddim, draw_noise
 from sfd_sweep.models.score_model import ScoreModel
 
 NOISE_BLOCK = 500

@@ -18,6 +18,7 @@ from diffusers import (
     DDPMScheduler,
     DiffusionPipeline,
     DiTTransformer2DModel,
+    FlowMatchEulerDiscreteScheduler,
     ImagePipelineOutput,
     UNet2DConditionModel,
     UNet2DModel,
@@ -46,7 +47,7 @@ class OneStepPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        scheduler: DDPMScheduler,
+        scheduler: DDPMScheduler | FlowMatchEulerDiscreteScheduler,
         unet: UNet2DModel | UNet2DConditionModel | None = None,
         transformer: DiTTransformer2DModel | None = None,
         vae: AutoencoderKL | None = None,
@@ -113,6 +114,15 @@ class OneStepPipeline(DiffusionPipeline):
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         return torch.cat([torch.randn(1, *shape, generator=each) for each in generators])
 
+    def noise_level(self, t: int) -> tuple[float, int | float]:
+        """Return b of x_t = a·x_0 + b·ε at a step, and what the network is told there."""
+        config = self.scheduler.config
+        if isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):
+            u = (t + 1) / config.num_train_timesteps
+            sigma = config.shift * u / (1 + (config.shift - 1) * u)
+            return sigma, sigma * config.num_train_timesteps
+        return float((1 - self.scheduler.alphas_cumprod[t]).sqrt()), t
+
     def decode(self, x_0: torch.Tensor) -> torch.Tensor:
         """Return images of shape (n, C, H, W), about [-1, 1], of the network's samples, decoded some at a time."""
         if self.vae is None:
@@ -151,10 +161,14 @@ class OneStepPipeline(DiffusionPipeline):
         conditions = self.conditions(labels, [prompt] if isinstance(prompt, str) else prompt)
         count = len(next(iter(conditions.values())))
         z = self.noise(count, seeds, generator)
-        x_t = ((1 - self.scheduler.alphas_cumprod[t]).sqrt() * z).to(device, self.network.dtype)
-        output = self.network(x_t, torch.full((count,), t, device=device), **conditions).sample
+        b, time = self.noise_level(t)
+        x_t = (b * z).to(device, self.network.dtype)
+        output = self.network(x_t, torch.full((count,), time, device=device), **conditions).sample
         output = output[:, : z.shape[1]]  # without a learned variance
-        x_0 = self.scheduler.step(output, t, x_t).pred_original_sample
+        if isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):
+            x_0 = x_t - b * output
+        else:
+            x_0 = self.scheduler.step(output, t, x_t).pred_original_sample
         pixels = (self.decode(x_0).float().cpu() / 2 + 0.5).clamp(0, 1)
         images = pixels if output_type == "pt" else pixels.permute(0, 2, 3, 1).numpy()
         if output_type == "pil":

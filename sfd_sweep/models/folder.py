@@ -30,6 +30,7 @@ from sfd_sweep.models.families.base import (
     decoded_shape,
     read_json,
 )
+from sfd_sweep.models.forward_process import ForwardProcess, process_of
 from sfd_sweep.models.weights import count_weights, find_weights, weight_shapes
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -39,8 +40,6 @@ BUILTIN_MODELS = {
     "builtin:digits-without-0": ASSETS / "digits" / "generator-without-0",
 }
 CARD = "README.md"
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
-BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "laplace", "sigmoid")  # that DDPMScheduler knows
 
 
 def find_model(source: str) -> Path:
@@ -122,16 +121,7 @@ class ModelFolder(FolderFiles):
         return folder
 
     def _check_scheduler(self) -> None:
-        where, betas = self.path / SCHEDULER, self.scheduler.get("beta_schedule")
-        if self.prediction_type not in PREDICTION_TYPES:
-            raise UserError(
-                f"{where}: prediction_type {self.prediction_type!r} is none of {', '.join(PREDICTION_TYPES)}"
-            )
-        if betas not in BETA_SCHEDULES:
-            raise UserError(
-                f"{where}: {self.scheduler.get('_class_name')} has beta_schedule {betas!r}; a model must have been "
-                f"trained with one of {', '.join(BETA_SCHEDULES)}"
-            )
+        self.process.check(self.path / SCHEDULER, self.scheduler)
         t_init, steps = self.index.get("t_init", 0), self.diffusion_steps
         if not isinstance(t_init, int) or not 0 <= t_init < steps:
             raise UserError(
@@ -179,7 +169,19 @@ class ModelFolder(FolderFiles):
     @property
     def prediction_type(self) -> str:
         """What the network predicts, in diffusers' words."""
-        return str(self.scheduler.get("prediction_type", "epsilon"))
+        return self.process.prediction_type(self.scheduler)
+
+    @property
+    def process(self) -> ForwardProcess:
+        """How noise is mixed in."""
+        return process_of(self.scheduler.get("_class_name"))
+
+    @property
+    def t_advice(self) -> str:
+        """Which steps have the usual noise, to be appended to a message; empty if that is known."""
+        usual = self.process.usual_steps(self.scheduler)
+        listed = ", ".join(f"{name} {step}" for name, step in (usual or {}).items())
+        return f"; steps of usual noise are {listed}" if listed else ""
 
     @property
     def diffusion_steps(self) -> int:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, ModelMixin
+from diffusers import ModelMixin
 
 from sfd_sweep.models.families.base import INDEX, SCHEDULER, VAE
 from sfd_sweep.models.folder import ModelFolder
@@ -38,9 +38,7 @@ def load_score_model(
     family = folder.family
     network = family.load_network(folder)
     decoder = family.load_decoder(folder, device)
-    # A one-step generator's output is used as it is: clipping belongs to samplers of many steps, and so does a variance
-    # that the network has learned.
-    scheduler = DDPMScheduler.from_config(folder.scheduler, clip_sample=False, variance_type="fixed_small")
+    scheduler = folder.process.load_scheduler(folder.scheduler)
     return ScoreModel(network, scheduler, family.load_conditioning(folder, prompts, device), decoder).to(device)
 
 
@@ -75,7 +73,7 @@ def save_score_model(
         content = {
             **(model.family.teacher_index if index is None else index),
             **{component: ["diffusers", type(network).__name__] for component, network in networks.items()},
-            SCHEDULER: ["diffusers", "DDPMScheduler"],
+            SCHEDULER: ["diffusers", type(model.scheduler).__name__],
             **model.conditioning.save(folder, dtype),
         }
         (folder / INDEX).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

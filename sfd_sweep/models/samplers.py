@@ -5,21 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from sfd_sweep.models.conditioning import ConditionKind
 from sfd_sweep.models.score_model import ScoreModel
-
-GRID = "trailing"
-"""Spacing of the steps: with `linspace`, DDIM would move to one noise level and tell the network another (Lin et al.,
-"Common Diffusion Noise Schedules and Sample Steps are Flawed", WACV 2024)."""
 
 
 def sample_ddim(
     model: ScoreModel, c: Tensor, generator: torch.Generator, *, steps: int = 20, guidance_scale: float = 1.0
 ) -> Tensor:
     """Sample images of shape (n, C, H, W), in [-1, 1], by deterministic DDIM (Song et al., 2021).
+
+    A step moves x_t to a_s·x̂_0 + b_s·ε̂. For flow matching, that is Euler's method, x_t + (σ_s - σ_t)·v̂.
 
     Args:
         model: the teacher.
@@ -39,16 +36,12 @@ def draw_noise(model: ScoreModel, count: int, generator: torch.Generator) -> Ten
 @torch.no_grad()
 def denoise_ddim(model: ScoreModel, c: Tensor, noise: Tensor, *, steps: int, guidance_scale: float) -> Tensor:
     """Make images of given noise; see `sample_ddim`."""
-    sampler = DDIMScheduler.from_config(
-        model.scheduler.config,
-        clip_sample=model.decoder is None,  # images lie in [-1, 1], latents anywhere
-        timestep_spacing=GRID,
-    )
-    sampler.set_timesteps(steps)
+    in_bounds = model.decoder is None  # images lie in [-1, 1], latents anywhere
+    sampler = model.process.many_steps(model.scheduler, steps=steps, clip=in_bounds)
     x_t = noise.to(c.device)
-    for t in sampler.timesteps:
-        prediction = model.guided(x_t, t.to(c.device).expand(len(c)), c, guidance_scale)
-        x_t = sampler.step(prediction.output, t, x_t).prev_sample
+    for time in sampler.timesteps:
+        output = model.guided_output(x_t, time.to(c.device).expand(len(c)), c, guidance_scale)
+        x_t = sampler.step(output, time, x_t).prev_sample
     return model.decode(x_t).clamp(-1, 1)
 
 

@@ -7,14 +7,15 @@ import hashlib
 from collections.abc import Mapping
 
 import torch
-from diffusers import DDPMScheduler, ModelMixin
+from diffusers import ModelMixin, SchedulerMixin
 from torch import Tensor, nn
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.models.conditioning import Conditioning, ConditionKind
-from sfd_sweep.models.diffusion import NoiseSchedule, Prediction, PredictionType
+from sfd_sweep.models.diffusion import Prediction, PredictionType
 from sfd_sweep.models.families import family_of
 from sfd_sweep.models.families.base import Family, FreeCondition, LatentDecoder
+from sfd_sweep.models.forward_process import process_of
 
 
 class ScoreModel(nn.Module):
@@ -36,15 +37,16 @@ class ScoreModel(nn.Module):
     def __init__(
         self,
         network: ModelMixin,
-        scheduler: DDPMScheduler,
+        scheduler: SchedulerMixin,
         conditioning: Conditioning,
         decoder: LatentDecoder | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.scheduler = scheduler
-        self.schedule = NoiseSchedule(scheduler.alphas_cumprod)
-        self.prediction_type = PredictionType(scheduler.config.prediction_type)
+        self.process = process_of(type(scheduler).__name__)
+        self.schedule = self.process.schedule(scheduler)
+        self.prediction_type = PredictionType(self.process.prediction_type(scheduler.config))
         self.conditioning = conditioning
         self.decoder = decoder
         self.eval()
@@ -118,10 +120,22 @@ class ScoreModel(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, c: Tensor) -> Prediction:
         """Return the prediction at x_t, (n, C, H, W), for steps t, (n,), and condition indices c, (n,)."""
-        a, b = self.schedule.coefficients(t, x_t.ndim)
-        output = self.network(x_t, t, **self.conditioning.arguments(c)).sample[:, : x_t.shape[1]]
-        output = output.to(x_t.dtype)  # autocast may have made it shorter
-        return Prediction(x_t=x_t, a=a, b=b, output=output, type=self.prediction_type)
+        return self._prediction(x_t, t, self.output(x_t, self.schedule.times[t], c))
+
+    def output(self, x_t: Tensor, time: Tensor, c: Tensor) -> Tensor:
+        """Return the network's own output, of the shape of x_t.
+
+        Args:
+            x_t: (n, C, H, W).
+            time: what the network is told of the noise (`NoiseSchedule.times`, or between them), (n,).
+            c: (n,).
+        """
+        output: Tensor = self.network(x_t, time, **self.conditioning.arguments(c)).sample[:, : x_t.shape[1]]
+        return output.to(x_t.dtype)  # autocast may have made it shorter
+
+    def _prediction(self, x_t: Tensor, t: Tensor, output: Tensor) -> Prediction:
+        point = self.schedule.at(t, x_t.ndim)
+        return Prediction(x_t=x_t, point=point, output=output, type=self.prediction_type)
 
     def null_conditions(self, c: Tensor) -> Tensor:
         """Return the null condition ∅ in place of each of c, (n,).
@@ -150,11 +164,16 @@ class ScoreModel(nn.Module):
         Raises:
             UserError: guidance is wanted of a network without a null condition.
         """
+        output = self.guided_output(x_t, self.schedule.times[t], c, scale, away_from=away_from)
+        return self._prediction(x_t, t, output)
+
+    def guided_output(
+        self, x_t: Tensor, time: Tensor, c: Tensor, scale: float, *, away_from: Tensor | None = None
+    ) -> Tensor:
+        """Return the network's own output with guidance; arguments as in `guided`, but for the time, as in `output`."""
         if scale == 1:
-            return self.forward(x_t, t, c)
+            return self.output(x_t, time, c)
         other = self.null_conditions(c) if away_from is None else away_from
-        both = self.forward(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([c, other]))
-        conditional, unconditional = both.output.chunk(2)
-        a, b = self.schedule.coefficients(t, x_t.ndim)
-        output = unconditional + scale * (conditional - unconditional)
-        return Prediction(x_t=x_t, a=a, b=b, output=output, type=self.prediction_type)
+        both = self.output(torch.cat([x_t, x_t]), torch.cat([time, time]), torch.cat([c, other]))
+        conditional, unconditional = both.chunk(2)
+        return unconditional + scale * (conditional - unconditional)

@@ -54,7 +54,7 @@ class Distillation(Recipe):
         if settings.t_max > folder.diffusion_steps or settings.t_init >= folder.diffusion_steps:
             raise UserError(
                 f"t_init {settings.t_init} and t_max {settings.t_max} do not fit the {folder.diffusion_steps} "
-                f"diffusion steps of {folder.path}"
+                f"{folder.process.steps_in_words} of {folder.path}{folder.t_advice}"
             )
 
 
@@ -76,6 +76,13 @@ PRESETS = {
 }
 """By a teacher's conditions (`ConditionKind.plural`): those of the shipped digits, and of digits in words, whose
 diffusion steps are those of the public release for Stable Diffusion."""
+
+
+def preset_for(folder: ModelFolder) -> Distillation:
+    """Return the preset of a teacher's conditions; for flow matching, at the steps of equal noise."""
+    preset = PRESETS[folder.kind.plural]
+    steps = folder.process.usual_steps(folder.scheduler) or {}
+    return preset.model_copy(update={"settings": preset.settings.model_copy(update=steps)})
 
 
 def distill(

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, ModelMixin, UNet2DConditionModel, UNet2DModel
+from diffusers import (
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    ModelMixin,
+    SchedulerMixin,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.models.conditioning import CLASSES, PROMPTS, ConditionKind
@@ -16,6 +23,7 @@ from sfd_sweep.teachers.examples import Examples
 from sfd_sweep.teachers.recipes import Pretraining
 from sfd_sweep.teachers.text_to_image import latent_shape
 
+STEPS = 1000
 SCHEDULES: dict[ConditionKind, dict[str, Any]] = {
     CLASSES: {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
     PROMPTS: {
@@ -30,7 +38,7 @@ SCHEDULES: dict[ConditionKind, dict[str, Any]] = {
 
 
 def new_teacher(examples: Examples, recipe: Pretraining) -> ScoreModel:
-    """Return an untrained teacher with a null condition, on 1,000 steps of DDPM's or Stable Diffusion's schedule.
+    """Return an untrained teacher with a null condition, on a schedule of 1,000 steps.
 
     Raises:
         UserError: the network does not fit the examples.
@@ -38,10 +46,15 @@ def new_teacher(examples: Examples, recipe: Pretraining) -> ScoreModel:
     _check_samples(examples.sample_shape, recipe)
     with seeded(recipe.seed, torch.device("cpu")):
         network = _network(examples, recipe)
-    scheduler = DDPMScheduler(
-        num_train_timesteps=1000, prediction_type=recipe.prediction_type, **SCHEDULES[examples.conditioning.kind]
-    )
+    scheduler = _scheduler(examples.conditioning.kind, recipe)
     return ScoreModel(network, scheduler, examples.conditioning, examples.decoder)
+
+
+def _scheduler(kind: ConditionKind, recipe: Pretraining) -> SchedulerMixin:
+    """Return that of flow matching, or of DDPM and Stable Diffusion."""
+    if recipe.process == "flow_matching":
+        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=STEPS)
+    return DDPMScheduler(num_train_timesteps=STEPS, prediction_type=recipe.prediction_type, **SCHEDULES[kind])
 
 
 def check_images(image_shape: tuple[int, int, int], recipe: Pretraining) -> None:

@@ -49,7 +49,8 @@ class Pretrainer:
 
     The loss is the plain ‖v̂ - v‖² or ‖ε̂ - ε‖², t uniform. On a variance-preserving schedule the former is EDM's
     preconditioning and loss weight at σ_data = 1 (Karras et al., NeurIPS 2022), so that a plain diffusers folder holds
-    the result; the latter is DDPM's (Ho et al., NeurIPS 2020).
+    the result; the latter is DDPM's (Ho et al., NeurIPS 2020). On a flow's schedule the former is conditional flow
+    matching (Lipman et al., ICLR 2023).
 
     Args:
         examples: square ones; the null condition is the index after their last.

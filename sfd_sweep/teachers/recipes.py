@@ -105,6 +105,11 @@ class Pretraining(Recipe):
         8, description="channels of an attention head; null: one head, as wide as its feature map"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of a residual block's values dropped in training")
+    process: Literal["diffusion", "flow_matching"] = Field(
+        "diffusion",
+        description="how noise is mixed in: `diffusion`, by the schedule of DDPM or Stable Diffusion; `flow_matching`, "
+        "as (1 - σ)·x_0 + σ·ε",
+    )
     prediction_type: Literal["epsilon", "v_prediction"] = Field(
         "v_prediction", description="what the network puts out, and whose plain squared error is the loss"
     )
@@ -130,6 +135,8 @@ class Pretraining(Recipe):
     def _check(self) -> Pretraining:
         if self.warm_up_steps and self.lr_schedule != "constant":
             raise ValueError("warm_up_steps go with lr_schedule constant; one_cycle has its own warm-up")
+        if self.process == "flow_matching" and self.prediction_type != "v_prediction":
+            raise ValueError("process flow_matching predicts the velocity; set prediction_type to v_prediction")
         if any(width % self.norm_groups for width in self.channels):
             raise ValueError(f"norm_groups {self.norm_groups} does not divide each of the channels {self.channels}")
         if self.text is None:
@@ -169,6 +176,7 @@ Forgetting Distillation was published with."""
 
 PRESETS = {
     "digits": Pretraining(),
+    "digits-flow": Pretraining(process="flow_matching"),
     "digits-text": Pretraining(
         channels=(32, 64),
         middle_attention=True,

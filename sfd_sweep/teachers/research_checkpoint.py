@@ -12,6 +12,7 @@ The average is left out where none was kept. A single state dict is read too, an
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
 import zipfile
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 State = Mapping[str, "Tensor"]
 
+PERSISTENCE, SEARCHED = b"torch_utils.persistence", 2**16
 WRAPPER = "module."  # before every name, where a data-parallel wrapper was saved with the network in it
 
 
@@ -115,6 +117,11 @@ def _load(path: Path) -> Any:
             # Mapped, since most of a file are the states of optimizers, which are not read.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a broken file raises errors of many types
+        if _is_persistent(path):
+            raise UserError(
+                f"{path} is a pickle of networks with their code, as EDM, SiD and SiD-LSG write them; no code is run, "
+                "and this layout is not read: the one that is read is ddpm, of Selective Amnesia, SalUn and SFD"
+            ) from error
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
         if code:
             raise UserError(
@@ -122,6 +129,13 @@ def _load(path: Path) -> Any:
                 "save the tensors alone again where you trust it"
             ) from error
         raise UserError(f"{path} is no whole checkpoint of torch; fetch or save it again") from error
+
+
+def _is_persistent(path: Path) -> bool:
+    """Return whether a file is a pickle whose first objects are of `torch_utils.persistence` (Karras et al.)."""
+    with path.open("rb") as file:
+        start = file.read(SEARCHED)
+    return start.startswith(pickle.PROTO) and PERSISTENCE in start
 
 
 def _states(content: Any) -> Iterator[tuple[tuple[Network, Weights], State]]:

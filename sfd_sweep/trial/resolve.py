@@ -250,6 +250,7 @@ def _check_diffusion_steps(plan: ResolvedSweep) -> None:
             if value > most:
                 raise UserError(
                     f"parameters.{name}: {value} is beyond the teacher's schedule of {steps} steps ({most})"
+                    f"{plan.teacher.t_advice}"
                 )
 
 

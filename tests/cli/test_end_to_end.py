@@ -71,6 +71,33 @@ def test_a_class_of_photographs_is_forgotten_from_end_to_end(tmp_path, monkeypat
             assert min(image.size) > 64
 
 
+FLOW = settings(
+    *("name=flow", "task.teacher=flow", "task.start=flow-distilled", "audit.control=null", "selection={}"),
+    *("parameters.t_min=120", "parameters.t_init=713", "parameters.t_max=928", "budget.trials=4"),
+    "objectives=[{metric: fd_classifier, goal: minimize, reference_point: 10}, "
+    "{metric: unlearning_accuracy, goal: maximize, reference_point: 0}]",
+    "constraints=[{metric: override_distance, max: 100}]",
+)
+
+
+@pytest.mark.slow
+def test_a_flow_is_pretrained_distilled_and_made_to_forget(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    teacher = run(tmp_path, "pretrain", "builtin:digits", "--preset", "digits-flow", "--out", "flow")
+    start = run(tmp_path, "distill", "flow", "--out", "flow-distilled")
+    for said in (teacher, start):
+        assert float(re.search(r"fd_classifier (\S+)", said)[1]) < 1.5
+    assert "20 steps of Euler" in teacher
+    digits = str(SPACES / "digits.yaml")
+    assert "1000 steps of flow matching" in run(tmp_path, "run", digits, *FLOW, "--dry-run")
+    assert "flow: 4 complete in " in run(tmp_path, "run", digits, *FLOW)
+    run(tmp_path, "export", "flow", "--min", "unlearning_accuracy=0.9", "--out", "zero-free", "--audit", "none")
+    figures = json.loads(run(tmp_path, "evaluate", "zero-free", "--format", "json"))["metrics"]
+    assert figures["unlearning_accuracy"] > 0.9
+    assert figures["retain_accuracy"] > 0.95
+    assert figures["fd_classifier"] < 3
+
+
 @pytest.mark.slow
 def test_a_concept_is_forgotten_from_end_to_end(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

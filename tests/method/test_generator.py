@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_latent_models import tiny_latent_model
-from tiny_models import NAMES, PREDICTION_TYPES, save_teacher, tiny_model
+from tiny_models import FLOW, NAMES, PREDICTION_TYPES, save_teacher, tiny_model
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.method import one_step_pipeline
@@ -40,6 +40,15 @@ def test_an_image_is_the_denoised_noise_of_the_first_step(kind):
         output = one.model.network(x_t, 440, class_labels=c).sample
         expected = scheduler.step(output, 440, x_t).pred_original_sample
         torch.testing.assert_close(one(z, c), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_of_a_flow_is_the_end_of_one_straight_line():
+    one, z = generator(FLOW), torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    u, c = 0.441, torch.tensor([0, 1, 2])
+    sigma = 3 * u / (1 + 2 * u)
+    with torch.no_grad():
+        velocity = one.model.network(sigma * z, torch.tensor(sigma * 1000), class_labels=c).sample
+        torch.testing.assert_close(one(z, c), sigma * z - sigma * velocity, rtol=1e-4, atol=1e-5)
 
 
 def test_an_image_depends_on_its_own_label_and_seed_alone():
@@ -117,7 +126,7 @@ SCRIPT = """
 
 
 def test_a_saved_folder_makes_the_same_images_in_a_process_without_this_package(tmp_path):
-    made = {tmp_path / kind: generator(kind) for kind in PREDICTION_TYPES}
+    made = {tmp_path / kind: generator(kind) for kind in (*PREDICTION_TYPES, FLOW)}
     made[tmp_path / "latent"] = OneStepGenerator(tiny_latent_model(), 440)
     for folder, one in made.items():
         one.save(folder)

@@ -6,7 +6,7 @@ import torch
 from tiny_models import scheduler
 
 from sfd_sweep.method.losses import diff_instruct_loss, fake_score_loss, normalizer, score_identity_loss
-from sfd_sweep.models.diffusion import Prediction, PredictionType
+from sfd_sweep.models.diffusion import PathPoint, Prediction, PredictionType
 
 SAMPLES, PIXELS = 5, 4
 A_T, B_T = 0.8, 0.6  # a_t and b_t
@@ -89,12 +89,13 @@ def _denoised():
     x_0, epsilon, output = torch.randn(3, 3, 1, 2, 2, generator=generator, dtype=torch.float64)
     a = scheduler("v_prediction").alphas_cumprod[[38, 440, 711]].double().sqrt().view(-1, 1, 1, 1)
     b = (1 - a**2).sqrt()
-    return Prediction(a * x_0 + b * epsilon, a, b, output, PredictionType.VELOCITY), x_0, epsilon
+    point = PathPoint(a=a, b=b, a_dot=-b, b_dot=a)
+    return Prediction(a * x_0 + b * epsilon, point, output, PredictionType.VELOCITY), x_0, epsilon
 
 
 def test_the_fake_scores_loss_is_the_squared_error_summed_over_pixels(denoised):
     prediction, x_0, epsilon = denoised
-    a, b = prediction.a.numpy(), prediction.b.numpy()
+    a, b = prediction.point.a.numpy(), prediction.point.b.numpy()
     target = a * epsilon.numpy() - b * x_0.numpy()
     expected = np.square(prediction.output.numpy() - target).reshape(3, 4).sum(1)
     np.testing.assert_allclose(fake_score_loss(prediction, x_0, epsilon, "velocity").numpy(), expected, rtol=1e-10)
@@ -104,7 +105,7 @@ def test_the_fake_scores_loss_of_the_noise_is_that_of_the_velocity_times_the_sig
     prediction, x_0, epsilon = denoised
     of_noise = fake_score_loss(prediction, x_0, epsilon, "epsilon")
     of_velocity = fake_score_loss(prediction, x_0, epsilon, "velocity")
-    torch.testing.assert_close(of_noise, prediction.a.flatten() ** 2 * of_velocity)
+    torch.testing.assert_close(of_noise, prediction.point.a.flatten() ** 2 * of_velocity)
 
 
 @pytest.mark.parametrize("loss", [lambda *x: score_identity_loss(*x, alpha=1.2), diff_instruct_loss])

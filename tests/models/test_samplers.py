@@ -5,7 +5,8 @@ import torch
 from diffusers import DDIMScheduler
 from tiny_models import tiny_model
 
-from sfd_sweep.models.samplers import GRID, sample_ddim
+from sfd_sweep.models.forward_process import GRID
+from sfd_sweep.models.samplers import sample_ddim
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])

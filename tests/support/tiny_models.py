@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin, UNet2DModel
 from torch import nn
 
 from sfd_sweep.models.conditioning import ClassLabels
@@ -15,6 +15,8 @@ CLASSES = 3
 NULL = CLASSES
 NAMES = ("ant", "bee", "cow")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+FLOW = "flow"
+"""In place of a prediction type: the velocity of flow matching."""
 
 
 def tiny_model(
@@ -45,7 +47,9 @@ def tiny_model(
     return ScoreModel(network, scheduler(prediction_type), ClassLabels(NAMES, has_null=null_label))
 
 
-def scheduler(prediction_type: str) -> DDPMScheduler:
+def scheduler(prediction_type: str) -> SchedulerMixin:
+    if prediction_type == FLOW:
+        return FlowMatchEulerDiscreteScheduler(shift=3.0)
     return DDPMScheduler(prediction_type=prediction_type, clip_sample=False)
 
 

@@ -3,20 +3,43 @@
 import pytest
 import torch
 from recipes import changed
-from tiny_models import NAMES, save_teacher, tiny_model
+from tiny_models import FLOW, NAMES, save_teacher, tiny_model
 from tiny_text_models import PROMPTS, save_stable_diffusion
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.models.conditioning import ClassLabels
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
-from sfd_sweep.teachers.distillation import PRESETS, Distillation, distill
+from sfd_sweep.teachers.distillation import PRESETS, Distillation, distill, preset_for
 
 
 def test_there_is_a_preset_for_classes_and_for_prompts(tmp_path):
-    assert PRESETS[ModelFolder.open("builtin:digits").kind.plural] == Distillation()
+    assert preset_for(ModelFolder.open("builtin:digits")) == Distillation()
     save_stable_diffusion(tmp_path / "text")
-    assert PRESETS[ModelFolder.open(str(tmp_path / "text")).kind.plural] == PRESETS["prompts"]
+    assert preset_for(ModelFolder.open(str(tmp_path / "text"))) == PRESETS["prompts"]
+
+
+def test_a_flow_is_distilled_at_the_noise_of_the_public_release(tmp_path):
+    teachers = [tiny_model(), tiny_model(FLOW)]
+    names = ("t_min", "t_init", "t_max")
+    noise = []
+    for teacher in teachers:
+        folder = ModelFolder.open(str(save_teacher(tmp_path / "teacher", teacher)))
+        settings = preset_for(folder).settings
+        t = torch.tensor([getattr(settings, name) for name in names])
+        noise.append(teacher.schedule.sigmas[t] / teacher.schedule.alphas[t])
+    assert (settings.alpha, settings.batch_size) == (1.2, 32)
+    torch.testing.assert_close(noise[1], noise[0], rtol=0.02, atol=0)
+
+
+def test_steps_out_of_range_of_a_flow_are_refused_with_those_that_are_usual(tmp_path):
+    folder = ModelFolder.open(str(save_teacher(tmp_path / "teacher", tiny_model(FLOW))))
+    with pytest.raises(UserError) as refused:
+        changed(preset_for(folder), {"settings": {"t_init": 1000}}).check_teacher(folder)
+    assert str(refused.value) == (
+        f"t_init 1000 and t_max 813 do not fit the 1000 steps of flow matching of {folder.path}; "
+        "steps of usual noise are t_min 43, t_init 454, t_max 813"
+    )
 
 
 def test_fields_of_sections_change_and_others_stay():

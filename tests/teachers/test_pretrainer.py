@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DModel
 from diffusers.models.attention_processor import Attention
 from recipes import changed
 from safetensors.torch import load, save
@@ -132,6 +132,22 @@ def test_the_loss_is_the_plain_error_of_what_is_predicted(of):
     assert pretrainer.update().item() == pytest.approx(target.square().mean().item(), rel=1e-4)
 
 
+def test_the_loss_of_flow_matching_is_the_plain_error_of_the_difference_of_noise_and_image():
+    """Conditional flow matching, written out with diffusers' scheduler."""
+    pretrainer = Pretrainer(EXAMPLES, changed(TINY, {"process": "flow_matching", "batch_size": 64}))
+    random = torch.Generator().manual_seed(0)
+    rows = torch.randint(len(DIGITS), (64,), generator=random)
+    c = torch.where(torch.rand(64, generator=random) < 0.12, 10, DIGITS.labels[rows])
+    t = torch.randint(1000, (64,), generator=random)
+    epsilon = torch.randn(64, 1, 8, 8, generator=random)
+    flow = FlowMatchEulerDiscreteScheduler()  # its steps count down
+    x_0, time = DIGITS.images[rows], flow.timesteps[999 - t]
+    with torch.no_grad():
+        x_t = flow.scale_noise(x_0, time, epsilon)
+        output = pretrainer.model.network(x_t, time, class_labels=c).sample
+    assert pretrainer.update().item() == pytest.approx(nn.functional.mse_loss(output, epsilon - x_0).item(), rel=1e-4)
+
+
 def test_every_second_photograph_is_seen_mirrored():
     pixels = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
     pixels[..., :4] = 255
@@ -257,6 +273,7 @@ def test_images_that_do_not_fit_the_network_are_refused(shape, changes, message)
     [
         {"channels": ()},
         {"channels": (8, 12), "norm_groups": 8},
+        {"process": "flow_matching", "prediction_type": "epsilon"},
         {"warm_up_steps": 5},
         {"label_dropout": 1.1},
         {"batch_size": "16"},

@@ -1,9 +1,12 @@
 """What a checkpoint of research code holds, and what is refused before it can do harm."""
 
 import os
+import pickle
+import sys
 from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -129,6 +132,41 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, monkeypatch, zipp
     monkeypatch.chdir(tmp_path)
     path = saved(tmp_path, [state(1), OPTIMIZER, 3, entry], _use_new_zipfile_serialization=zipped)
     assert name in refusal(path)
+    assert not Path("harm").exists()
+
+
+class Persistent:
+    """An object as `torch_utils.persistence` of EDM, SiD and SiD-LSG pickles it: a function, and the class's source."""
+
+    def __init__(self, rebuild) -> None:
+        self.rebuild = rebuild
+
+    def __reduce__(self):
+        source = "import os; os.mkdir('harm')"
+        return self.rebuild, ({"type": "class", "module_src": source, "class_name": "EDMPrecond", "state": {}},)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_networks_pickled_with_their_code_are_refused_by_the_name_of_the_layout_that_is_read(
+    tmp_path, monkeypatch, protocol
+):
+    monkeypatch.chdir(tmp_path)
+    called = []
+
+    def rebuild(meta):
+        called.append(meta)
+
+    rebuild.__module__ = "torch_utils.persistence"
+    rebuild.__name__ = rebuild.__qualname__ = "_reconstruct_persistent_obj"
+    for name in ("torch_utils", "torch_utils.persistence"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setattr(sys.modules["torch_utils.persistence"], rebuild.__name__, rebuild, raising=False)
+    path = tmp_path / "network-snapshot.pkl"
+    path.write_bytes(pickle.dumps({"ema": Persistent(rebuild), "loss_fn": None}, protocol))
+    message = refusal(path)
+    assert "as EDM, SiD and SiD-LSG write them; no code is run" in message
+    assert "the one that is read is ddpm" in message
+    assert not called
     assert not Path("harm").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from concept_cases import concept_space, save_tiny_teacher
 from tiny_latent_models import save_dit, tiny_transformer, tiny_vae
-from tiny_models import save_teacher, tiny_model
+from tiny_models import FLOW, save_teacher, tiny_model
 from tiny_text_models import save_stable_diffusion
 from trial_cases import digits_settings, digits_space, save_second_classifier
 
@@ -120,6 +120,18 @@ def test_the_last_step_of_the_schedule_may_be_used():
 
 
 TINY = ["task.forget=[ant]", "parameters.override=bee"]
+
+
+@pytest.mark.parametrize("step", ["t_min=1000", "t_init=1000", "t_max=1001"])
+def test_steps_beyond_a_flows_schedule_are_refused_with_those_of_usual_noise(tmp_path, step):
+    teacher = save_teacher(tmp_path / "teacher", tiny_model(FLOW))
+    steps = {"t_max": "t_max=1000"} | ({"t_max": "t_max=1002"} if step.startswith("t_min") else {})
+    steps[step.partition("=")[0]] = step
+    overrides = [f"parameters.{each}" for each in steps.values()]
+    message = refusal(f"task.teacher={teacher}", "task.start=teacher", *TINY, *overrides)
+    name, _, value = step.partition("=")
+    assert f"parameters.{name}: {value} is beyond the teacher's schedule of 1000 steps" in message
+    assert message.endswith("; steps of usual noise are t_min 43, t_init 454, t_max 813")
 
 
 @pytest.mark.parametrize(

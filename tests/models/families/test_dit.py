@@ -292,8 +292,8 @@ def test_a_pickle_file_that_is_more_or_less_than_tensors_is_refused_and_not_run(
         ),
         (
             "scheduler/scheduler_config.json",
-            {"_class_name": "FlowMatchEulerDiscreteScheduler", "beta_schedule": None},
-            "FlowMatchEulerDiscreteScheduler has beta_schedule None",
+            {"_class_name": "FlowMatchLCMScheduler", "beta_schedule": None},
+            "FlowMatchLCMScheduler has beta_schedule None",
         ),
     ],
 )
