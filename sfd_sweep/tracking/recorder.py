@@ -143,6 +143,7 @@ class MlflowRecorder:
                 ) from error
 
     def _finish(self, state: SweepState, reason: str | None) -> None:
+        self._runs.look_again()  # a request that was answered with an error may have made a run since
         self._runs.stop_open_trials(reason)
         record = read_sweep(self._store.uri, self._space.name)
         if record.has_errors:

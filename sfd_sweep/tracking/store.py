@@ -17,6 +17,7 @@ from urllib.request import urlopen
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
@@ -160,6 +161,24 @@ def is_temporary(error: BaseException) -> bool:
     else:
         return isinstance(error, (SQLAlchemyError, OSError)) and getattr(error, "errno", None) != ENOSPC
     return bool(status >= 500 or status == 429)
+
+
+@contextmanager
+def one_request() -> Iterator[None]:
+    """Keep MLflow's client from repeating the block's requests.
+
+    A request that creates something may take effect and be answered with an error; whoever repeats it must look first.
+    """
+    name = MLFLOW_HTTP_REQUEST_MAX_RETRIES.name
+    before = os.environ.get(name)
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def one_line(error: BaseException) -> str:
