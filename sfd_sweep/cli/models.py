@@ -129,7 +129,7 @@ def evaluate(
     ] = False,
     layout: Annotated[Literal["table", "json"], typer.Option("--format", help="Format of the metrics.")] = "table",
 ) -> None:
-    """Evaluate a generator, or a diffusion model such as a teacher."""
+    """Evaluate a generator or a teacher."""
     from sfd_sweep.cli.tables import print_metrics
     from sfd_sweep.config import load_search_space
     from sfd_sweep.export.folder_evaluation import AssetLocations, evaluate_folder

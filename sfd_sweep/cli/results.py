@@ -172,7 +172,7 @@ def ui(
     uri: Uri = None,
     port: Annotated[int, typer.Option(help="Port on this machine.", min=1, max=65535)] = 5000,
 ) -> None:
-    """Serve MLflow's pages on this machine until Ctrl-C, and print the address of a sweep's trials."""
+    """Serve MLflow's pages on this machine until Ctrl-C."""
     from sfd_sweep.tracking.reader import find_sweep
     from sfd_sweep.tracking.schema import Tag
     from sfd_sweep.tracking.store import Store

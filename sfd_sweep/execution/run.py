@@ -65,7 +65,7 @@ def run(
             slots = _join_cluster(stack, space, address, observer, space.budget.trials)
             sweep.write(CONFIG, config.encode())
             begin_study(space, sweep, warm_start, may_write)
-            recorder = open_recorder(space, sweep, config, resume=False)
+            recorder = open_recorder(space, sweep, config, resume=False, may_write=may_write)
         study = SweepStudy(space, sweep, may_write)
         return Driver(plan, sweep, study, recorder, observer, build).run(slots, began)
 
@@ -109,7 +109,7 @@ def resume(
         slots = 0
         if not is_finished(plan, sweep, study):
             slots = _join_cluster(stack, space, address, observer, _remaining(plan, sweep, study))
-        recorder = open_recorder(space, sweep, config, resume=True)
+        recorder = open_recorder(space, sweep, config, resume=True, may_write=may_write)
         return Driver(plan, sweep, study, recorder, observer, build).run(slots, began)
 
 

@@ -58,7 +58,10 @@ class StudySearch(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Return the next trial's number and settings, or `FINISHED`."""
-        number = None if self._stop.error else self._next()
+        number = None
+        if self._stop.error is None:
+            with self._stop.on_error():
+                number = self._next()
         if number is None:
             return str(self.FINISHED)
         self._numbers[trial_id] = number
@@ -82,7 +85,11 @@ class StudySearch(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Record a trial's end in the study."""
         number = self._numbers.pop(trial_id)
-        if error or result is None:
+        with self._stop.on_error():
+            self._end(number, trial_id, result if not error else None)
+
+    def _end(self, number: int, trial_id: str, result: dict[str, Any] | None) -> None:
+        if result is None:
             self._study.fail(
                 number, f"its Tune actor died more than {ACTOR_RESTARTS} times; see Ray's logs on the driver's machine"
             )

@@ -202,9 +202,10 @@ class SweepStudy:
 
     def fail(self, number: int, reason: str) -> None:
         """End a trial as failed."""
-        trial = self._running.pop(number)
+        trial = self._running[number]
         trial.set_user_attr(_REASON, reason)
         self._study.tell(trial, state=OptunaState.FAIL)
+        del self._running[number]
 
     def begin_part(self) -> None:
         """Begin another part of the sweep, whose resource usage is added to the earlier ones'."""

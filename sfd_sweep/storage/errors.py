@@ -20,6 +20,15 @@ S3_ERRORS = {
 """By the names that pyarrow puts into its messages."""
 
 
+LASTING = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+
+
+def is_temporary(error: OSError) -> bool:
+    """Return whether a file system may accept the same request a little later; a full disk rarely does."""
+    refused = any(f"AWS Error {name}" in str(error) for name in S3_ERRORS if name != "NETWORK_CONNECTION")
+    return not (refused or isinstance(error, LASTING) or error.errno in (*DISK_FULL, errno.EROFS))
+
+
 @contextmanager
 def storage_errors(folder: object) -> Iterator[None]:
     """Turn errors of a folder's file system into a `UserError` that says what to do."""

@@ -8,6 +8,7 @@ segments are what Optuna's own journal file would be.
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,11 +18,16 @@ from typing import Any
 from optuna.storages.journal import BaseJournalBackend
 
 from sfd_sweep.errors import SweepFailed, UserError
-from sfd_sweep.storage.errors import describe
+from sfd_sweep.storage.errors import describe, is_temporary
 from sfd_sweep.storage.folder import Folder
 
 MERGED = 64
 """Lines from which a segment is no longer small; each larger size has this many times as many."""
+
+PATIENCE_SECONDS = 60.0
+"""How long a write is repeated that the storage does not take; then the sweep stops."""
+
+PAUSE_SECONDS = 2.0
 
 REQUESTS = 8  # at a time
 
@@ -51,6 +57,7 @@ class Journal(BaseJournalBackend):
         self._folder = folder
         self._may_write = may_write
         self._batching = False
+        self._failing_since: float | None = None
         found = _segments(folder)
         self._segments = _consecutive(found, folder)
         self._lines = self._read()
@@ -65,7 +72,7 @@ class Journal(BaseJournalBackend):
         """Append lines.
 
         Raises:
-            SweepFailed: the storage refuses them.
+            SweepFailed: the storage refuses them, or does not take them for `PATIENCE_SECONDS`.
         """
         self._lines += [json.dumps(log, separators=(",", ":")).encode() for log in logs]
         if not self._batching:
@@ -110,16 +117,29 @@ class Journal(BaseJournalBackend):
             list(pool.map(self._folder.remove, [_name(each) for each in segments if each != merged]))
 
     def _put(self, segment: Segment) -> None:
-        self._may_write()
         content = b"".join(line + b"\n" for line in self._lines[segment.start : segment.stop])
-        try:
-            self._folder.write(_name(segment), content)
-        except OSError as error:
-            name = self._folder.parent.name
-            raise SweepFailed(
-                f"the study of {name} cannot be written to {self._folder} ({describe(error)}); then "
-                f"`sfd-sweep resume {name}` continues it"
-            ) from error
+        while True:
+            self._may_write()
+            try:
+                self._folder.write(_name(segment), content)
+            except OSError as error:
+                self._pause_or_give_up(error)
+            else:
+                self._failing_since = None
+                return
+
+    def _pause_or_give_up(self, error: OSError) -> None:
+        """Wait a little after a failed write, unless it is useless or the storage has failed for too long."""
+        now = time.monotonic()
+        self._failing_since = self._failing_since or now
+        if is_temporary(error) and now - self._failing_since < PATIENCE_SECONDS:
+            time.sleep(PAUSE_SECONDS)
+            return
+        name = self._folder.parent.name
+        raise SweepFailed(
+            f"the study of {name} cannot be written to {self._folder} ({describe(error)}); then "
+            f"`sfd-sweep resume {name}` continues it"
+        ) from error
 
     def _read(self) -> list[bytes]:
         names = [_name(segment) for segment in self._segments]

@@ -23,6 +23,9 @@ from sfd_sweep.errors import SweepFailed, UserError
 from sfd_sweep.storage.folder import Folder
 
 RENEWAL_SECONDS = 15.0
+RETRY_SECONDS = 2.0
+"""After a failed renewal."""
+
 EXPIRY_SECONDS = 60.0
 """A driver whose lease is this old by its own clock stops writing."""
 
@@ -79,9 +82,13 @@ class _Lease:
 
     def renew_until(self, ended: threading.Event) -> None:
         """Renew the lease until the event, or until it has expired."""
-        while not ended.wait(RENEWAL_SECONDS) and not self._has_expired():
-            with suppress(OSError):  # the next attempt may be in time
+        pause = RENEWAL_SECONDS
+        while not ended.wait(pause) and not self._has_expired():
+            try:
                 self._renew()
+                pause = RENEWAL_SECONDS
+            except OSError:  # the next attempt may be in time
+                pause = RETRY_SECONDS
 
     def check(self) -> None:
         """Raise `SweepFailed` if this process must not write any more."""

@@ -19,6 +19,7 @@ from sfd_sweep.errors import SweepFailed, UserError
 from sfd_sweep.search.records import ResourceUsage, SweepState
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.storage.folder import Folder
+from sfd_sweep.storage.lease import LeaseCheck
 from sfd_sweep.tracking import DEFAULTED
 from sfd_sweep.tracking.model_registry import log_generator
 from sfd_sweep.tracking.pictures import sweep_files
@@ -46,15 +47,18 @@ class MlflowRecorder:
 
     Calls return at once; one background thread makes the writes in order. Pending reports of a trial are written
     together, so a slow record catches up. Writes wait while the store cannot be reached. A refused write ends the
-    writing, and `close` raises its error. Every write can be repeated: an uncertain one is made again, and a resumed
-    sweep records everything in its storage again.
+    writing, and `close` raises its error; so does the loss of the sweep's lease. Every write can be repeated: an
+    uncertain one is made again, and a resumed sweep records everything in its storage again.
     """
 
-    def __init__(self, store: Store, space: SearchSpace, sweep_folder: Folder, runs: SweepRuns) -> None:
+    def __init__(
+        self, store: Store, space: SearchSpace, sweep_folder: Folder, runs: SweepRuns, may_write: LeaseCheck
+    ) -> None:
         self._store = store
         self._space = space
         self._folder = sweep_folder
         self._runs = runs
+        self._may_write = may_write
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mlflow-writer")
         self._unwritten: dict[int, deque[Report]] = defaultdict(deque)
         self._failure: BaseException | None = None
@@ -64,7 +68,13 @@ class MlflowRecorder:
 
     @classmethod
     def open(
-        cls, space: SearchSpace, sweep_folder: Folder, config_yaml: str, *, resume: bool = False
+        cls,
+        space: SearchSpace,
+        sweep_folder: Folder,
+        config_yaml: str,
+        *,
+        resume: bool = False,
+        may_write: LeaseCheck = lambda: None,
     ) -> "MlflowRecorder":
         """Connect to the store, create or migrate its database, and find or create the sweep's run.
 
@@ -72,6 +82,7 @@ class MlflowRecorder:
             sweep_folder: the folder that contains the trials.
             config_yaml: the resolved search-space file; it is recorded without credentials.
             resume: whether the store may already have a sweep of this name.
+            may_write: called before every write; raises if another driver may have taken over the sweep.
 
         Raises:
             UserError: the store cannot be reached or read, or has a sweep of this name and `resume` is false.
@@ -79,7 +90,7 @@ class MlflowRecorder:
         store = Store.open(space.tracking.uri, create=True)
         with mlflow_errors(store.uri):
             runs = SweepRuns.open(store, space, sweep_folder, config_yaml, resume=resume)
-        return cls(store, space, sweep_folder, runs)
+        return cls(store, space, sweep_folder, runs, may_write)
 
     def trial_started(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
         """Record that a trial starts or resumes; `searched` has its values of the searched parameters."""
@@ -113,12 +124,14 @@ class MlflowRecorder:
             reason: why the sweep failed or was stopped; also recorded for every trial that has not ended.
 
         Raises:
-            SweepFailed: MLflow refused a write, or could not be reached for `PATIENCE_SECONDS`.
+            SweepFailed: MLflow refused a write, or could not be reached for `PATIENCE_SECONDS`; or the lease is lost.
         """
         self._give_up_at = time.monotonic() + PATIENCE_SECONDS
         self._put(self._finish, state, reason)
         self._thread.shutdown(wait=True)
         _restore(self._earlier_limits)
+        if isinstance(self._failure, SweepFailed):
+            raise self._failure
         if self._failure:
             try:
                 with mlflow_errors(self._store.uri):
@@ -130,14 +143,19 @@ class MlflowRecorder:
                 ) from error
 
     def _finish(self, state: SweepState, reason: str | None) -> None:
+        self._runs.look_again()  # a request that was answered with an error may have made a run since
         self._runs.stop_open_trials(reason)
         record = read_sweep(self._store.uri, self._space.name)
         if record.has_errors:
             self._runs.report_uncertainty(record)
-        self._runs.log_files(sweep_files(record))
+        files = sweep_files(record)  # takes a while
+        self._may_write()
+        self._runs.log_files(files)
         if state is SweepState.COMPLETE:
             for trial in record.front:
+                self._may_write()
                 self._log_model(trial)
+        self._may_write()
         self._runs.end(state, reason)
 
     def _write_reports(self, number: int) -> None:
@@ -156,6 +174,7 @@ class MlflowRecorder:
         """Make a write unless an earlier one was refused. Repeat it while MLflow or the storage cannot be reached."""
         while self._failure is None:
             try:
+                self._may_write()
                 if self._is_waiting:
                     self._runs.look_again()  # the failed write may have reached the store
                 write(*arguments)
@@ -181,6 +200,7 @@ class MlflowRecorder:
     def _note_failure(self, done: "Future[None]") -> None:
         if error := done.exception():
             self._failure = error
+        if error and not isinstance(error, SweepFailed):  # which is why the sweep ends
             log.warning("recording in MLflow has stopped; the sweep itself continues: %s", one_line(error))
 
     def _log_model(self, trial: Trial) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_USER
 from PIL import Image
+from sqlalchemy.exc import SQLAlchemyError
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import UserError
@@ -45,7 +47,7 @@ from sfd_sweep.tracking.schema import (
     sweep_metrics,
     to_text,
 )
-from sfd_sweep.tracking.store import Store
+from sfd_sweep.tracking.store import Store, is_temporary, one_request
 from sfd_sweep.tracking.sweep_page import describe, trials_view, view_tag
 from sfd_sweep.trial.files import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
@@ -54,6 +56,9 @@ log = logging.getLogger(__name__)
 
 ENDED = {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED}
 RUN_STATUS = {"running": "RUNNING", "complete": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "stopped": "KILLED"}
+CREATION_PAUSES = (1.0, 2.0, 4.0, 8.0)
+"""Seconds before the store is asked again to create the sweep's run."""
+
 GRID_KEY = "grid"
 LOCK_FILE = "environment.txt"
 
@@ -113,7 +118,7 @@ class SweepRuns:
         Raises:
             UserError: the store has a sweep of this name, and `resume` is false.
         """
-        sweep = next((run for run in store.sweep_runs() if run.data.tags[Tag.SWEEP] == space.name), None)
+        sweep = _find_sweep_run(store, space)
         if sweep and not resume:
             raise UserError(
                 f"a sweep named {space.name!r} is already in MLflow at {store.place}: `sfd-sweep resume {space.name}` "
@@ -123,7 +128,7 @@ class SweepRuns:
             if sweep:
                 trials = store.trial_runs(sweep)
             else:
-                sweep, trials = _create_sweep_run(store, space, sweep_folder.uri), []
+                sweep, trials = _make_sweep_run(store, space, sweep_folder.uri), []
                 undo.callback(store.client.delete_run, sweep.info.run_id)
             runs = cls(store, space, sweep_folder, sweep, trials)
             runs._describe(config_yaml)
@@ -281,7 +286,8 @@ class SweepRuns:
             MLFLOW_USER: self._sweep.data.tags[MLFLOW_USER],
             MLFLOW_RUN_NOTE: " · ".join(f"{name} {to_text(value)}" for name, value in searched.items()),
         }
-        run = self._client.create_run(self._sweep.info.experiment_id, tags=tags, run_name=f"trial {number}")
+        with one_request():
+            run = self._client.create_run(self._sweep.info.experiment_id, tags=tags, run_name=f"trial {number}")
         self._trials[number] = _StoredRun.of(run, found=False)
         return self._trials[number]
 
@@ -323,13 +329,32 @@ class SweepRuns:
         self._client.log_batch(self.sweep_id, tags=[RunTag(*item) for item in tags.items()])
 
 
+def _find_sweep_run(store: Store, space: SearchSpace) -> Run | None:
+    return next((run for run in store.sweep_runs() if run.data.tags[Tag.SWEEP] == space.name), None)
+
+
+def _make_sweep_run(store: Store, space: SearchSpace, storage: str) -> Run:
+    """Create the sweep's run once, also where the store answers with an error and has created it."""
+    for pause in CREATION_PAUSES:
+        try:
+            return _create_sweep_run(store, space, storage)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            if not is_temporary(error):
+                raise
+        time.sleep(pause)
+        if run := _find_sweep_run(store, space):
+            return run
+    return _create_sweep_run(store, space, storage)
+
+
 def _create_sweep_run(store: Store, space: SearchSpace, storage: str) -> Run:
     name = space.tracking.experiment or space.name
     if experiment := store.client.get_experiment_by_name(name):
         experiment_id = experiment.experiment_id
     else:
         kind = {"mlflow.experimentKind": "custom_model_development"}
-        experiment_id = store.client.create_experiment(name, tags=kind)
+        with one_request():
+            experiment_id = store.client.create_experiment(name, tags=kind)
     tags = {
         Tag.KIND: SWEEP_KIND,
         Tag.SWEEP: space.name,
@@ -338,7 +363,8 @@ def _create_sweep_run(store: Store, space: SearchSpace, storage: str) -> Run:
         Tag.TRIALS: _planned(space),
         MLFLOW_USER: resolve_tags()[MLFLOW_USER],
     }
-    return store.client.create_run(experiment_id, tags=tags, run_name=space.name)
+    with one_request():
+        return store.client.create_run(experiment_id, tags=tags, run_name=space.name)
 
 
 def _planned(space: SearchSpace) -> str:

@@ -14,10 +14,14 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
+from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from PIL import UnidentifiedImageError
 from requests.exceptions import HTTPError as RequestRefused
 from sqlalchemy.engine import make_url
@@ -88,8 +92,10 @@ class Store:
             UserError: the store is missing, unreachable, unreadable or of an unknown kind.
         """
         uri = resolve_uri(uri)
-        _check_reachable(uri, create)
         with mlflow_errors(uri):
+            if create and uri.startswith(SQLITE):
+                _create_sqlite(Path(uri.removeprefix(SQLITE)))
+            _check_reachable(uri, create)
             store = cls(MlflowClient(uri), uri)
             store.client.search_experiments(max_results=1)
         return store
@@ -157,6 +163,24 @@ def is_temporary(error: BaseException) -> bool:
     return bool(status >= 500 or status == 429)
 
 
+@contextmanager
+def one_request() -> Iterator[None]:
+    """Keep MLflow's client from repeating the block's requests.
+
+    A request that creates something may take effect and be answered with an error; whoever repeats it must look first.
+    """
+    name = MLFLOW_HTTP_REQUEST_MAX_RETRIES.name
+    before = os.environ.get(name)
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
 def one_line(error: BaseException) -> str:
     """Return the first line of an error's message, without credentials."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -190,6 +214,27 @@ def _check_reachable(uri: str, create: bool) -> None:
             f"the tracking server {without_credentials(uri)} is unreachable ({one_line(error)}): start it, or set "
             "tracking.uri or MLFLOW_TRACKING_URI to another"
         ) from error
+
+
+def _create_sqlite(path: Path) -> None:
+    """Create the database and its tables if there is none.
+
+    MLflow takes seconds for the tables, and cannot continue what another process has begun. So one process at a time
+    makes them under another name, and the database appears whole.
+    """
+    lock, part = path.with_name(f"{path.name}.lock"), path.with_name(f"{path.name}.part")
+    if _has_content(path) or not path.parent.is_dir():
+        return
+    with FileLock(lock):
+        if not _has_content(path):
+            part.unlink(missing_ok=True)
+            SqlAlchemyStore(f"{SQLITE}{part}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+            part.replace(path)
+        lock.unlink(missing_ok=True)  # whoever holds it still, or makes it anew, finds the database
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and (not path.is_file() or path.stat().st_size > 0)
 
 
 def _check_sqlite(path: Path, create: bool) -> None:

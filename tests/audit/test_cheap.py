@@ -95,8 +95,8 @@ def test_the_metrics_are_what_the_judge_sees_after_the_attacks(evaluator, attack
         assert found.metrics[name] == last.shown / SAMPLES
         excess = max(0.0, found.metrics[name] - attacks.control_rates(90, final=False)[name])
         assert found.metrics[f"excess_{name}"] == excess
-    assert found.metrics["excess_inversion_rate"] > 0.5  # the embedding was renamed, and the weights remember
-    assert attacks.rate("inversion_rate", swap, final=True) > 0.5
+    assert found.metrics["excess_inversion_rate"] > 0.15  # the embedding was renamed, and the weights remember
+    assert attacks.rate("inversion_rate", swap, final=True) > 0.15
 
 
 def test_a_generator_that_forgot_nothing_is_revived_at_once_and_the_control_is_not(attacks, start, never_knew):

@@ -1,5 +1,6 @@
 """Schedulers and searcher as Tune calls them, without Tune and without a cluster."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from ray.tune.search import Searcher
 from stub_runtime import figures, make_space
 
 from sfd_sweep.config import SearchSpace
-from sfd_sweep.errors import Interrupted
+from sfd_sweep.errors import Interrupted, SweepFailed
 from sfd_sweep.execution.stopping import Stop
 from sfd_sweep.execution.trainable import tune_result
 from sfd_sweep.execution.tune import PastTrial, StudySearch, make_scheduler, replay, why_stopped
@@ -223,3 +224,25 @@ def test_a_stopping_sweep_starts_no_trial_and_leaves_stopped_ones_running(study:
     assert searcher.suggest("b") == Searcher.FINISHED
     searcher.on_trial_complete("a", {"stopped": True, "done": True})
     assert study.running() == [0]
+
+
+def test_a_study_that_cannot_be_written_stops_the_sweep_and_leaves_its_trials_running(
+    study: SweepStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Stop()
+    searcher = searcher_of(study, stop=stop)
+    for tune_id, step in (("ends", 6), ("fails", 2)):
+        record(study, searcher.suggest(tune_id)["number"], step)
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(Folder, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        searcher.on_trial_complete("ends", {"step": 6, "done": True})
+        assert isinstance(stop.error, SweepFailed)
+        assert stop.now
+        searcher.on_trial_complete("fails", error=True)
+        assert searcher.suggest("next") == Searcher.FINISHED
+        stop.error = None
+        assert searcher.suggest("next") == Searcher.FINISHED
+    assert study.running() == [0, 1]
+    again = SweepStudy(make_space(tmp_path), Folder.open(tmp_path))
+    assert again.running() == [0, 1]
+    assert [trial.state for trial in again.trials()] == [TrialState.RUNNING] * 2

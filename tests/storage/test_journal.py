@@ -1,5 +1,7 @@
 """The study's journal: the same on a disk and in an object store."""
 
+import errno
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -135,6 +137,44 @@ def test_a_storage_that_refuses_stops_the_sweep_and_says_why(folder: Folder, mon
     monkeypatch.setattr(Folder, "write", lambda *_: (_ for _ in ()).throw(refusal))
     with pytest.raises(SweepFailed, match="cannot be written to .*access is denied.*sfd-sweep resume"):
         journal.append_logs(numbered(0))
+
+
+def refuse(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the storage answer 503 so many times."""
+    write, left = Folder.write, iter(range(times))
+
+    def answer(self: Folder, name: str, content: bytes) -> None:
+        if next(left, None) is not None:
+            raise OSError("When putting: AWS Error UNKNOWN (HTTP status 503) during PutObject operation")
+        write(self, name, content)
+
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(Folder, "write", answer)
+
+
+def test_a_storage_that_is_away_for_a_while_is_waited_for(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(20, monkeypatch)
+    opened(folder).append_logs(numbered(0))
+    assert list(opened(folder).read_logs(0)) == numbered(0)
+
+
+def test_a_storage_that_stays_away_is_waited_for_once(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+    refuse(10_000, monkeypatch)
+    journal, spent = opened(folder), []
+    for number in range(2):
+        began = time.monotonic()
+        with pytest.raises(SweepFailed, match="HTTP status 503"):
+            journal.append_logs(numbered(number))
+        spent.append(time.monotonic() - began)
+    assert spent[0] >= 0.2 > spent[1]
+
+
+def test_a_full_disk_is_not_waited_for(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 1000.0)
+    monkeypatch.setattr(Folder, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(SweepFailed, match="No space left"):
+        opened(folder).append_logs(numbered(0))
 
 
 def test_a_study_comes_back_from_where_it_was_put(folder: Folder, tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ class Notebook:
     def of(self, event: str) -> list[tuple[Any, ...]]:
         return [call[1:] for call in self.calls if call[0] == event]
 
-    def open(self, space: SearchSpace, sweep: Folder, config: str, *, resume: bool) -> "Notebook":
+    def open(self, space: SearchSpace, sweep: Folder, config: str, *, resume: bool, **_: object) -> "Notebook":
         self.calls.append(("open", config, resume))
         return self
 

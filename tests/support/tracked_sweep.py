@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -74,8 +75,8 @@ def grid(shade: int = 128) -> bytes:
     return stream.getvalue()
 
 
-def open_recorder(space: SearchSpace, folder: Path, *, resume: bool = False) -> MlflowRecorder:
-    return MlflowRecorder.open(space, Folder.open(folder) / space.name, dump_search_space(space), resume=resume)
+def open_recorder(space: SearchSpace, folder: Path, **options: Any) -> MlflowRecorder:
+    return MlflowRecorder.open(space, Folder.open(folder) / space.name, dump_search_space(space), **options)
 
 
 def tell_report(recorder: MlflowRecorder, number: int, told: Report) -> None:

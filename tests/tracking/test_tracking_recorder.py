@@ -342,6 +342,31 @@ def test_a_refused_write_is_raised_when_the_sweep_is_closed(
     assert "hypervolume" not in runs_of(tracking_uri)[1]["small"].data.metrics  # nothing is written after a gap
 
 
+def test_a_driver_that_lost_its_lease_writes_nothing_more(
+    space: SearchSpace, tracking_uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = threading.Event()
+
+    def check() -> None:
+        if lost.is_set():
+            raise SweepFailed("the lease of small could not be renewed")
+
+    recorder = open_recorder(space, tmp_path, may_write=check)
+    tell_trial(recorder, space, 0)
+    recorder.front_changed([0], 8.1, 1, ResourceUsage(0.1, 0.1))
+    recorder._thread.submit(lost.set).result()  # while it is suspended, another driver resumes the sweep
+    winner = open_recorder(space, tmp_path, resume=True)
+    tell_sweep(winner, space)
+    winner.close(SweepState.COMPLETE)
+    before = everything(tracking_uri)
+    tell_trial(recorder, space, 3)
+    with pytest.raises(SweepFailed, match="^the lease of small could not be renewed$"):
+        recorder.close(SweepState.FAILED, "it was suspended")
+    assert everything(tracking_uri) == before
+    assert read_sweep(tracking_uri, "small").summary.state is SweepState.COMPLETE
+    assert "the sweep itself continues" not in caplog.text
+
+
 def test_a_report_costs_the_caller_less_than_a_millisecond(space: SearchSpace, tmp_path: Path) -> None:
     recorder = open_recorder(space, tmp_path)
     recorder.trial_started(0, settings(space, 0), searched(0))

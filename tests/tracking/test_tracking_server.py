@@ -1,17 +1,23 @@
 """The same over HTTP, to a real MLflow server."""
 
+import http.server
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 import pytest
+import requests
+from mlflow.entities import ViewType
 from mlflow_server import mlflow_server
 from recorded_reports import read_reports
 from test_tracking_models import put_generators
 from tracked_sweep import open_recorder, report, search_space, searched, settings, tell_report, tell_sweep
 
-from sfd_sweep.search.records import SweepState
+from sfd_sweep.search.records import ResourceUsage, SweepState
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.model_registry import register
 from sfd_sweep.tracking.reader import list_sweeps, read_sweep
@@ -53,3 +59,55 @@ def test_a_sweep_is_recorded_resumed_and_read_through_a_server(
     assert not any(b"hunter2" in content for content in kept)
     out, err = capfd.readouterr()
     assert "View run" not in out + err
+
+
+@contextmanager
+def failing_creations(server: str) -> Iterator[tuple[str, Counter[str]]]:
+    """A proxy that passes every request on, and answers the first ones that create something with 500 nevertheless."""
+    failed: Counter[str] = Counter()
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {"Content-Type": self.headers.get("Content-Type", "")}
+            answer = requests.request(self.command, server + self.path, data=body, headers=headers, timeout=60)
+            kind = self.path.rpartition("mlflow/")[2]
+            status, content = answer.status_code, answer.content
+            if kind in ("runs/create", "experiments/create") and failed[kind] < 3:
+                failed[kind] += 1
+                status, content = 500, b"{}"
+            self.send_response(status)
+            self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{proxy.server_port}", failed
+        proxy.shutdown()
+
+
+def test_a_creation_that_is_answered_with_an_error_makes_one_run(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "9")
+    monkeypatch.setattr("sfd_sweep.tracking.runs.CREATION_PAUSES", (0.0,) * 4)
+    monkeypatch.setattr("sfd_sweep.tracking.recorder.PAUSE_SECONDS", 0.0)
+    with failing_creations(server.replace("me:hunter2@", "")) as (proxy, failed):
+        space = search_space(proxy)
+        recorder = open_recorder(space, tmp_path)
+        for number in range(3):
+            recorder.trial_started(number, settings(space, number), searched(number))
+        recorder.front_changed([], 0.0, 0, ResourceUsage(0.0, 0.0))
+        recorder.close(SweepState.STOPPED)
+    assert failed == {"experiments/create": 1, "runs/create": 3}
+    client = mlflow.MlflowClient(server)
+    (experiment,) = [found for found in client.search_experiments() if found.name == "small"]
+    runs = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
+    assert Counter(run.info.run_name for run in runs) == dict.fromkeys(["small", "trial 0", "trial 1", "trial 2"], 1)

@@ -1,10 +1,14 @@
 """Reaching the tracking store, or saying in one line and within seconds why not."""
 
 import http.server
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -81,6 +85,24 @@ def test_a_broken_database_is_refused(tmp_path: Path) -> None:
 def test_a_database_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
     assert "unable to open database file" in refusal(f"sqlite:///{tmp_path}/missing/mlflow.db")
     assert not (tmp_path / "missing").exists()
+
+
+def test_a_database_whose_first_run_was_killed_is_made_anew_by_several_first_runs_at_once(tmp_path: Path) -> None:
+    uri, part = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.db.part"
+    code = f"from sfd_sweep.tracking.store import Store; Store.open({uri!r}, create=True)"
+    killed = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    while not (part.exists() and part.stat().st_size):
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "mlflow.db").exists()
+    (tmp_path / "mlflow.db").touch()  # as SQLite leaves one that it has only opened
+
+    with ThreadPoolExecutor(3) as pool:
+        stores = list(pool.map(lambda _: Store.open(uri, create=True), range(3)))
+    assert [[found.name for found in store.client.search_experiments()] for store in stores] == [["Default"]] * 3
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("mlflow")] == ["mlflow.db"]
 
 
 def test_a_folder_of_files_is_no_longer_a_store(tmp_path: Path) -> None:
