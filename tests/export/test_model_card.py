@@ -11,6 +11,7 @@ from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.export.card import model_card
 from sfd_sweep.export.description import Description, Figures
 from sfd_sweep.export.exporting import Exported
+from sfd_sweep.metrics import METRICS
 from sfd_sweep.models.folder import ASSETS
 
 
@@ -32,7 +33,7 @@ def test_the_card_gives_every_figure_with_its_number_of_samples(card: str, expor
     search = sweep.results.record.trials[FRONT].report
     assert search is not None
     for name, value in exported.recorded.metrics.items():
-        few, many = ("90", "180") if name in ("fd_classifier", "retain_accuracy") else ("50", "100")
+        few, many = ("50", "100") if METRICS[name].forgotten else ("90", "180")
         assert f"| {search.metrics[name]:.4g} (n = {few}) | {value:.4g} (n = {many}) |" in card, name
 
 
