@@ -27,7 +27,7 @@ from sfd_sweep.models.numerics import named_seed
 from sfd_sweep.storage.folder import Folder
 
 CHEAP: Mapping[Need, tuple[str, ConditionInversion | Relearning]] = {
-    Need.INVERSION: ("inversion_rate", ConditionInversion(restarts=1, budgets=(6,), batch_size=16, lr=0.2)),
+    Need.INVERSION: ("inversion_rate", ConditionInversion(restarts=1, budgets=(9,), batch_size=16, lr=0.4)),
     Need.RELEARNING: ("relearning_rate", Relearning(images=25, budgets=(3,), candidates=32, lr=4e-4)),
 }
 """By what a metric needs: the metric, and the attack behind it."""
