@@ -203,7 +203,8 @@ class Budget(Section):
     trials: PositiveInt | None = None
     """Number of trials, in any final state; null: no limit."""
     hours: PositiveFloat | None = None
-    """Wall-clock hours since the slots began to start, added up over all parts of a resumed sweep; null: no limit."""
+    """Wall-clock hours in which at least one slot holds its workers, added up over all parts of a resumed sweep; null:
+    no limit."""
     gpu_hours: PositiveFloat | None = None
     """GPU-hours: the time for which slots hold their workers, times the GPUs of a slot, added up over slots; null: no
     limit."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.execution.commands import Assignment, CloseSlot, Command, Failure, Result
+from sfd_sweep.search.budget import HeldSeconds
 
 MAX_ATTEMPTS = 3
 """How often a command, or the start of a slot, is tried."""
@@ -89,6 +90,8 @@ class Broker:
         self._crashes: Counter[int] = Counter()  # worker groups that a trial's command has killed, by its number
         self._failure: UserError | None = None
         self._started = time.monotonic()
+        self._any_held_seconds = 0.0
+        self._any_held_since: float | None = None
 
     # Called by trials.
 
@@ -123,7 +126,7 @@ class Broker:
 
     async def worker_started(self, index: int, node: str) -> None:
         """Note that a worker of the slot runs on a node and is about to load its runtime."""
-        self._slots[index].start_holding()
+        self._start_holding(self._slots[index])
         self._slots[index].nodes.add(node)
 
     async def nodes_of(self, index: int) -> set[str]:
@@ -177,7 +180,7 @@ class Broker:
         slot = self._slots[index]
         slot.is_up = False
         slot.lease = None
-        slot.stop_holding()
+        self._stop_holding(slot)
         slot.nodes = set()
         if slot.work and not node_lost:
             self._count_crash(slot, slot.work, "its worker process died")
@@ -220,9 +223,11 @@ class Broker:
         """Return the seconds until all slots together were ready for the first time."""
         return sum(slot.ready_after or 0.0 for slot in self._slots)
 
-    async def held_seconds(self) -> float:
-        """Return the seconds for which all slots together have held CPUs and GPUs, as far as this broker knows."""
-        return sum(slot.total_held_seconds() for slot in self._slots)
+    async def held_seconds(self) -> HeldSeconds:
+        """Return the seconds for which slots have held CPUs and GPUs, as far as this broker knows."""
+        since = self._any_held_since
+        any_held = self._any_held_seconds + (0.0 if since is None else time.monotonic() - since)
+        return HeldSeconds(any_held, sum(slot.total_held_seconds() for slot in self._slots))
 
     async def finish(self) -> None:
         """Reject new commands. Delivered ones complete; other callers receive None. Slots stay open."""
@@ -237,9 +242,20 @@ class Broker:
         self._finishing = True
         await self._close_all()
 
+    def _start_holding(self, slot: _Slot) -> None:
+        slot.start_holding()
+        if slot.held_since is not None and self._any_held_since is None:
+            self._any_held_since = time.monotonic()
+
+    def _stop_holding(self, slot: _Slot) -> None:
+        slot.stop_holding()
+        if self._any_held_since is not None and all(each.held_since is None for each in self._slots):
+            self._any_held_seconds += time.monotonic() - self._any_held_since
+            self._any_held_since = None
+
     async def _mark_up(self, index: int) -> _Slot:
         slot = self._slots[index]
-        slot.start_holding()
+        self._start_holding(slot)
         if not slot.is_up:
             slot.is_up = True
             await self._notify()
@@ -269,7 +285,7 @@ class Broker:
     def _close(self, slot: _Slot) -> None:
         slot.is_open = False
         slot.lease = None
-        slot.stop_holding()
+        self._stop_holding(slot)
         if slot.work:
             self._settle(slot, slot.work, None)
 

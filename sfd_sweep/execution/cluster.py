@@ -285,6 +285,16 @@ def room_for(resources: Resources, cluster: Sequence[Node]) -> int:
     return sum(node.workers(resources) for node in cluster) // resources.workers_per_slot
 
 
+def waits_for_machines(resources: Resources, slots: int, cluster: Sequence[Node]) -> str | None:
+    """Return that slots wait for machines to join the cluster, in words; None if it has room for all of them now."""
+    room = room_for(resources, cluster)
+    if slots <= room:
+        return None
+    if not any(node.workers(resources) for node in cluster):
+        return f"no slot can start before another machine joins the cluster. {_too_large(resources, cluster)}"
+    return f"the cluster has room for {room} of {slots} slots now; the others wait for machines to join it"
+
+
 def _checked_slots(resources: Resources, cluster: Sequence[Node]) -> int:
     room, workers = room_for(resources, cluster), sum(node.workers(resources) for node in cluster)
     if workers == 0:

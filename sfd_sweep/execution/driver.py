@@ -4,7 +4,7 @@ import functools
 import logging
 import time
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import ray
 from ray import tune
@@ -27,7 +27,7 @@ from sfd_sweep.execution.tune import (
     why_stopped,
 )
 from sfd_sweep.execution.worker import RuntimeFactory, reason_of
-from sfd_sweep.search.budget import used_up
+from sfd_sweep.search.budget import HeldSeconds, used_up
 from sfd_sweep.search.pareto import searched_front
 from sfd_sweep.search.records import SweepState
 from sfd_sweep.search.study import SweepStudy
@@ -93,7 +93,7 @@ class Driver:
         scratch = self.sweep / "ray"
         scratch.delete()
         pool = SlotPool(self.space, self.sweep, self.build, slots, self._stop.request)
-        self._dispatcher.budget.start(lambda: float(ray.get(pool.broker.held_seconds.remote())))
+        self._dispatcher.budget.start(lambda: cast("HeldSeconds", ray.get(pool.broker.held_seconds.remote())))
         try:
             if not is_trained(self.space, self.study):
                 self._train(pool, slots)

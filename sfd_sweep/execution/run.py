@@ -8,7 +8,7 @@ from pathlib import Path
 from sfd_sweep.config import SearchSpace
 from sfd_sweep.config.loading import dump_search_space, parse_search_space
 from sfd_sweep.errors import UserError
-from sfd_sweep.execution.cluster import connected, is_shared, nodes, room_for, slot_count
+from sfd_sweep.execution.cluster import connected, is_shared, nodes, slot_count, waits_for_machines
 from sfd_sweep.execution.driver import Driver, evaluations, is_finished, is_trained
 from sfd_sweep.execution.events import Outcome, SweepObserver
 from sfd_sweep.execution.worker import RuntimeFactory, build_runtime
@@ -129,9 +129,8 @@ def _join_cluster(
         observer.note(sent)
     cluster = nodes()
     slots = slot_count(space.resources, trials, cluster, grows=is_shared(address))
-    room = room_for(space.resources, cluster)
-    if slots > room:
-        observer.note(f"the cluster has room for {room} of {slots} slots now; the others wait for machines to join it")
+    if waits := waits_for_machines(space.resources, slots, cluster):
+        observer.note(waits)
     return slots
 
 

@@ -1,12 +1,28 @@
 """Resource usage of a sweep against its budget."""
 
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sfd_sweep.config import Budget, SearchSpace
 from sfd_sweep.search.records import ResourceUsage
 from sfd_sweep.search.study import SweepStudy
+
+
+@dataclass(frozen=True)
+class HeldSeconds:
+    """Seconds for which slots have held their CPUs and GPUs.
+
+    Attributes:
+        any: in which at least one slot did.
+        total: of all slots together.
+    """
+
+    any: float = 0.0
+    total: float = 0.0
+
+    def __add__(self, other: "HeldSeconds") -> "HeldSeconds":
+        return HeldSeconds(self.any + other.any, self.total + other.total)
 
 
 class BudgetTracker:
@@ -16,32 +32,30 @@ class BudgetTracker:
         self._budget = space.budget
         self._resources = space.resources
         self._study = study
-        self._began: float | None = None
-        self._held_seconds = 0.0
-        self._held_last = 0.0
+        self._ask: Callable[[], HeldSeconds] | None = None
+        self._earlier = HeldSeconds()
+        self._last = HeldSeconds()
 
-    def start(self, held_seconds: Callable[[], float]) -> None:
+    def start(self, held_seconds: Callable[[], HeldSeconds]) -> None:
         """Begin to measure: slots are starting.
 
         Args:
-            held_seconds: returns for how long the slots have held their GPUs so far, in all; it may restart from 0.
+            held_seconds: returns what the slots have held so far; it may restart from 0.
         """
-        self._ask_held_seconds = held_seconds
-        self._began = time.monotonic()
+        self._ask = held_seconds
         self._study.begin_part()
 
     def record(self) -> None:
         """Write the usage so far into the study, so that it survives a killed driver."""
-        if self._began is not None:
-            hours = (time.monotonic() - self._began) / 3600
-            gpus = self._resources.workers_per_slot * self._resources.gpus_per_worker
-            self._study.record_usage(ResourceUsage(hours, self._held_hours() * gpus if gpus else 0.0))
-
-    def _held_hours(self) -> float:
-        now = self._ask_held_seconds()
-        self._held_seconds += now - self._held_last if now >= self._held_last else now
-        self._held_last = now
-        return self._held_seconds / 3600
+        if self._ask is None:
+            return
+        now = self._ask()
+        if now.total < self._last.total:  # counted anew
+            self._earlier += self._last
+        self._last = now
+        held = self._earlier + now
+        gpus = self._resources.workers_per_slot * self._resources.gpus_per_worker
+        self._study.record_usage(ResourceUsage(held.any / 3600, held.total / 3600 * gpus))
 
     def used_up(self) -> str | None:
         """Return the limit of the budget that is reached, in words; None if another trial may begin."""

@@ -46,7 +46,7 @@ class ResourceUsage:
     """Resource usage of a sweep, summed over all its runs.
 
     Attributes:
-        hours: wall-clock hours, from the start of the slots.
+        hours: wall-clock hours in which at least one slot has held its workers.
         gpu_hours: GPU-hours for which slots have held their workers.
     """
 

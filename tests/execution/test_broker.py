@@ -9,6 +9,7 @@ from sfd_sweep.config import Settings
 from sfd_sweep.errors import SweepFailed, UserError
 from sfd_sweep.execution.broker import MAX_ATTEMPTS, Broker
 from sfd_sweep.execution.commands import Advance, Assignment, CloseSlot, Failure
+from sfd_sweep.search.budget import HeldSeconds
 from sfd_sweep.trial.report import Report
 
 SETTINGS = Settings()
@@ -300,14 +301,20 @@ async def test_slots_hold_their_gpus_while_their_workers_run() -> None:
         await broker.slot_ready(0)
         await broker.worker_started(1, "b")
         hours[0] += 10
-        assert await broker.held_seconds() == 30
+        assert await broker.held_seconds() == HeldSeconds(20, 30)
         await broker.workers_lost(1, node_lost=False)
         hours[0] += 5
-        assert await broker.held_seconds() == 35
+        assert await broker.held_seconds() == HeldSeconds(25, 35)
         await broker.worker_started(1, "b")
         await broker.release(0, wanted=1)  # closes slots 2 and 1, which are not up
         hours[0] += 5
-        assert await broker.held_seconds() == 40
+        assert await broker.held_seconds() == HeldSeconds(30, 40)
+        await broker.workers_lost(0, node_lost=True)  # then all wait for machines
+        hours[0] += 100
+        assert await broker.held_seconds() == HeldSeconds(30, 40)
+        await broker.worker_started(0, "c")
+        hours[0] += 1
+        assert await broker.held_seconds() == HeldSeconds(31, 41)
 
 
 @in_loop

@@ -4,7 +4,7 @@ import pytest
 
 from sfd_sweep.config import Resources
 from sfd_sweep.errors import UserError
-from sfd_sweep.execution.cluster import Node, connected, is_shared, room_for, slot_count
+from sfd_sweep.execution.cluster import Node, connected, is_shared, room_for, slot_count, waits_for_machines
 
 LAPTOP = [Node(2, 0)]
 GPUS = [Node(16, 0), Node(32, 4), Node(32, 4)]
@@ -78,6 +78,12 @@ def test_where_machines_may_join_a_number_of_slots_is_not_checked() -> None:
     assert slot_count(asked, trials=100, cluster=LAPTOP, grows=True) == 8
     assert slot_count(asked, trials=5, cluster=LAPTOP, grows=True) == 5
     assert room_for(asked, LAPTOP) == 0
+    waits = (
+        "no slot can start before another machine joins the cluster. resources.gpus_per_worker: a worker needs 1 GPUs"
+    )
+    assert waits in str(waits_for_machines(asked, 8, LAPTOP))
+    assert "room for 2 of 8 slots now" in str(waits_for_machines(Resources(slots=8), 8, LAPTOP))
+    assert waits_for_machines(Resources(slots=2), 2, LAPTOP) is None
     with pytest.raises(UserError, match="more than 0"):
         slot_count(Resources(gpus_per_worker=1), trials=100, cluster=LAPTOP, grows=True)
 

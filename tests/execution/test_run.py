@@ -38,7 +38,7 @@ def test_a_sweep_keeps_to_its_budget_and_resumes_with_its_store_and_with_slots_f
 
     stores = []
 
-    def open_recorder(space: SearchSpace, *_: Any, resume: bool) -> Notebook:
+    def open_recorder(space: SearchSpace, *_: Any, resume: bool, **__: Any) -> Notebook:
         stores.append((space.tracking.uri, resume))
         return Notebook()
 

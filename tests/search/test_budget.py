@@ -9,21 +9,13 @@ from stub_runtime import figures, make_space
 from sfd_sweep.config import Budget
 from sfd_sweep.execution.stopping import Stop
 from sfd_sweep.execution.tune import StudySearch
-from sfd_sweep.search.budget import BudgetTracker
+from sfd_sweep.search.budget import BudgetTracker, HeldSeconds
 from sfd_sweep.search.records import ResourceUsage
 from sfd_sweep.search.study import SweepStudy
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.report import Report, TrialState
 
 ON_GPUS = ("resources.gpus_per_worker=0.5", "resources.workers_per_slot=2")
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time in hours, which only the test moves."""
-    hours = [100.0]
-    monkeypatch.setattr("sfd_sweep.search.budget.time.monotonic", lambda: hours[0] * 3600)
-    return hours
 
 
 def search(study: SweepStudy, spending: BudgetTracker) -> tuple[StudySearch, list[str]]:
@@ -45,47 +37,51 @@ def test_the_limit_that_is_reached_first_counts(limits: dict[str, float], reache
     assert Budget.model_validate(limits).used_up(trials=3, hours=2.0, gpu_hours=16.0) == reached
 
 
-def test_gpu_hours_are_those_for_which_slots_have_held_gpus(tmp_path: Path, clock: list[float]) -> None:
+class Slots:
+    """What one slot has held, in hours, which the test moves."""
+
+    hours = 0.0
+
+    def held(self) -> HeldSeconds:
+        return HeldSeconds(self.hours * 3600, self.hours * 3600)
+
+
+def test_hours_and_gpu_hours_are_those_for_which_slots_have_held_their_workers(tmp_path: Path) -> None:
     space = make_space(tmp_path, "budget={hours: 3, gpu_hours: 4}", *ON_GPUS)
     study = SweepStudy(space, Folder.open(tmp_path))
     spending = BudgetTracker(space, study)
-    held = iter([2.5 * 3600, 0.5 * 3600, 1.5 * 3600])  # of three slots, one of which waits; then it is counted anew
+    # Of three slots, one of which waits; then they are counted anew.
+    held = iter([HeldSeconds(3600, 2.5 * 3600), HeldSeconds(1800, 1800), HeldSeconds(1800, 1.5 * 3600)])
     spending.start(lambda: next(held))
-    clock[0] += 1
     assert spending.used_up() is None
     assert study.usage() == ResourceUsage(1.0, 2.5)
-    clock[0] += 0.5
     assert spending.used_up() is None
     assert study.usage() == ResourceUsage(1.5, 3.0)
     assert spending.used_up() == "4 GPU-hours"
 
 
-def test_what_earlier_parts_have_spent_counts_and_the_time_between_them_does_not(
-    tmp_path: Path, clock: list[float]
-) -> None:
+def test_what_earlier_parts_have_spent_counts(tmp_path: Path) -> None:
     space = make_space(tmp_path, "budget={hours: 3}")
     for _ in range(2):
-        spending = BudgetTracker(space, SweepStudy(space, Folder.open(tmp_path)))
-        spending.start(lambda: 0.0)
-        clock[0] += 1
+        spending, slots = BudgetTracker(space, SweepStudy(space, Folder.open(tmp_path))), Slots()
+        spending.start(slots.held)
+        slots.hours += 1
         spending.record()
-        clock[0] += 50  # no driver
     study = SweepStudy(space, Folder.open(tmp_path))
-    spending = BudgetTracker(space, study)
-    spending.start(lambda: 0.0)
+    spending, slots = BudgetTracker(space, study), Slots()
+    spending.start(slots.held)
     assert spending.used_up() is None
     assert study.usage() == ResourceUsage(2.0, 0.0)
-    clock[0] += 1
+    slots.hours += 1
     assert spending.used_up() == "3 hours"
 
 
-def test_when_time_is_up_running_trials_are_still_handed_out_but_no_new_one(tmp_path: Path, clock: list[float]) -> None:
+def test_when_time_is_up_running_trials_are_still_handed_out_but_no_new_one(tmp_path: Path) -> None:
     space = make_space(tmp_path, "budget={hours: 1}")
     SweepStudy(space, Folder.open(tmp_path)).ask()
     study = SweepStudy(space, Folder.open(tmp_path))
     spending = BudgetTracker(space, study)
-    spending.start(lambda: 0.0)
-    clock[0] += 2
+    spending.start(lambda: HeldSeconds(7200, 7200))
     searcher, said = search(study, spending)
     assert searcher.suggest("a")["number"] == 0
     assert (searcher.suggest("b"), spending.still_to_end()) == (Searcher.FINISHED, 1)

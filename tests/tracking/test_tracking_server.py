@@ -17,7 +17,7 @@ from recorded_reports import read_reports
 from test_tracking_models import put_generators
 from tracked_sweep import open_recorder, report, search_space, searched, settings, tell_report, tell_sweep
 
-from sfd_sweep.search.records import ResourceUsage, SweepState
+from sfd_sweep.search.records import SweepState
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.model_registry import register
 from sfd_sweep.tracking.reader import list_sweeps, read_sweep
@@ -104,7 +104,6 @@ def test_a_creation_that_is_answered_with_an_error_makes_one_run(
         recorder = open_recorder(space, tmp_path)
         for number in range(3):
             recorder.trial_started(number, settings(space, number), searched(number))
-        recorder.front_changed([], 0.0, 0, ResourceUsage(0.0, 0.0))
         recorder.close(SweepState.STOPPED)
     assert failed == {"experiments/create": 1, "runs/create": 3}
     client = mlflow.MlflowClient(server)
