@@ -215,7 +215,7 @@ def test_a_final_evaluation_adds_metrics_on_inception(tmp_path: Path, monkeypatc
     generator, assets = ASSETS / "digits" / "generator", AssetLocations(inception=str(weights))
     plain, final = (evaluate_folder(generator, **FEW, assets=assets, final=final) for final in (False, True))
     added = final.metrics.keys() - plain.metrics.keys()
-    assert added == {"fid", "kid", "precision", "recall", "inception_score"}
+    assert added == {"fid", "fid_all", "kid", "precision", "recall", "inception_score"}
     assert all(final.metrics[name] == value for name, value in plain.metrics.items())
 
 
