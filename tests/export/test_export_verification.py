@@ -209,14 +209,15 @@ def test_another_classifier_evaluates_in_place_of_the_default_one(tmp_path: Path
     assert found.metrics["retain_accuracy"] == 0
 
 
+@pytest.mark.slow
 def test_a_final_evaluation_adds_metrics_on_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, features = write_stand_in(tmp_path / "weights", monkeypatch), Inception.features
     monkeypatch.setattr(Inception, "features", lambda *given: features(*given)[:, :32])  # digits are too few for all
     generator, assets = ASSETS / "digits" / "generator", AssetLocations(inception=str(weights))
     plain, final = (evaluate_folder(generator, **FEW, assets=assets, final=final) for final in (False, True))
-    added = final.metrics.keys() - plain.metrics.keys()
-    assert added == {"fid", "fid_all", "kid", "precision", "recall", "inception_score"}
-    assert all(final.metrics[name] == value for name, value in plain.metrics.items())
+    added = {"fid", "fid_all", "kid", "precision", "recall", "inception_score"}
+    assert final.metrics.keys() == plain.metrics.keys() | added
+    assert final.metrics["fd_classifier"] != plain.metrics["fd_classifier"]  # its noise is its own
 
 
 def test_a_search_space_file_states_the_evaluation_of_any_model() -> None:

@@ -144,7 +144,7 @@ def test_two_workers_find_the_losses_and_gradients_that_one_finds_in_bfloat16(re
     for rank in range(2):
         together = results[f"bfloat16-{rank}"]
         for key, expected in alone.items():
-            torch.testing.assert_close(together[key], expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+            torch.testing.assert_close(together[key], expected, rtol=0, atol=0.03 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("name", [*RUNS, "bfloat16"])

@@ -69,6 +69,7 @@ def test_a_point_keeps_what_a_trial_draws(tmp_path: Path) -> None:
     assert ((points >= 0) & (points <= 2)).all()
 
 
+@pytest.mark.slow
 def test_it_finds_more_than_random_trials_do(tmp_path: Path) -> None:
     found = {
         sampler: [

@@ -500,6 +500,6 @@ def test_what_errors_make_of_the_front_is_written_once(tracking_uri: str, tmp_pa
         assert "front_probability" not in record.trials[0].metrics
         equals = [runs[f"trial {number}"].data.tags.get("sfd.as_good_as") for number in range(3)]
         assert equals == ["1", "0", None]  # 2 is not on the front
-        assert trials_table(record)["as_good_as"].tolist() == ["1", "0", None, None]
+        assert trials_table(record)["as_good_as"].fillna("").tolist() == ["1", "0", "", ""]
         assert {count for point, count in written.items() if "probability" in point[1]} == {1}
         assert {count for point, count in written.items() if point[1].startswith("hypervolume_")} == {1}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cleanfid.fid import frechet_distance
 from PIL import Image
-from trial_cases import digits_settings, digits_space
+from trial_cases import digits_settings, digits_space, save_second_classifier
 
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
@@ -25,7 +25,13 @@ LEVELS = 17  # of scikit-learn's digits
 @pytest.fixture(name="trained", scope="module", params=OVERRIDES)
 def _trained(request, tmp_path_factory):
     """A trial of two steps: its context, folder, report, and the conditions that φ was shown in place of c_f."""
-    space = digits_space("task.forget=[0, 1]", f"parameters.override={OVERRIDES[request.param]}", "trial.steps=2")
+    second = save_second_classifier(tmp_path_factory.mktemp("second") / "classifier")
+    space = digits_space(
+        "task.forget=[0, 1]",
+        f"task.override_classifier={second}",
+        f"parameters.override={OVERRIDES[request.param]}",
+        "trial.steps=2",
+    )
     context = TrialContext.build(resolve_sweep(space), None)
     folder = Folder.open(tmp_path_factory.mktemp("trial"))
     shown = []
