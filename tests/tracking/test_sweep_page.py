@@ -70,5 +70,5 @@ def test_a_browser_shows_the_trials_without_a_click(tracking_uri: str, tmp_path:
         browser = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=2400,1000"]
         shown = [*browser, "--virtual-time-budget=60000", "--dump-dom", page(server, sweep)]
         text = subprocess.run(shown, capture_output=True, text=True, timeout=300, check=True).stdout
-    for words in ("trial 0", "trial 1", "fd_classifier", "Training runs"):
+    for words in ("trial 0", "trial 1", "fd_classifier", "Model training"):
         assert words in text
