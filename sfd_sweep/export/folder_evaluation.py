@@ -17,13 +17,14 @@ from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognized
 from sfd_sweep.export.description import Description, Figures, is_exported
-from sfd_sweep.export.sampling import AS_STATED, SampledModel, Sampling
+from sfd_sweep.export.sampling import AS_STATED, Sampling
 from sfd_sweep.export.verification import check_checksums
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.metrics import METRICS, Need, ReferenceKind
 from sfd_sweep.models.conditioning import CLASSES
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
+from sfd_sweep.models.samplers import ImageSampler
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.resolve import class_overrides, resolved
@@ -65,7 +66,7 @@ class FolderEvaluation:
         start: source of the generator's initial weights; None if it is unknown.
     """
 
-    model: SampledModel
+    model: ImageSampler
     evaluator: Evaluator
     override: tuple[int, ...] | None
     samples: dict[str, int]
@@ -293,7 +294,7 @@ def folder_evaluation(
     )
 
 
-def _needs_teacher(model: SampledModel, evaluation: Evaluation) -> bool:
+def _needs_teacher(model: ImageSampler, evaluation: Evaluation) -> bool:
     return model.kind is not CLASSES or evaluation.reference_kind is ReferenceKind.TEACHER
 
 

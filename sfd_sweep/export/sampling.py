@@ -11,9 +11,7 @@ from sfd_sweep.errors import UserError
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
-from sfd_sweep.models.samplers import DdimSampler
-
-SampledModel = OneStepGenerator | DdimSampler
+from sfd_sweep.models.samplers import DdimSampler, ImageSampler
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Sampling:
     guidance_scale: float = 1.0
     t_init: int | None = None
 
-    def load(self, source: str | Path, device: str, *, prompts: Sequence[str] = ()) -> SampledModel:
+    def load(self, source: str | Path, device: str, *, prompts: Sequence[str] = ()) -> ImageSampler:
         """Load the model of a folder for this sampling.
 
         Args:

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from sfd_sweep.errors import UserError
-from sfd_sweep.models.conditioning import ConditionKind
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model, save_score_model
+from sfd_sweep.models.samplers import ImageSampler
 from sfd_sweep.models.score_model import ScoreModel
 
 PIPELINE = Path(__file__).with_name("one_step_pipeline.py")
 
 
-class OneStepGenerator:
+class OneStepGenerator(ImageSampler):
     """G(z, c) = x̂_θ(b_init·z, t_init, c): one forward from noise to an image, or to the latent of one.
 
     Args:
@@ -29,21 +29,6 @@ class OneStepGenerator:
     def __init__(self, model: ScoreModel, t_init: int) -> None:
         self.model = model
         self.t_init = t_init
-
-    @property
-    def kind(self) -> ConditionKind:
-        """What a condition is."""
-        return self.model.kind
-
-    @property
-    def condition_names(self) -> tuple[str, ...]:
-        """Names of the classes, or the prompts, by index."""
-        return self.model.conditioning.names
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image."""
-        return self.model.image_shape
 
     def content_hash(self) -> str:
         """Return the same for generators that make the same images of the same conditions."""
@@ -62,7 +47,7 @@ class OneStepGenerator:
 
     @torch.no_grad()
     def generate(self, c: Tensor, generator: torch.Generator) -> Tensor:
-        """Return images, (n, C, H, W), about [-1, 1], for condition indices (n,), with noise from `generator`."""
+        """Return images; see `ImageSampler.generate`."""
         device = self.model.device
         z = torch.randn(len(c), *self.model.sample_shape, generator=generator, device=generator.device)
         return self.model.decode(self(z.to(device), c.to(device)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -45,19 +46,14 @@ def denoise_ddim(model: ScoreModel, c: Tensor, noise: Tensor, *, steps: int, gui
     return model.decode(x_t).clamp(-1, 1)
 
 
-@dataclass(frozen=True)
-class DdimSampler:
-    """A diffusion model with its sampler, which makes images of conditions as a one-step generator does.
+class ImageSampler(ABC):
+    """What makes images of conditions.
 
     Attributes:
-        model: the diffusion model.
-        steps: of DDIM (see `sample_ddim`).
-        guidance_scale: of its guidance; 1 is none.
+        model: the network behind it.
     """
 
     model: ScoreModel
-    steps: int
-    guidance_scale: float = 1.0
 
     @property
     def kind(self) -> ConditionKind:
@@ -74,7 +70,26 @@ class DdimSampler:
         """(C, H, W) of an image."""
         return self.model.image_shape
 
+    @abstractmethod
     def generate(self, c: Tensor, generator: torch.Generator) -> Tensor:
-        """Return images, (n, C, H, W), in [-1, 1], for condition indices (n,), with noise from `generator`."""
+        """Return images, (n, C, H, W), about [-1, 1], for condition indices (n,), with noise from `generator`."""
+
+
+@dataclass(frozen=True)
+class DdimSampler(ImageSampler):
+    """A diffusion model with its sampler of many steps.
+
+    Attributes:
+        model: the diffusion model.
+        steps: of DDIM (see `sample_ddim`).
+        guidance_scale: of its guidance; 1 is none.
+    """
+
+    model: ScoreModel
+    steps: int
+    guidance_scale: float = 1.0
+
+    def generate(self, c: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images in [-1, 1]; see `ImageSampler.generate`."""
         c = c.to(self.model.device)
         return sample_ddim(self.model, c, generator, steps=self.steps, guidance_scale=self.guidance_scale)

@@ -187,9 +187,14 @@ class SweepRuns:
             if trial.tags[Tag.STATE] != TrialState.RUNNING
         )
         metrics = sweep_metrics(len(front), hypervolume, finished, slot_hours, usage)
-        shown = {number: self._trials[number].metrics for number in front}
-        note = RunTag(MLFLOW_RUN_NOTE, describe(self._space, shown, finished))
+        note = RunTag(MLFLOW_RUN_NOTE, describe(self._space, self._figures(front), finished))
         self._client.log_batch(self.sweep_id, metrics=_points(metrics, finished), tags=[note])
+
+    def _figures(self, front: Sequence[int]) -> dict[int, dict[str, float]]:
+        """Return the metrics by which trials are on the front: final ones once all of them have these."""
+        searched = {number: self._trials[number].metrics for number in front}
+        final = {number: below(metrics, FINAL) for number, metrics in searched.items()}
+        return final if all(final.values()) else searched
 
     def report_uncertainty(self, record: SweepRecord) -> None:
         """Write what the stated errors make of the front: probabilities, members that are as good, and an interval."""

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from mlflow_server import mlflow_server
 from test_tracking_models import put_generators
-from tracked_sweep import open_recorder, search_space, tell_sweep
+from tracked_sweep import open_recorder, report, search_space, tell_sweep
 
 from sfd_sweep.config import SearchSpace
-from sfd_sweep.search.records import SweepState
+from sfd_sweep.search.records import ResourceUsage, SweepState
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.tracking.reader import find_sweep
 from sfd_sweep.tracking.store import Store
@@ -43,6 +43,19 @@ def test_the_description_of_a_recorded_sweep_has_its_last_front(space: SearchSpa
     tell_sweep(recorder, space)
     recorder.close(SweepState.COMPLETE)
     assert front_in_description(store, space) == [0, 1]
+
+
+def test_the_description_has_final_figures_once_all_members_have_them(space: SearchSpace, tmp_path: Path) -> None:
+    put_generators(Folder.open(tmp_path) / space.name)
+    recorder = open_recorder(space, tmp_path)
+    tell_sweep(recorder, space)
+    for number, distance in enumerate((0.4375, 0.8125)):
+        recorder.final_reported(number, report(20, distance, 0.5))
+    recorder.front_changed([1], 8.5, 4, ResourceUsage(0.04, 0.02))
+    recorder.close(SweepState.COMPLETE)
+    sweep = find_sweep(Store.open(space.tracking.uri), space.name)
+    assert sweep is not None
+    assert "| 1 | 0.8125 | 0.5 |" in sweep.data.tags["mlflow.note.content"]
 
 
 def test_the_view_has_every_searched_parameter_and_metric_of_the_search(space: SearchSpace) -> None:
