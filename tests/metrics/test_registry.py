@@ -328,7 +328,9 @@ def test_sizes_of_chunks_that_divide_no_number_of_samples_play_no_part(
     assert compute("fid", **found) == pytest.approx(distance, rel=1e-6)
 
 
-@pytest.mark.parametrize("counts", [(1_004, 2_003), (1_000, 1_001), (1_500, 999)])
+@pytest.mark.parametrize(
+    "counts", [(1_004, 2_003), *(pytest.param(each, marks=pytest.mark.slow) for each in ((1_000, 1_001), (1_500, 999)))]
+)
 def test_the_kernel_distance_is_the_mean_over_subsets_of_equal_size(counts: tuple[int, int]) -> None:
     a, b = features_of(counts[0], 4, 0), features_of(counts[1], 4, 1, 0.3)
     options = {"kid_subsets": 100, "kid_subset_size": min(*counts, 1000), "verbose": False}
