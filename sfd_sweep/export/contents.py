@@ -78,8 +78,8 @@ def describe(record: SweepRecord, choice: Selection, folder: Path, versions: dic
     )
 
 
-def audit_origin(settings: Audit, level: Level, folder: Path) -> AuditOrigin:
-    """Return by what an audit was made, and copy a local judge into the generator's folder.
+def audit_origin(settings: Audit, level: Level | None, folder: Path) -> AuditOrigin:
+    """Return by what an audit is made (level None: it is not made yet), and copy a local judge into the folder.
 
     Raises:
         UserError: the judge is missing.

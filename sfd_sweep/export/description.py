@@ -76,17 +76,17 @@ class Lineage(_Part):
 
 
 class AuditOrigin(_Part):
-    """By what the audit in `audit.json` was made.
+    """By what the audit in `audit.json` was made, or what the sweep says on audits to come.
 
     Attributes:
-        level: of the audit.
+        level: of the audit; None where none was made on export.
         judge: a portable source, or a folder below this one.
         control: the generator that never knew; None without one.
         concepts: classes of a judge that is CLIP, beside those of the prompts.
         class_of: class or classes of the judge for a concept, where the names differ.
     """
 
-    level: Level
+    level: Level | None
     judge: str
     control: Origin | None
     concepts: tuple[str, ...] = ()
@@ -124,7 +124,7 @@ class Description(_Part):
         front_probability: share of draws within the stated errors in which the trial is on the front; None without
             errors, or for a trial that is not complete.
         why: the reason for choosing this trial.
-        audit: None if the generator was not audited.
+        audit: judge and control of audits; None in exports of earlier versions that were not audited.
     """
 
     version: Literal[1] = 1

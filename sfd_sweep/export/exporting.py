@@ -95,8 +95,8 @@ def export_trial(
         report = None
         if audit is not None:
             report = _audited(results, evaluation, audit, target.name, progress)
-            origin = audit_origin(results.record.space.audit, audit, folder)
-            description = description.model_copy(update={"audit": origin})
+        origin = audit_origin(results.record.space.audit, audit, folder)
+        description = description.model_copy(update={"audit": origin})
         write_contents(folder, target.name, results.record, description, evaluation, report)
         check_checksums(folder)
         check_pipeline(folder, description.conditions.names)

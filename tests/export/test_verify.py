@@ -149,6 +149,10 @@ def test_a_folder_without_an_audit_claims_none(sweep: Sweep, tmp_path: Path) -> 
     assert "none is recorded" in found["audit"].text
     card = (tmp_path / "out" / "README.md").read_text()
     assert "## Audit\n\nThe generator was not audited" in card
+    settings = audit_settings(tmp_path / "out", AuditSources())
+    stated = sweep.results.record.space.audit
+    assert (settings.judge, settings.control) == (stated.judge, stated.control)
+    assert stated.control is not None
 
 
 def test_a_quick_audit_is_not_compared_with_full_attacks(zero_free: Path) -> None:
