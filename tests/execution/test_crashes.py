@@ -147,7 +147,7 @@ def test_ctrl_c_lets_running_evaluations_finish_and_a_second_one_does_not(sweep:
     driver = stopped.resume()
     wait_until(lambda: len(stopped.notes("training")) == 3, "the third interval")
     driver.signal(signal.SIGTERM)
-    wait_until(lambda: "finishing" in driver.out, "the first signal")
+    wait_until(lambda: "Ctrl-C again stops now" in driver.out, "the first signal")
     driver.signal(signal.SIGTERM)
     assert driver.end() == 130
     assert stopped.trained() == {(0, 2): 1, (0, 4): 1}
