@@ -82,8 +82,11 @@ class StableDiffusion(Family):
         return _naming(self.absent_names(files), names)
 
     def too_long(self, files: FolderFiles, prompts: Sequence[str]) -> tuple[int, ...]:
+        if not prompts:
+            return ()
         tokenizer = load_tokenizer(files.path)
-        counts = map(len, tokenizer(list(prompts)).input_ids) if prompts else ()
+        with quiet_transformers():
+            counts = map(len, tokenizer(list(prompts)).input_ids)
         return tuple(index for index, count in enumerate(counts) if count > tokenizer.model_max_length)
 
     def condition_size(self, files: FolderFiles) -> int:
@@ -217,6 +220,11 @@ class TextEncoder:
         return weight
 
     @property
+    def width(self) -> int:
+        """Return how many numbers a token is embedded in."""
+        return int(self.vocabulary.shape[1])
+
+    @property
     def room(self) -> int:
         """Return how many tokens a prompt may have between its begin and its end."""
         return int(self.tokenizer.model_max_length) - 2
@@ -280,9 +288,10 @@ class TextEncoder:
 
 
 class EmbeddingTable:
-    """Embeddings of prompts by index, on a device. Up to MOST_KEPT are kept, those that were asked for last.
+    """Embeddings of prompts by index, on a device, made when they are asked for. Up to MOST_KEPT are kept.
 
-    If all fit, they are made at once, and the text encoder returns to the CPU. Else it stays on the device.
+    On a GPU they are made at once if all can be kept, since to see which are missing waits for the GPU; then the text
+    encoder returns to the CPU.
 
     Args:
         encoder: the text encoder.
@@ -296,24 +305,24 @@ class EmbeddingTable:
         self.device = torch.device(device)
         self._encoder = encoder
         self._ids = ids
-        self._is_complete = len(ids) <= MOST_KEPT
         self._places: dict[int, int] = {}  # of the embeddings that are kept, the longest unused first
-        if self._is_complete:
-            self._kept = encoder.embed_each(ids, device)
+        self._kept = torch.empty(min(len(ids), MOST_KEPT), ids.shape[1], encoder.width, device=device)
+        self._all_fit = len(ids) <= MOST_KEPT
+        if self._all_fit and self.device.type == "cuda":
+            self._keep(range(len(ids)))
             encoder.model.to("cpu")
-        else:
-            self._kept = encoder.embed_each(ids[:1], device).expand(MOST_KEPT, -1, -1).clone()
 
     def __getitem__(self, c: Tensor) -> Tensor:
         """Return the embeddings of prompts by index, (n,); (n, tokens, width)."""
         import torch
 
-        if self._is_complete:
+        if len(self._places) == len(self._ids):
             return self._kept[c]
         indices = c.tolist()
-        if len(set(indices)) > MOST_KEPT:
+        wanted = list(dict.fromkeys(indices))
+        if len(wanted) > len(self._kept):
             return self._encoder.embed_each(self._ids[indices], self.device)
-        self._keep(list(dict.fromkeys(indices)))
+        self._keep(wanted)
         return self._kept[torch.tensor([self._places[index] for index in indices], device=self.device)]
 
     def swapped(self, sources: Mapping[int, int]) -> EmbeddingTable:
@@ -328,15 +337,16 @@ class EmbeddingTable:
             if index in self._places:
                 self._places[index] = self._places.pop(index)
         missing = [index for index in wanted if index not in self._places]
-        if not missing:
-            return
-        free = iter(range(len(self._places), MOST_KEPT))
-        for index in missing:
-            place = next(free, None)
-            self._places[index] = self._places.pop(next(iter(self._places))) if place is None else place
-        self._kept[[self._places[index] for index in missing]] = self._encoder.embed_each(
-            self._ids[missing], self.device
-        )
+        if missing:
+            for index in missing:
+                self._places[index] = self._place_for(index)
+            places = [self._places[index] for index in missing]
+            self._kept[places] = self._encoder.embed_each(self._ids[missing], self.device)
+
+    def _place_for(self, index: int) -> int:
+        if self._all_fit:
+            return index
+        return len(self._places) if len(self._places) < len(self._kept) else self._places.pop(next(iter(self._places)))
 
 
 class Prompts(Conditioning):
@@ -390,11 +400,6 @@ class Prompts(Conditioning):
 
         rows = torch.cat([ids, encoder.tokenize([""])])
         return cls(encoder, [encoder.text(row) for row in ids], EmbeddingTable(encoder, rows, device))
-
-    @property
-    def width(self) -> int:
-        """Return how many numbers a token is embedded in."""
-        return int(self.encoder.vocabulary.shape[-1])
 
     def equals(self, other: Conditioning) -> bool:
         if not isinstance(other, Prompts) or self.names != other.names or self.absent != other.absent:
