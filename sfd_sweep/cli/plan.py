@@ -76,6 +76,11 @@ def _conditions(plan: ResolvedSweep) -> Rows:
     for key, indices in groups.items():
         if indices:
             yield key, f"{len(indices):,} prompts, the first: {conditions.names[indices[0]]}"
+    if cut := plan.cut_prompts:
+        yield (
+            "cut",
+            f"{len(cut):,} prompts, which are longer than the models read, the first: {conditions.names[cut[0]]}",
+        )
 
 
 def _references(plan: ResolvedSweep) -> Rows:

@@ -274,6 +274,8 @@ def _conditions(folder: ModelFolder, prompts: str | None) -> tuple[str, ...]:
         texts = read_prompts(prompts)
         if len(folder.absent(texts)) == len(texts):
             raise UserError(f"--prompts: {folder.path} was never trained on what they name; give other prompts")
+        if cut := folder.too_long(texts):
+            print(f"{len(cut):,} of {len(texts):,} prompts are longer than the teacher reads; they are cut")
         return texts
     if prompts is not None:
         raise UserError(f"--prompts are for text-to-image teachers, and {folder.path} makes images of classes")

@@ -99,6 +99,9 @@ class TrialSchedule(Section):
     """Updates of generator and fake score."""
     evaluate_every: PositiveInt
     """Steps between two evaluations; the last step is always evaluated."""
+    interval_hours: PositiveFloat | None = None
+    """Longest time that training to the next evaluation takes, the evaluation included. A worker that takes longer is
+    restarted, which counts as a crash: a trial that crashes three times in a row fails. null: no limit."""
     seed: Seed = 0
     """Seed of all random numbers of a trial."""
 

@@ -127,7 +127,7 @@ class Driver:
             ),
             scheduler=scheduler,
             callbacks=[SweepCallback(self._dispatcher, self._stop, pool.broker)],
-            stop=SweepStopper(self._stop, functools.partial(self._pass_on_stop, pool)),
+            stop=SweepStopper(self._stop, functools.partial(self._poll, pool)),
             reuse_actors=True,
             max_failures=ACTOR_RESTARTS,
             raise_on_failed_trial=False,
@@ -143,7 +143,7 @@ class Driver:
             self.observer.phase("evaluation of the null baseline")
         calls = {pool.broker.call.remote(command): command for command in commands}
         while calls and not self._stop.now:
-            self._pass_on_stop(pool)
+            self._poll(pool)
             done, _ = ray.wait(list(calls), timeout=0.2)
             for call in done:
                 command, result = calls.pop(call), ray.get(call)
@@ -162,8 +162,10 @@ class Driver:
         else:
             self._dispatcher.final_reported(command.number, result)
 
-    def _pass_on_stop(self, pool: SlotPool) -> None:
-        """Pass a request to stop on to the slots and the observer."""
+    def _poll(self, pool: SlotPool) -> None:
+        """Show what the user should know of slots, and pass a request to stop on to slots and observer."""
+        while not pool.notices.empty():
+            self.observer.note(pool.notices.get())
         if self._stop.now:
             pool.broker.close.remote()
         elif self._stop.error:

@@ -62,7 +62,7 @@ class SweepObserver:
         """Handle the start: everything is checked, and the slots are about to start."""
 
     def note(self, text: str) -> None:
-        """Handle a remark before the start."""
+        """Handle a remark that stays in view."""
 
     def phase(self, text: str) -> None:
         """Handle a new activity of the sweep, in words."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import ray
@@ -34,6 +35,7 @@ KILLED_SECONDS = 30.0  # more than a killed slot needs to end
 EVALUATION_SECONDS = 24 * 3600  # for which other workers may have to wait for the first, which evaluates
 NODE_LOSS_SECONDS = 30.0  # within which Ray marks an unreachable node as dead; eight were observed
 MOST_CONTROLLERS = 10_000  # that Ray lists at once
+CALLS, CALLS_OF_A_SLOT = 100, 10  # pending calls that the broker takes: of the driver, and of a slot and its trial
 
 
 @dataclass
@@ -48,6 +50,7 @@ class SlotPool:
         build: makes a worker's runtime.
         slots: how many.
         on_failure: called, in another thread, with the reason why no slot works.
+        notices: what the user should know of slots, in words.
     """
 
     space: SearchSpace
@@ -60,8 +63,15 @@ class SlotPool:
         # Ray restarts a dead broker and repeats the calls without a result. It runs on this machine, whose loss ends
         # the driver too; the loss of any other leaves the sweep whole.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        broker = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Broker)
+        broker = ray.remote(
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=-1,
+            scheduling_strategy=here,
+            max_concurrency=CALLS + CALLS_OF_A_SLOT * self.slots,
+        )(Broker)
         self.broker: Any = broker.remote(self.slots)
+        self.notices: SimpleQueue[str] = SimpleQueue()
         self._closing = threading.Event()
         self._threads = [threading.Thread(target=self._keep, args=(slot,), daemon=True) for slot in range(self.slots)]
         for thread in self._threads:
@@ -91,8 +101,11 @@ class SlotPool:
             self._run(slot)
         except Exception as error:  # nobody else would see it in this thread
             self._should_retry(slot, error, is_final=True)
-        if not self._closing.is_set() and (failure := ray.get(self.broker.failure.remote())):
-            self.on_failure(failure)
+        if not self._closing.is_set():
+            for notice in ray.get(self.broker.take_notices.remote()):
+                self.notices.put(notice)
+            if failure := ray.get(self.broker.failure.remote()):
+                self.on_failure(failure)
 
     def _run(self, slot: int) -> None:
         """Run a slot's Train run until it ends by itself, because the broker has closed the slot."""

@@ -11,8 +11,9 @@ from sfd_sweep.execution.commands import Advance, Failure
 from sfd_sweep.search.scores import combined_score
 from sfd_sweep.trial.report import Report
 
-RESOURCES = {"node:__internal_head__": 0.001}
-"""Nothing that a slot needs: slots hold every CPU, and Tune rejects resources that are all zero."""
+RESOURCES = {"node:__internal_head__": 0.0001}
+"""Nothing that a slot needs: slots hold every CPU, and Tune rejects resources that are all zero. It is the
+least amount that Ray knows, so that ten thousand trials have room at a time."""
 
 WORST = sys.float_info.max
 

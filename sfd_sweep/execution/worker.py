@@ -4,8 +4,10 @@ All ranks do the same; rank 0 calls the broker, and the others receive assignmen
 """
 
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -173,7 +175,8 @@ def _execute(assignment: Assignment, waiting: float, executor: CommandExecutor, 
             full disk raises too, since they may be waiting for this rank in the middle of the trial.
     """
     try:
-        report = executor.execute(assignment.command)
+        with _limited(context, assignment):
+            report = executor.execute(assignment.command)
     except Exception as error:
         executor.clear()
         if not _report_error(error, assignment, context) or _size() > 1:
@@ -182,6 +185,27 @@ def _execute(assignment: Assignment, waiting: float, executor: CommandExecutor, 
     if _is_first():
         report = replace(report, seconds=report.seconds | {"waiting": waiting})
         context.call("complete", assignment.ticket, report)
+
+
+@contextmanager
+def _limited(context: WorkerContext, assignment: Assignment) -> Iterator[None]:
+    """End this process if the block takes longer than the search space allows; another worker group tries again."""
+    hours = context.space.trial.interval_hours
+    if hours is None:
+        yield
+        return
+
+    def end() -> None:
+        context.call("worker_crashed", assignment.ticket, f"it took longer than trial.interval_hours ({hours:g})")
+        os._exit(1)
+
+    timer = threading.Timer(hours * 3600, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _report_error(error: Exception, assignment: Assignment, context: WorkerContext) -> bool:

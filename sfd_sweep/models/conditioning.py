@@ -72,6 +72,10 @@ CONDITION_KINDS = {kind.task_kind: kind for kind in (CLASSES, PROMPTS)}
 """By `task.kind`."""
 
 
+MOST_KEPT = 4096
+"""Embedded prompts that a model keeps at most; those of further prompts are made when they are asked for."""
+
+
 class Conditioning(ABC):
     """The conditions of a loaded model by index. All copies of the model share it.
 
@@ -94,6 +98,10 @@ class Conditioning(ABC):
     def present(self) -> tuple[int, ...]:
         """Indices of the conditions that the model was trained on."""
         return tuple(index for index in range(len(self.names)) if index not in self.absent)
+
+    def equals(self, other: Conditioning) -> bool:
+        """Return whether a network is given the same for every condition, so that models may share one of both."""
+        return self is other
 
     @abstractmethod
     def arguments(self, c: Tensor) -> dict[str, Tensor]:

@@ -156,6 +156,14 @@ class ModelFolder(FolderFiles):
         """
         return self.family.absent(self, names)
 
+    def too_long(self, prompts: Sequence[str]) -> tuple[int, ...]:
+        """Return the indices of the prompts that are longer than the model reads, so that their ends are cut.
+
+        Raises:
+            UserError: a library is not installed, or files are missing.
+        """
+        return self.family.too_long(self, prompts)
+
     @property
     def condition_size(self) -> int:
         """Numbers that a condition is embedded in before the network reads it; 0 for classes."""

@@ -251,12 +251,27 @@ class SweepRecord:
         figures = self.figures(member).metrics
         return combined_score(figures, self.space.objectives, self.space.constraints)
 
-    def hypervolume(self, trials: Sequence[Trial] | None = None) -> float:
-        """Return the hypervolume of the front, or of the front of the given complete trials by their last reports."""
-        if trials is None:
-            return pareto.hypervolume_of([self.figures(trial).metrics for trial in self.front], self.space.objectives)
-        members = pareto.searched_front(self.space, trials)
-        return pareto.hypervolume_of([trial.metrics for trial in members], self.space.objectives)
+    def hypervolume(self) -> float:
+        """Return the hypervolume of the front."""
+        return pareto.hypervolume_of([self.figures(trial).metrics for trial in self.front], self.space.objectives)
+
+    def hypervolumes(self) -> list[float]:
+        """Return the hypervolume of the front by last reports after each complete trial, in the order of their ends.
+
+        A trial that another dominates by then changes nothing, so that only members of fronts cost anything.
+        """
+        objectives, constraints = self.space.objectives, self.space.constraints
+        front: list[Mapping[str, float]] = []
+        volumes: list[float] = []
+        ended = [(trial.run.ended, trial.number, trial.metrics) for trial in self.complete if trial.run.ended]
+        for *_, metrics in sorted(ended, key=lambda each: each[:2]):
+            members = pareto.front([*front, metrics], objectives, constraints)
+            if len(front) in members:
+                front = [[*front, metrics][index] for index in members]
+                volumes.append(pareto.hypervolume_of(front, objectives))
+            else:
+                volumes.append(volumes[-1] if volumes else 0.0)
+        return volumes
 
     def _place(self, trial: Trial) -> list[float]:
         return [normalized_loss(trial.metrics[part.metric], part) for part in self.space.objectives]

@@ -111,7 +111,7 @@ def _network(examples: Examples, recipe: Pretraining) -> ModelMixin:
     if isinstance(conditioning, Prompts):
         # In this class, diffusers gives the number of heads the name attention_head_dim.
         heads = [max(1, width // (recipe.attention_head_dim or width)) for width in recipe.channels]
-        return UNet2DConditionModel(**shape, attention_head_dim=heads, cross_attention_dim=conditioning.width)
+        return UNet2DConditionModel(**shape, attention_head_dim=heads, cross_attention_dim=conditioning.encoder.width)
     return UNet2DModel(
         **shape,
         add_attention=recipe.middle_attention,

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import optuna
 
 from sfd_sweep.config import Distribution, Objective
@@ -11,6 +12,8 @@ from sfd_sweep.search.trial import Trial
 
 FEWEST_TRIALS = 8
 FIRM_FROM = 50
+MOST_TRIALS = 400
+"""Trials that the forests are grown on at most: their cost grows with the square of the number."""
 
 
 def parameter_importance(record: SweepRecord, objective: Objective) -> dict[str, float]:
@@ -18,11 +21,13 @@ def parameter_importance(record: SweepRecord, objective: Objective) -> dict[str,
 
     Functional ANOVA with random forests (Hutter, Hoos & Leyton-Brown, ICML 2014), as in Optuna, with a fixed seed.
 
+    Of more than MOST_TRIALS complete trials, as many are drawn at random, equal ones for equal sweeps.
+
     Returns:
         Shares that add up to 1, by name of the parameters that every complete trial has drawn. Empty if fewer than
         FEWEST_TRIALS complete trials have finite values, or all have the same value.
     """
-    trials = _finite(record, objective)
+    trials = _drawn(_finite(record, objective))
     values = [trial.metrics[objective.metric] for trial in trials]
     if len(trials) < FEWEST_TRIALS or min(values) == max(values):
         return {}
@@ -46,10 +51,18 @@ def basis_of(record: SweepRecord) -> str:
     """Return a sentence about the trials behind the importance, and the parameters that it leaves out."""
     count = len(_finite(record, record.space.objectives[0]))
     caution = "" if count >= FIRM_FROM else ": a hint at most"
+    count_in_words = str(count) if count <= MOST_TRIALS else f"{MOST_TRIALS} of {count:,}"
     left_out = sorted(set(record.space.parameters.searched()) - set(always_drawn(record)))
     without = f"; not of {', '.join(left_out)}, which not all of them have drawn" if left_out else ""
-    return f"importance of parameters by fANOVA on {count} complete trials{caution}{without}"
+    return f"importance of parameters by fANOVA on {count_in_words} complete trials{caution}{without}"
 
 
 def _finite(record: SweepRecord, objective: Objective) -> list[Trial]:
     return [trial for trial in record.complete if math.isfinite(trial.metrics[objective.metric])]
+
+
+def _drawn(trials: list[Trial]) -> list[Trial]:
+    if len(trials) <= MOST_TRIALS:
+        return trials
+    chosen = np.random.default_rng(0).choice(len(trials), MOST_TRIALS, replace=False)
+    return [trials[index] for index in np.sort(chosen)]

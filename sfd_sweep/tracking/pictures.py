@@ -87,14 +87,11 @@ def hypervolume_png(record: SweepRecord) -> bytes:
     A mark at the end is that by the final figures, once these decide who is on the front.
     """
     figure, (panel,) = _new_figure(record.space.name, "hypervolume of the front as trials were completed")
-    ended = sorted(
-        (trial for trial in record.complete if trial.run.ended), key=lambda trial: (trial.run.ended, trial.number)
-    )
-    if not ended:
+    volumes = np.array(record.hypervolumes())
+    if not len(volumes):
         _write(panel, "no trial is complete yet")
         return _to_png(figure)
-    counts = np.arange(1, len(ended) + 1)
-    volumes = np.array([record.hypervolume(ended[:count]) for count in counts])
+    counts = np.arange(1, len(volumes) + 1)
     better = np.diff(volumes, prepend=0.0) > 0
     panel.step(counts, volumes, where="post", color=FRONT_COLOR, linewidth=1.8)
     panel.plot(counts[better], volumes[better], "o", color=FRONT_COLOR, markersize=5)

@@ -117,9 +117,10 @@ def _about(text: str, concept: str) -> Iterator[_Prompt]:
 
 def _retained(source: str | tuple[str, ...] | None, key: str, prompts: Prompts) -> tuple[_Prompt, ...]:
     found: list[_Prompt] = []
+    patterns = {other: names_concept(other) for other in prompts.others}
     for text in _texts(source, key):
         if CONCEPT not in text:
-            named = [other for other in prompts.others if names_concept(other).search(text)]
+            named = [other for other, pattern in patterns.items() if pattern.search(text)]
             found.append(_Prompt(text, named[0] if len(named) == 1 else ""))
         elif not prompts.others:
             raise UserError(f"task.prompts.{key}: {text!r} has {CONCEPT}, and task.prompts.others is empty; fill it")
@@ -145,8 +146,9 @@ def _check_apart(
         for prompt in sets[key]:
             if prompt.text.casefold() in texts:
                 raise UserError(f"task.prompts: {prompt.text!r} is in both `{key}` and `{other}`; remove it from one")
+    named = [names_concept(concept) for concept in {prompt.subject for prompt in forget}]
     for prompt in (*retain, *evaluated):
-        if any(names_concept(found.subject).search(prompt.text) for found in forget):
+        if any(pattern.search(prompt.text) for pattern in named):
             raise UserError(f"task.prompts.retain: {prompt.text!r} names a forgotten concept; remove it")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,7 +15,7 @@ from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.inception_weights import describe_weights
 from sfd_sweep.metrics import Need, ReferenceKind
-from sfd_sweep.models.conditioning import PROMPTS
+from sfd_sweep.models.conditioning import MOST_KEPT, PROMPTS
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.storage.folder import check_location
 from sfd_sweep.trial.prompt_table import prompt_table
@@ -45,6 +46,11 @@ class ResolvedSweep:
         """The conditions if they are prompts, otherwise none."""
         return self.conditions.names if self.teacher.kind is PROMPTS else ()
 
+    @cached_property
+    def cut_prompts(self) -> tuple[int, ...]:
+        """Indices of the prompts that are longer than the teacher or the start reads, so that their ends are cut."""
+        return tuple(sorted({index for model in self._models for index in model.too_long(self.prompts)}))
+
     @property
     def has_swap(self) -> bool:
         """Whether there is a null baseline: the start is a one-step generator."""
@@ -64,7 +70,7 @@ class ResolvedSweep:
         evaluated copy has the adapters merged. Attacks in evaluations work on a copy of it.
         """
         decoders = sum(model.decoder_parameter_count for model in self._models)
-        embeddings = len(self._models) * (len(self.prompts) + 1) * self.teacher.condition_size
+        embeddings = len(self._models) * min(len(self.prompts) + 1, MOST_KEPT) * self.teacher.condition_size
         networks = self.teacher.parameter_count * TRAINED_COPIES
         if self._adapters:
             frozen = (len(self._models) + 1) * self.teacher.parameter_count
@@ -157,6 +163,7 @@ def resolve_sweep(space: SearchSpace) -> ResolvedSweep:
     negatives = [text for text in _possible(space, "negative_prompt") if text is not None]
     resolution = _resolved(space.task, teacher, list(_possible(space, "override")), negatives)
     plan = ResolvedSweep(space, teacher, start, *resolution)
+    _check_prompts(plan)
     _check_diffusion_steps(plan)
     _check_guidance(plan)
     _check_dropout(plan)
@@ -241,6 +248,22 @@ def _possible(space: SearchSpace, name: str) -> Iterator[Any]:
         yield space.parameters.fixed()[name]
     else:
         yield from searched[name].edges().values()
+
+
+def _check_prompts(plan: ResolvedSweep) -> None:
+    """Check that no prompt is cut but retained ones: it could lose what is to be forgotten."""
+    conditions = plan.conditions
+    others = {
+        *conditions.forget,
+        *conditions.held_out,
+        *(index for each in plan.overrides.values() for index in each or ()),
+    }
+    for index in plan.cut_prompts:
+        if index in others:
+            raise UserError(
+                f"task.prompts: {conditions.names[index]!r} is longer than the models read, and without its end it may "
+                "not name what is to be forgotten; shorten it"
+            )
 
 
 def _check_diffusion_steps(plan: ResolvedSweep) -> None:

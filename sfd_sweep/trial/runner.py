@@ -85,6 +85,8 @@ class TrialContext:
         start = teacher
         if plan.start != plan.teacher:
             start = load_score_model(plan.start, device, prompts=plan.prompts)
+            if start.conditioning.equals(teacher.conditioning):
+                start = start.with_conditioning(teacher.conditioning)
         attacks = _attacks(plan.space, evaluator, references)
         return cls(plan, teacher, start, evaluator, attacks, _override_classifier(plan, evaluator))
 

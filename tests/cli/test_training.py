@@ -279,7 +279,6 @@ REFUSED = {
     "without prompts": (of_text, DISTILL, "name a file of prompts (--prompts FILE)"),
     "without a prompt in the file": (of_text, [*DISTILL, "--prompts", "empty.txt"], "there is no prompt in empty.txt"),
     "without that file": (of_text, [*DISTILL, "--prompts", "none.txt"], "there is no file none.txt"),
-    "of too long prompts": (of_text, [*DISTILL, "--prompts", "long.txt"], "16 tokens, begin and end included"),
     "of classes, with prompts": (of_classes, [*DISTILL, "--prompts", "long.txt"], "--prompts are for text-to-image"),
     "in an arithmetic of GPUs": (of_classes, [*DISTILL, "--set", "precision=tf32"], "tf32 needs a GPU"),
 }

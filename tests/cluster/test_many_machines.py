@@ -14,7 +14,7 @@ import pytest
 from machines import ROOT, STUBS, TOKEN, Machines, head, kill
 from mlflow_server import free_port, serving
 from recorded_reports import read_reports
-from stub_runtime import notes
+from stub_runtime import DEFECTIVE_MACHINE, notes
 
 from sfd_sweep.cli import main
 from sfd_sweep.tracking.reader import read_sweep
@@ -89,6 +89,24 @@ def test_a_sweep_loses_a_machine_and_nothing_else(
         assert [report.step for report in read_reports(server, trial)] == MILESTONES
     kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(PASSWORD.encode() in content for content in kept)
+
+
+@pytest.mark.slow
+def test_a_machine_that_kills_every_trial_costs_no_trial(tmp_path: Path, short_folder: Path) -> None:
+    with head(short_folder, "--num-cpus=0", PYTHONPATH=os.pathsep.join([str(ROOT), str(STUBS)])) as machines:
+        machines.join("--num-cpus=1", **{DEFECTIVE_MACHINE: "1"})
+        machines.join("--num-cpus=1")
+        machines.join("--num-cpus=1")
+        said = machines.run(
+            *(str(STUBS / "sweep_with_stub.py"), machines.address, str(tmp_path), f"sqlite:///{tmp_path}/mlflow.db"),
+            *("0.3", "budget.trials=8", "resources.slots=3", "resources.cpus_per_worker=1"),
+            cwd=tmp_path,
+        )
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "<TrialState.COMPLETE: 'complete'>: 8" in said.stdout
+    crashed = [note["number"] for note in notes(tmp_path / "stub") if note["what"] == "crashing"]
+    assert crashed
+    assert len(crashed) == len(set(crashed)), crashed  # no trial returns to the machine that killed it
 
 
 @pytest.mark.slow

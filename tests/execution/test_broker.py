@@ -329,3 +329,126 @@ async def test_a_trial_does_not_fail_by_lost_nodes_however_many() -> None:
     assignment = await take(broker)
     await broker.complete(0, assignment.ticket, done(2))
     assert await asked == done(2)
+
+
+async def up(slots: int) -> Broker:
+    """Return a broker whose slots are ready."""
+    broker = Broker(slots)
+    for slot in range(slots):
+        await broker.slot_ready(slot)
+    return broker
+
+
+async def die(broker: Broker, slot: int) -> int:
+    """The slot takes its assignment and dies of it; the next worker group starts. Return the trial's number."""
+    assignment = await take(broker, slot)
+    await broker.workers_lost(slot, node_lost=False)
+    await broker.slot_ready(slot)
+    await asyncio.sleep(0)
+    return assignment.command.number
+
+
+async def succeed(broker: Broker, slot: int) -> int:
+    """The slot executes its assignment. Return the trial's number."""
+    assignment = await take(broker, slot)
+    await broker.complete(slot, assignment.ticket, done(2))
+    await asyncio.sleep(0)
+    return assignment.command.number
+
+
+@in_loop
+async def test_a_trial_that_crashed_continues_in_a_free_slot_where_it_has_not() -> None:
+    broker = await up(2)
+    asked = await call(broker, advance(7))
+    assert await die(broker, 0) == 7
+    assert await succeed(broker, 1) == 7
+    assert await asked == done(2)
+
+
+@in_loop
+async def test_a_trial_that_crashed_changes_places_with_the_next_that_asks_for_a_command() -> None:
+    broker = await up(2)
+    first, second = await call(broker, advance(1)), await call(broker, advance(2))
+    assert await die(broker, 0) == 1
+    assert not await _is_closed(broker, 0)  # it is free, and the trial does not return to it
+    assert await succeed(broker, 1) == 2
+    assert await second == done(2)
+    again = await call(broker, advance(2, to=4))
+    assert await succeed(broker, 1) == 1
+    assert await first == done(2)
+    assert await succeed(broker, 0) == 2
+    assert await again == done(2)
+
+
+@in_loop
+async def test_a_trial_that_crashed_takes_the_slot_of_one_that_ends() -> None:
+    broker = await up(2)
+    await call(broker, advance(1))
+    await call(broker, advance(2))
+    assert await die(broker, 0) == 1
+    assert await succeed(broker, 1) == 2
+    await broker.release(2, wanted=2)
+    assert await succeed(broker, 1) == 1
+
+
+@in_loop
+async def test_a_slot_that_only_crashes_closes_once_two_trials_have_shown_that_it_is_to_blame() -> None:
+    broker = await up(3)
+    trials = [await call(broker, advance(number)) for number in (1, 2, 3)]
+    assert await die(broker, 0) == 1
+    assert await succeed(broker, 1) == 2
+    await trials[1]
+    await call(broker, advance(2, to=4))  # changes places with trial 1
+    assert await succeed(broker, 1) == 1
+    assert await trials[0] == done(2)
+    assert await die(broker, 0) == 2
+    assert not await broker.take_notices()
+    assert await succeed(broker, 2) == 3
+    await call(broker, advance(3, to=4))  # changes places with trial 2
+    assert await succeed(broker, 2) == 2
+    assert await broker.take_notices() == [
+        "slot 0 is closed: trials 1 and 2 crashed in it one after the other, and completed the same step in other slots"
+    ]
+    assert not await broker.take_notices()
+    assert await _is_closed(broker, 0)
+    await call(broker, advance(1, to=4))
+    assert await succeed(broker, 1) == 1  # and trial 3 continues where one ends
+    await broker.release(1, wanted=2)
+    assert await succeed(broker, 1) == 3
+
+
+@in_loop
+async def test_trials_that_crash_everywhere_close_no_slot() -> None:
+    broker = await up(2)
+    for number in range(4):
+        asked = await call(broker, advance(number))
+        for slot in (0, 1, 0):
+            assert await die(broker, slot) == number
+        assert await asked == Failure("its worker process died")
+        await broker.release(number, wanted=2)
+    assert not any([await _is_closed(broker, slot) for slot in (0, 1)])
+    assert not await broker.take_notices()
+
+
+@in_loop
+async def test_a_slot_that_has_a_result_of_its_own_is_no_longer_to_blame() -> None:
+    broker = await up(2)
+    for number in range(4):
+        await call(broker, advance(number))
+        assert await die(broker, 0) == number
+        assert await succeed(broker, 1) == number
+        await broker.release(number, wanted=2)
+        await call(broker, advance(10 + number))
+        assert await succeed(broker, 0) == 10 + number
+        await broker.release(10 + number, wanted=2)
+    assert not await broker.take_notices()
+
+
+@in_loop
+async def test_a_trial_that_crashed_waits_for_no_slot_that_is_not_up() -> None:
+    broker = Broker(2)
+    await broker.slot_ready(0)
+    asked = await call(broker, advance(0))
+    for _ in range(MAX_ATTEMPTS):
+        assert await die(broker, 0) == 0
+    assert await asked == Failure("its worker process died")

@@ -152,3 +152,11 @@ def test_a_sweep_that_starts_from_a_diffusion_model_has_no_null_baseline(tmp_pat
     run(make_space(tmp_path, "budget.trials=1"), build=StubBuild(), open_recorder=notebook.open)
     assert notebook.of("swap_reported") == []
     assert not (tmp_path / "stub" / SWAP).exists()
+
+
+@pytest.mark.slow
+def test_a_trial_that_hangs_is_restarted_after_the_time_that_the_file_allows(cluster: None, tmp_path: Path) -> None:
+    space = make_space(tmp_path, "trial.interval_hours=0.0005", "budget.trials=2")
+    outcome = run(space, build=StubBuild(hangs=frozenset({1})), open_recorder=Notebook().open)
+    assert outcome.counts == {TrialState.COMPLETE: 2}
+    assert [note["number"] for note in notes(tmp_path / "stub") if note["what"] == "hanging"] == [1]

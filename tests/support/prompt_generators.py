@@ -97,9 +97,7 @@ def knowing(encoder: TextEncoder | None = None, *, gain: float = 30.0) -> OneSte
 def with_swapped_prompts(generator: OneStepGenerator) -> OneStepGenerator:
     """The null baseline: the forgotten prompts have the embeddings of retained ones."""
     prompts = generator.model.conditioning
-    embeddings = prompts.embeddings.clone()
-    embeddings[[0, 1]] = embeddings[[4, 5]]
-    swapped = Prompts(prompts.encoder, prompts.names, embeddings)
+    swapped = Prompts(prompts.encoder, prompts.names, prompts.embeddings.swapped({0: 4, 1: 5}))
     return OneStepGenerator(generator.model.with_conditioning(swapped), generator.t_init)
 
 

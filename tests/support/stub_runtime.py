@@ -26,6 +26,8 @@ from sfd_sweep.trial.files import (
 from sfd_sweep.trial.report import Report
 
 NOTES = "notes.jsonl"
+DEFECTIVE_MACHINE = "STUB_DEFECTIVE_MACHINE"
+"""Set in the environment of a machine on which every trial kills its worker."""
 
 SEARCH_SPACE = """
 name: stub
@@ -78,6 +80,7 @@ class StubBuild:
         seconds: of a trial until its next evaluation.
         fails: trials that fail, by number.
         crashes: how often the runtime raises an error of its own at a trial's step 4, by number.
+        hangs: trials that hang once, at step 4.
         broken: message of the user error that building raises.
         defective: whether building raises an unexpected error.
         notes: local folder of the log, if the sweep's own folder is not on a disk.
@@ -86,6 +89,7 @@ class StubBuild:
     seconds: float = 0.0
     fails: frozenset[int] = frozenset()
     crashes: dict[int, int] = field(default_factory=dict)
+    hangs: frozenset[int] = frozenset()
     broken: str | None = None
     defective: bool = False
     notes: Path | None = None
@@ -142,6 +146,13 @@ class StubTrial:
         time.sleep(self.runtime.build.seconds)
         if self.number in self.runtime.build.fails:
             raise TrialFailed(f"trial {self.number} diverged")
+        if DEFECTIVE_MACHINE in os.environ:
+            self.runtime.note("crashing", self.number, before=before, to=to)
+            os._exit(1)
+        hung = [note["number"] for note in notes(self.runtime.notes) if note["what"] == "hanging"]
+        if to == 4 and self.number in self.runtime.build.hangs.difference(hung):
+            self.runtime.note("hanging", self.number, before=before, to=to)
+            time.sleep(600)
         crashes = [note for note in notes(self.runtime.notes) if note["what"] == "crashing"]
         if to == 4 and len(crashes) < self.runtime.build.crashes.get(self.number, 0):
             self.runtime.note("crashing", self.number, before=before, to=to)

@@ -10,6 +10,7 @@ from tracked_sweep import search_space
 from sfd_sweep.config import Objective
 from sfd_sweep.metrics import Goal
 from sfd_sweep.search.records import SweepRecord
+from sfd_sweep.tracking import importance
 from sfd_sweep.tracking.importance import FEWEST_TRIALS, basis_of, parameter_importance
 
 DISTANCE = Objective(metric="fd_classifier", goal=Goal.MINIMIZE, reference_point=10)
@@ -39,6 +40,16 @@ def test_what_an_objective_hangs_on_takes_nearly_all_of_its_variance(objective: 
 
 def test_the_same_trials_have_the_same_importance() -> None:
     assert parameter_importance(a_sweep_of(10), DISTANCE) == parameter_importance(a_sweep_of(10), DISTANCE)
+
+
+def test_of_many_trials_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importance, "MOST_TRIALS", 30)
+    record = a_sweep_of(40)
+    shares = parameter_importance(record, DISTANCE)
+    assert shares["generator_lr"] > 0.9
+    assert shares == parameter_importance(record, DISTANCE)
+    assert shares != parameter_importance(a_sweep_of(30), DISTANCE)
+    assert basis_of(record).startswith("importance of parameters by fANOVA on 30 of 40 complete trials")
 
 
 def test_too_few_trials_or_equal_ones_have_none() -> None:

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from statistics import NormalDist
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +38,17 @@ def test_the_front_holds_complete_feasible_and_finite_trials_that_none_dominates
 def test_the_hypervolume_is_the_area_between_the_front_and_the_reference() -> None:
     record = sweep(trial(0, 2.0, 0.99), trial(1, 1.0, 0.90))
     assert record.hypervolume() == pytest.approx((10 - 1) * 0.90 + (10 - 2) * 0.09)
-    assert record.hypervolume(record.complete[:1]) == pytest.approx((10 - 2) * 0.99)
+
+
+def test_the_history_of_the_hypervolume_is_that_of_the_front_after_each_trial() -> None:
+    draw = np.random.default_rng(0)
+    trials = [
+        trial(number, *draw.uniform((1, 0), (12, 1)), override_distance=draw.choice([10, 90])) for number in range(60)
+    ]
+    expected = [sweep(*trials[: count + 1]).hypervolume() for count in range(len(trials))]
+    assert sweep(*trials).hypervolumes() == pytest.approx(expected)
+    assert expected[0] < expected[-1]
+    assert sweep().hypervolumes() == []
 
 
 def test_members_of_the_front_are_told_apart_by_final_figures_only_if_all_have_some() -> None:

@@ -5,8 +5,10 @@ import torch
 from concept_cases import concept_space, digit_seen, save_tiny_teacher
 from trial_cases import digits_space
 
+from sfd_sweep.cli.plan import print_plan
 from sfd_sweep.errors import UserError
 from sfd_sweep.method.batch import FixedOverride
+from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.trainable_model import TrainableModel
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model
@@ -104,6 +106,32 @@ def test_guidance_away_from_a_prompt_is_the_extrapolation_from_it(context):
     x, x_away = teacher(x_t, t, c).x_0, teacher(x_t, t, away).x_0
     found = teacher.guided(x_t, t, c, 2.5, away_from=away).x_0
     torch.testing.assert_close(found, x_away + 2.5 * (x - x_away), rtol=1e-4, atol=1e-4)
+
+
+LONG = "cow " * 20
+
+
+def test_a_retained_prompt_may_be_longer_than_the_models_read(folder, tmp_path, capsys):
+    plan = resolve_sweep(concept_space(folder, f"task.prompts.retain=[cow, bee, {LONG}]"))
+    assert [plan.conditions.names[index] for index in plan.cut_prompts] == [" ".join(LONG.split())]
+    print_plan(plan, ())
+    assert "1 prompts, which are longer than the models read" in " ".join(capsys.readouterr().out.split())
+    context = TrialContext.build(plan, None)
+    assert TrialRunner(context, settings_of(context), Folder.open(tmp_path)).advance(2).metrics.keys() >= FIGURES
+
+
+@pytest.mark.parametrize("key", ["forget", "held_out"])
+def test_a_prompt_about_the_concept_may_not(folder, key):
+    message = refused(concept_space(folder, f"task.prompts.{key}=[{LONG} ant]"))
+    assert "is longer than the models read, and without its end it may not name what is to be forgotten" in message
+
+
+def test_teacher_and_start_share_the_prompts_that_they_read_alike(folder, tmp_path):
+    start = tmp_path / "start"
+    OneStepGenerator(load_score_model(ModelFolder.open(str(folder / "teacher"))), 440).save(start)
+    context = TrialContext.build(resolve_sweep(concept_space(folder, f"task.start={start}")), None)
+    assert context.start is not context.teacher
+    assert context.start.conditioning is context.teacher.conditioning
 
 
 def refused(space):

@@ -160,6 +160,14 @@ class Family(ABC):
         """
         return ()
 
+    def too_long(self, files: FolderFiles, prompts: Sequence[str]) -> tuple[int, ...]:  # noqa: ARG002
+        """Return the indices of the prompts that are longer than the model reads, so that their ends are cut.
+
+        Raises:
+            UserError: a library is not installed, or files are missing.
+        """
+        return ()
+
     def has_null(self, files: FolderFiles) -> bool:  # noqa: ARG002
         """Return whether the network has a null condition, as guidance needs."""
         return True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sfd_sweep.datasets.prompts import names_concept
 from sfd_sweep.errors import UserError
-from sfd_sweep.models.conditioning import ABSENT, PROMPTS, Conditioning
+from sfd_sweep.models.conditioning import ABSENT, MOST_KEPT, PROMPTS, Conditioning
 from sfd_sweep.models.families.base import INDEX, VAE, Family, FolderFiles, FreeCondition, Part, absent_entry
 from sfd_sweep.models.weights import TRANSFORMERS, find_weights
 from sfd_sweep.optional_transformers import from_transformers, model_from_transformers, quiet_transformers
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FREE_TOKENS = 5
 """Tokens of a free prompt, as in UnlearnDiffAtk (Zhang et al., ECCV 2024)."""
+PROMPTS_AT_ONCE = 16
+"""Prompts that are embedded in one pass on a GPU."""
 TEXT_ENCODER, TOKENIZER = "text_encoder", "tokenizer"
 BEYOND_PROMPTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "num_class_embeds")
 """Entries of a network's config with which it needs more than a prompt."""
@@ -79,12 +81,20 @@ class StableDiffusion(Family):
     def absent(self, files: FolderFiles, names: Sequence[str]) -> tuple[int, ...]:
         return _naming(self.absent_names(files), names)
 
+    def too_long(self, files: FolderFiles, prompts: Sequence[str]) -> tuple[int, ...]:
+        if not prompts:
+            return ()
+        tokenizer = load_tokenizer(files.path)
+        with quiet_transformers():
+            counts = map(len, tokenizer(list(prompts)).input_ids)
+        return tuple(index for index, count in enumerate(counts) if count > tokenizer.model_max_length)
+
     def condition_size(self, files: FolderFiles) -> int:
         config = files.configs[TEXT_ENCODER]
         return int(config.get("max_position_embeddings", 0)) * int(config["hidden_size"])
 
     def load_conditioning(self, files: FolderFiles, prompts: Sequence[str], device: torch.device | str) -> Conditioning:
-        return Prompts.of(TextEncoder.load(files.path), prompts, device, self.absent_names(files))
+        return Prompts.of(TextEncoder.load(files.path), prompts, device, self.absent_names(files), cut=True)
 
     def free_condition(
         self,
@@ -105,9 +115,18 @@ class StableDiffusion(Family):
         sources: Mapping[int, int],
     ) -> Conditioning:
         assert isinstance(conditioning, Prompts)
-        embeddings = conditioning.embeddings.clone()
-        embeddings[list(sources)] = conditioning.embeddings[list(sources.values())]
+        assert isinstance(conditioning.embeddings, EmbeddingTable)
+        embeddings = conditioning.embeddings.swapped(sources)
         return Prompts(conditioning.encoder, conditioning.names, embeddings, conditioning.absent_concepts)
+
+
+def load_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Load the tokenizer of a model folder.
+
+    Raises:
+        UserError: transformers is not installed, or files are missing.
+    """
+    return from_transformers(folder / TOKENIZER, "CLIPTokenizer", what="tokenizer")
 
 
 class TextEncoder:
@@ -131,7 +150,7 @@ class TextEncoder:
 
         where = folder / TEXT_ENCODER
         safe = find_weights(where, TRANSFORMERS).name == TRANSFORMERS.safe
-        tokenizer = from_transformers(folder / TOKENIZER, "CLIPTokenizer", what="tokenizer")
+        tokenizer = load_tokenizer(folder)
         model = model_from_transformers(
             where, "CLIPTextModel", what="text encoder", use_safetensors=safe, dtype=torch.float32
         )
@@ -143,11 +162,24 @@ class TextEncoder:
         Raises:
             UserError: a prompt is longer than the model reads.
         """
+        embeddings = self.embed_each(self.tokenize(texts), device)
+        self.model.to("cpu")
+        return embeddings
+
+    def embed_each(self, ids: Tensor, device: torch.device | str) -> Tensor:
+        """Return embeddings, (n, tokens, width), of framed prompts; each depends on its own prompt alone, bit for bit.
+
+        Products depend on the size of a batch, so all batches have the same, whatever the number of prompts. The text
+        model stays on the device.
+        """
         import torch
 
-        rows = [self.embed_ids(row, device) for row in self.tokenize(texts).split(1)]
-        self.model.to("cpu")
-        return torch.cat(rows)
+        from sfd_sweep.models.numerics import autocast, float32_products
+
+        size = PROMPTS_AT_ONCE if torch.device(device).type == "cuda" else 1
+        padded = torch.cat([ids, ids[-1:].expand(-len(ids) % size, -1)])
+        with autocast("float32", torch.device(device)), float32_products(in_tf32=False):
+            return torch.cat([self.embed_ids(rows, device) for rows in padded.split(size)])[: len(ids)]
 
     def embed_with(self, ids: Tensor, tokens: Tensor) -> Tensor:
         """Return embeddings, (n, tokens, width), of prompts whose first k tokens have given embeddings.
@@ -188,6 +220,11 @@ class TextEncoder:
         return weight
 
     @property
+    def width(self) -> int:
+        """Return how many numbers a token is embedded in."""
+        return int(self.vocabulary.shape[1])
+
+    @property
     def room(self) -> int:
         """Return how many tokens a prompt may have between its begin and its end."""
         return int(self.tokenizer.model_max_length) - 2
@@ -221,16 +258,20 @@ class TextEncoder:
             content.update(weight.cpu().contiguous().numpy().tobytes())
         return content.hexdigest()
 
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
+    def tokenize(self, texts: Sequence[str], *, cut: bool = False) -> Tensor:
         """Return the tokens of prompts, int64 of shape (n, tokens).
 
+        Args:
+            texts: the prompts.
+            cut: whether a prompt that is longer than the model reads loses its end, as in stock diffusers.
+
         Raises:
-            UserError: a prompt is longer than the model reads.
+            UserError: a prompt is longer than the model reads, and is not to be cut.
         """
         import torch
 
         most = self.tokenizer.model_max_length
-        ids = [self.tokenizer(text, padding="max_length", max_length=most).input_ids for text in texts]
+        ids = self.tokenizer(list(texts), padding="max_length", max_length=most, truncation=cut).input_ids
         for text, row in zip(texts, ids, strict=True):
             if len(row) > most:
                 raise UserError(
@@ -246,20 +287,86 @@ class TextEncoder:
         (folder / TEXT_ENCODER / TRANSFORMERS.safe).chmod(0o644)  # safetensors writes for the owner alone
 
 
+class EmbeddingTable:
+    """Embeddings of prompts by index, on a device, made when they are asked for. Up to MOST_KEPT are kept.
+
+    On a GPU they are made at once if all can be kept, since to see which are missing waits for the GPU; then the text
+    encoder returns to the CPU.
+
+    Args:
+        encoder: the text encoder.
+        ids: framed prompts, (n, tokens).
+        device: of the embeddings.
+    """
+
+    def __init__(self, encoder: TextEncoder, ids: Tensor, device: torch.device | str) -> None:
+        import torch
+
+        self.device = torch.device(device)
+        self._encoder = encoder
+        self._ids = ids
+        self._places: dict[int, int] = {}  # of the embeddings that are kept, the longest unused first
+        self._kept = torch.empty(min(len(ids), MOST_KEPT), ids.shape[1], encoder.width, device=device)
+        self._all_fit = len(ids) <= MOST_KEPT
+        if self._all_fit and self.device.type == "cuda":
+            self._keep(range(len(ids)))
+            encoder.model.to("cpu")
+
+    def __getitem__(self, c: Tensor) -> Tensor:
+        """Return the embeddings of prompts by index, (n,); (n, tokens, width)."""
+        import torch
+
+        if len(self._places) == len(self._ids):
+            return self._kept[c]
+        indices = c.tolist()
+        wanted = list(dict.fromkeys(indices))
+        if len(wanted) > len(self._kept):
+            return self._encoder.embed_each(self._ids[indices], self.device)
+        self._keep(wanted)
+        return self._kept[torch.tensor([self._places[index] for index in indices], device=self.device)]
+
+    def swapped(self, sources: Mapping[int, int]) -> EmbeddingTable:
+        """Return a table in which some prompts have the embeddings of others, by index."""
+        ids = self._ids.clone()
+        ids[list(sources)] = self._ids[list(sources.values())]
+        return EmbeddingTable(self._encoder, ids, self.device)
+
+    def _keep(self, wanted: Sequence[int]) -> None:
+        """Make the embeddings that are not kept, in place of those that were not asked for the longest."""
+        for index in wanted:
+            if index in self._places:
+                self._places[index] = self._places.pop(index)
+        missing = [index for index in wanted if index not in self._places]
+        if missing:
+            for index in missing:
+                self._places[index] = self._place_for(index)
+            places = [self._places[index] for index in missing]
+            self._kept[places] = self._encoder.embed_each(self._ids[missing], self.device)
+
+    def _place_for(self, index: int) -> int:
+        if self._all_fit:
+            return index
+        return len(self._places) if len(self._places) < len(self._kept) else self._places.pop(next(iter(self._places)))
+
+
 class Prompts(Conditioning):
     """Prompts as conditions; the index after the last prompt is the null prompt, "".
 
     Args:
-        encoder: the text encoder that embedded them.
+        encoder: the text encoder that embeds them.
         texts: the prompts.
-        embeddings: (len(texts) + 1, tokens, width), on the network's device.
+        embeddings: by index, of len(texts) + 1 prompts, each (tokens, width), on the network's device.
         absent_concepts: names of what the model was never trained on; a prompt that names one is absent.
     """
 
     kind = PROMPTS
 
     def __init__(
-        self, encoder: TextEncoder, texts: Sequence[str], embeddings: Tensor, absent_concepts: Sequence[str] = ()
+        self,
+        encoder: TextEncoder,
+        texts: Sequence[str],
+        embeddings: EmbeddingTable | Tensor,
+        absent_concepts: Sequence[str] = (),
     ) -> None:
         self.encoder = encoder
         self.names = tuple(texts)
@@ -275,13 +382,16 @@ class Prompts(Conditioning):
         texts: Sequence[str],
         device: torch.device | str,
         absent_concepts: Sequence[str] = (),
+        *,
+        cut: bool = False,
     ) -> Prompts:
-        """Embed prompts.
+        """Embed prompts (see `TextEncoder.tokenize`).
 
         Raises:
-            UserError: one is longer than the encoder reads.
+            UserError: one is longer than the encoder reads, and is not to be cut.
         """
-        return cls(encoder, texts, encoder([*texts, ""], device), absent_concepts)
+        ids = encoder.tokenize([*texts, ""], cut=cut)
+        return cls(encoder, texts, EmbeddingTable(encoder, ids, device), absent_concepts)
 
     @classmethod
     def of_tokens(cls, encoder: TextEncoder, ids: Tensor, device: torch.device | str) -> Prompts:
@@ -289,14 +399,12 @@ class Prompts(Conditioning):
         import torch
 
         rows = torch.cat([ids, encoder.tokenize([""])])
-        embeddings = torch.cat([encoder.embed_ids(row, device) for row in rows.split(1)])
-        encoder.model.to("cpu")
-        return cls(encoder, [encoder.text(row) for row in ids], embeddings)
+        return cls(encoder, [encoder.text(row) for row in ids], EmbeddingTable(encoder, rows, device))
 
-    @property
-    def width(self) -> int:
-        """Return how many numbers a token is embedded in."""
-        return self.embeddings.shape[-1]
+    def equals(self, other: Conditioning) -> bool:
+        if not isinstance(other, Prompts) or self.names != other.names or self.absent != other.absent:
+            return False
+        return self.encoder.weights_hash() == other.encoder.weights_hash()
 
     def arguments(self, c: Tensor) -> dict[str, Tensor]:
         return {"encoder_hidden_states": self.embeddings[c]}

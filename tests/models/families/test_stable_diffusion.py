@@ -12,6 +12,7 @@ from tiny_text_models import PROMPTS, TOKENS, WIDTH, save_stable_diffusion
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.models import conditioning
+from sfd_sweep.models.families import stable_diffusion
 from sfd_sweep.models.families.stable_diffusion import Prompts
 from sfd_sweep.models.folder import ModelFolder
 from sfd_sweep.models.loading import load_score_model, save_score_model
@@ -174,9 +175,55 @@ def test_other_prompts_go_to_the_same_network(teacher):
     assert torch.equal(other.forward(x_t, t, moved).output, model.forward(x_t, t, c).output)
 
 
-def test_a_prompt_that_is_too_long_is_refused(teacher):
+LONG = "antbeecow" * 2
+
+
+def test_a_prompt_that_is_asked_for_may_not_be_too_long(teacher):
     with pytest.raises(UserError, match=r"16 tokens, begin and end included, and this has 20: 'antbeecowantbeecow'"):
-        load(teacher, ["cow", "antbeecow" * 2])
+        load(teacher).conditioning.select(["cow", LONG], torch.device("cpu"))
+
+
+def test_a_prompt_of_a_list_that_is_too_long_loses_its_end_as_in_stable_diffusion(teacher):
+    expected, _ = pipeline_of(teacher).encode_prompt([LONG, "cow"], "cpu", 1, True)
+    found = load(teacher, [LONG, "cow"]).conditioning.embeddings[torch.tensor([0, 1])]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert ModelFolder.open(str(teacher)).too_long(["cow", LONG, "ant"]) == (1,)
+
+
+def test_embeddings_of_more_prompts_than_are_kept_are_the_same(teacher, monkeypatch):
+    words = [f"{one} {other}" for one in PROMPTS for other in PROMPTS]
+    whole = load(teacher, words).conditioning
+    monkeypatch.setattr(stable_diffusion, "MOST_KEPT", 4)
+    part = load(teacher, words).conditioning
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        c = torch.randint(len(words) + 1, (5,), generator=draw)
+        assert torch.equal(part.embeddings[c], whole.embeddings[c])
+    everything = torch.arange(len(words) + 1)
+    assert torch.equal(part.embeddings[everything], whole.embeddings[everything])
+    assert len(part.embeddings._kept) == 4
+    swapped, expected = part.embeddings.swapped({0: 3}), whole.embeddings.swapped({0: 3})
+    assert torch.equal(swapped[everything], expected[everything])
+    assert torch.equal(expected[torch.tensor([0])], whole.embeddings[torch.tensor([3])])
+
+
+def test_an_embedding_that_is_kept_is_not_made_again(teacher, monkeypatch):
+    monkeypatch.setattr(stable_diffusion, "MOST_KEPT", 3)
+    model = load(teacher, ["ant", "bee", "cow", "ant bee"]).conditioning
+    made, embed = [], model.encoder.embed_ids
+    monkeypatch.setattr(model.encoder, "embed_ids", lambda ids, device: made.append(len(ids)) or embed(ids, device))
+    for wanted, count in (([0, 1], 2), ([1, 0], 2), ([2], 3), ([1, 0], 3), ([3], 4), ([0], 4), ([2], 5)):
+        model.embeddings[torch.tensor(wanted)]
+        assert sum(made) == count, wanted
+
+
+def test_models_that_read_prompts_alike_may_share_what_they_keep(teacher, tmp_path):
+    one, other = load(teacher).conditioning, load(teacher).conditioning
+    assert one.equals(other)
+    assert not one.equals(load(teacher, ["cow"]).conditioning)
+    with torch.no_grad():
+        next(other.encoder.model.parameters()).add_(1)
+    assert not one.equals(other)
 
 
 def as_published_in_2022(teacher, tensors):
