@@ -60,7 +60,7 @@ def test_a_class_of_photographs_is_forgotten_from_end_to_end(tmp_path, monkeypat
     assert "3×32×32 pixels" in plan
     swept = run(tmp_path, "run", str(SPACES / "cifar10-cpu.yaml"), *SHORT, *classes)
     assert "cifar10-cpu-forget-airplane: 2 complete in " in swept
-    assert "judging the front on 400 samples" in swept
+    assert "final evaluation of the front on 400 samples" in swept
     run(tmp_path, "export", "cifar10-cpu-forget-airplane", "--best-score", "--out", "generator")
     record = json.loads((tmp_path / "generator" / "model_index.json").read_text())
     assert forgotten in record["id2label"].values()

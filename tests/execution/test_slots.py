@@ -19,7 +19,7 @@ def reports(tmp_path, workers, *overrides):
         [
             *(f"name=workers-{workers}", f"storage={tmp_path}", f"resources.workers_per_slot={workers}"),
             "objectives=[{metric: fd_classifier, goal: minimize, reference_point: 10}]",
-            *("task.forget=[0, 1]", "parameters.override=[2, 3]", "search.first=[]", "constraints=[]"),
+            *("task.forget=[0, 1]", "parameters.override=[2, 3]", "search.first=[]", "constraints=[]", "selection={}"),
             *(
                 "budget.trials=2",
                 "resources.slots=1",
