@@ -33,7 +33,7 @@ export RAY_AUTH_TOKEN
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head="${nodes[0]}"
 ip="$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')"
-port=$((20000 + SLURM_JOB_ID % 10000)) # jobs that share a node keep apart
+port=$((20000 + 3 * (SLURM_JOB_ID % 3000))) # and the two after it: jobs that share a node keep apart
 common=(--num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --disable-usage-stats --block)
 
 steps=()
@@ -44,7 +44,8 @@ finish() { # free the nodes for the next job
 trap finish EXIT
 
 srun --nodes=1 --ntasks=1 --overlap --nodelist="$head" \
-  ray start --head --node-ip-address="$ip" --port="$port" --dashboard-host=127.0.0.1 "${common[@]}" &
+  ray start --head --node-ip-address="$ip" --port="$port" --dashboard-host=127.0.0.1 \
+  --dashboard-port=$((port + 1)) --ray-client-server-port=$((port + 2)) "${common[@]}" &
 steps+=($!)
 until ray health-check --address "$ip:$port" > /dev/null 2>&1; do
   kill -0 "${steps[0]}" # ends the job if the head has died
