@@ -8,7 +8,7 @@ from safetensors.torch import save
 
 from sfd_sweep.errors import UserError, first_line
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.teachers.pretraining import Checkpoints
+from sfd_sweep.teachers.training_job import Checkpoints
 
 
 @pytest.mark.parametrize(

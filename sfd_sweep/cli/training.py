@@ -48,6 +48,17 @@ Fields = Annotated[
 Evaluate = Annotated[
     bool, typer.Option("--evaluate/--no-evaluate", help="Evaluate the model, if a classifier fits it.")
 ]
+WorkerCount = Annotated[int, typer.Option("--workers", help="Ray Train workers; 0 trains in this process.", min=0)]
+WorkerCpus = Annotated[int, typer.Option("--cpus-per-worker", help="CPU cores of a worker.", min=1)]
+WorkerGpus = Annotated[
+    float, typer.Option("--gpus-per-worker", help="GPUs of a worker; may be a fraction.", min=0, max=1)
+]
+WorkerAddress = Annotated[
+    str | None,
+    typer.Option("--address", help="Ray cluster of the workers: local, auto, or HOST:PORT.", metavar="ADDRESS"),
+]
+SaveEvery = Annotated[int, typer.Option(help="Updates between two training states.", min=1)]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last training state.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of all random numbers.", min=0)]
 
 
@@ -66,14 +77,12 @@ def pretrain(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates; default: the preset's.", min=1)] = None,
     seed: Seed = None,
-    workers: Annotated[int, typer.Option(help="Ray Train workers; 0 trains in this process.", min=0)] = 0,
-    cpus_per_worker: Annotated[int, typer.Option(help="CPU cores of a worker.", min=1)] = 1,
-    gpus_per_worker: Annotated[float, typer.Option(help="GPUs of a worker; may be a fraction.", min=0, max=1)] = 0,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster of the workers: local, auto, or HOST:PORT.", metavar="ADDRESS")
-    ] = None,
-    save_every: Annotated[int, typer.Option(help="Updates between two training states.", min=1)] = 1000,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last training state.")] = False,
+    workers: WorkerCount = 0,
+    cpus_per_worker: WorkerCpus = 1,
+    gpus_per_worker: WorkerGpus = 0,
+    address: WorkerAddress = None,
+    save_every: SaveEvery = 1000,
+    resume: Resume = False,
     classifier: Annotated[
         str | None, typer.Option(help="Classifier that evaluates the teacher; default for digits: builtin:digits.",
                                  metavar="DIR")
@@ -92,15 +101,15 @@ def pretrain(
     if grid is not None:
         check_file(grid)
     names = None if class_names is None else parse_class_names(class_names)
-    if address is not None and not workers:
-        raise UserError("--address is the cluster of --workers; give their number too")
+    _check_address(address, workers)
     import torch
 
     from sfd_sweep.config import with_overrides
     from sfd_sweep.datasets.sources import load_images
-    from sfd_sweep.execution.pretraining import Workers, pretrained, working_folder
+    from sfd_sweep.execution.training import Workers, trained, working_folder
     from sfd_sweep.models.loading import save_score_model
     from sfd_sweep.teachers.networks import check_images
+    from sfd_sweep.teachers.pretraining import PretrainingJob
     from sfd_sweep.teachers.recipes import PRESETS, preset_named
 
     recipe = with_overrides(preset_named(PRESETS, preset), [*_options(steps=steps, seed=seed), *(fields or [])])
@@ -109,22 +118,25 @@ def pretrain(
     check_images(images.image_shape, recipe)
     evaluator = _evaluator(source, images, classifier) if evaluate else None
     with _divergence_explained("lr"), progress_bar("pretraining", recipe.steps) as advance:
-        training = pretrained(
-            source,
-            images,
-            recipe,
+        training = trained(
+            PretrainingJob(source, images, recipe),
             workers=Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker, address=address),
-            folder=working_folder(out),
+            folder=working_folder(out, PretrainingJob.kind),
             save_every=save_every,
             resume=resume,
             overwrite=force,
             progress=lambda step, _steps, loss: advance(step, loss),
         )
         with training as model:
-            save_score_model(model, out, dtype=getattr(torch, recipe.stored_as))
+            save_score_model(model.to("cpu"), out, dtype=getattr(torch, recipe.stored_as))
     prompts = recipe.text.shortest_prompts(images.class_names) if recipe.text else ()
     device = "cuda" if gpus_per_worker and torch.cuda.is_available() else "cpu"
     _report(out, evaluator, grid, names=prompts or images.class_names, device=device)
+
+
+def _check_address(address: str | None, workers: int) -> None:
+    if address is not None and not workers:
+        raise UserError("--address is the cluster of --workers; give their number too")
 
 
 def _known_images(images: LabeledImages, without: Sequence[str]) -> LabeledImages:
@@ -222,6 +234,12 @@ def distill(
     fields: Fields = None,
     steps: Annotated[int | None, typer.Option(help="Updates; default: the preset's.", min=1)] = None,
     seed: Seed = None,
+    workers: WorkerCount = 0,
+    cpus_per_worker: WorkerCpus = 1,
+    gpus_per_worker: WorkerGpus = 0,
+    address: WorkerAddress = None,
+    save_every: SaveEvery = 1000,
+    resume: Resume = False,
     device: Device = "auto",
     evaluate: Evaluate = True,
     force: Force = False,
@@ -229,34 +247,43 @@ def distill(
     """Distill a teacher into a one-step generator.
 
     The generator has forgotten nothing; sweeps can start from it (task.start). It is trained on the classes or prompts
-    that the teacher knows. The preset is that of the shipped digits
-    or, for prompts, of digits in words. --set takes steps, seed, any hyperparameter (alpha=1.0), and resources
-    (precision, micro_batch_size, activation_checkpointing).
+    that the teacher knows, in this process on --device or on a Ray cluster, and its state is kept in DIR.distillation
+    until it is complete. The preset is that of the shipped digits or, for prompts, of digits in words. --set takes
+    steps, seed, any hyperparameter (alpha=1.0), and resources (precision, micro_batch_size, activation_checkpointing).
     """
     check_target(out, force)
-    one_thread()
+    _check_address(address, workers)
     import torch
 
+    one_thread() if cpus_per_worker == 1 else torch.set_num_threads(cpus_per_worker)
+
     from sfd_sweep.config import with_overrides
+    from sfd_sweep.execution.training import Workers, trained, working_folder
     from sfd_sweep.method.generator import OneStepGenerator
-    from sfd_sweep.models.conditioning import CLASSES
+    from sfd_sweep.models.conditioning import CLASSES, PROMPTS
     from sfd_sweep.models.folder import ModelFolder
-    from sfd_sweep.models.loading import load_score_model
-    from sfd_sweep.teachers.distillation import distill as distill_teacher
-    from sfd_sweep.teachers.distillation import preset_for
+    from sfd_sweep.teachers.distillation import DistillationJob, preset_for
 
     folder = ModelFolder.open(teacher)
-    place = chosen_device(device)
-    options = _options(steps=steps, seed=seed, gpus_per_worker=int(place == "cuda"))
+    gpus = gpus_per_worker if workers else float(chosen_device(device) == "cuda")
+    options = _options(steps=steps, seed=seed, gpus_per_worker=gpus)
     distillation = with_overrides(preset_for(folder), [*options, *(fields or [])])
     distillation.check_teacher(folder)
     conditions = _conditions(folder, prompts)
     evaluator = _evaluator_of_digits(folder) if evaluate and folder.kind is CLASSES else None
-    model = load_score_model(folder, place, prompts=conditions)
     with _divergence_explained("generator_lr"), progress_bar("distilling", distillation.steps) as advance:
-        generator = distill_teacher(model, distillation, progress=advance)
-    generator.save(out, dtype=torch.float16)
-    known = len(model.conditioning.present)
+        training = trained(
+            DistillationJob(teacher, conditions if folder.kind is PROMPTS else (), distillation),
+            workers=Workers(count=workers, cpus=cpus_per_worker, gpus=gpus, address=address),
+            folder=working_folder(out, DistillationJob.kind),
+            save_every=save_every,
+            resume=resume,
+            overwrite=force,
+            progress=lambda step, _steps, loss: advance(step, loss),
+        )
+        with training as generator:
+            generator.save(out, dtype=torch.float16)
+    known = len(generator.model.conditioning.present)
     print(f"{out}: one-step generator of {known} {folder.kind.plural}{_without(folder)}")
     if evaluator is not None:
         distance = evaluator.distance(OneStepGenerator.load(out).generate)
@@ -339,7 +366,7 @@ def train_classifier(
     print(f"{out}: {recipe.network} with an accuracy of {trained.config.held_out_accuracy:.2%} on the held-out images")
 
 
-def _options(**values: int | None) -> list[str]:
+def _options(**values: float | None) -> list[str]:
     """Return the options that are given as assignments."""
     return [f"{name}={value}" for name, value in values.items() if value is not None]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
+import torch
 from pydantic import Field
 
 from sfd_sweep.config import Resources, Settings
@@ -12,8 +14,10 @@ from sfd_sweep.method.batch import ForgettingTask
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.trainer import Trainer
 from sfd_sweep.models.folder import ModelFolder
+from sfd_sweep.models.loading import load_score_model
 from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.teachers.recipes import Count, Recipe
+from sfd_sweep.teachers.training_job import STEPS_BETWEEN_REPORTS, Checkpoints, Progress, TrainingJob
 
 
 class Distillation(Recipe):
@@ -85,26 +89,61 @@ def preset_for(folder: ModelFolder) -> Distillation:
     return preset.model_copy(update={"settings": preset.settings.model_copy(update=steps)})
 
 
+@dataclass(frozen=True)
+class DistillationJob(TrainingJob[OneStepGenerator]):
+    """The distillation of a teacher, which every worker loads.
+
+    Attributes:
+        teacher: a diffusers folder that every machine has, a hub id, or `builtin:digits`.
+        prompts: of a text-to-image teacher; else empty.
+    """
+
+    kind: ClassVar[str] = "distillation"
+    teacher: str
+    prompts: tuple[str, ...]
+    distillation: Distillation
+
+    def request(self) -> dict[str, object]:
+        return {
+            "teacher": self.teacher,
+            "prompts": list(self.prompts),
+            **self.distillation.model_dump(mode="json", exclude={"resources"}),
+        }
+
+    def run(
+        self,
+        device: torch.device | str = "cpu",
+        checkpoints: Checkpoints | None = None,
+        progress: Progress | None = None,
+    ) -> OneStepGenerator:
+        teacher = load_score_model(ModelFolder.open(self.teacher), device, prompts=self.prompts)
+        return distill(teacher, self.distillation, checkpoints=checkpoints, progress=progress)
+
+
 def distill(
     teacher: ScoreModel,
     distillation: Distillation,
     *,
-    progress: Callable[[int], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+    progress: Progress | None = None,
 ) -> OneStepGenerator:
     """Distill a teacher into a one-step generator of all classes or prompts that it was trained on.
 
     Zhou et al., "Score identity Distillation" (ICML 2024); of prompts, with guidance, Zhou et al., "Long and Short
-    Guidance in Score identity Distillation for One-Step Text-to-Image Generation" (2024).
+    Guidance in Score identity Distillation for One-Step Text-to-Image Generation" (2024). Several workers call
+    it alike.
 
     Args:
         teacher: a diffusion model.
         distillation: hyperparameters, steps and seed.
-        progress: called with the steps done after every step.
+        checkpoints: where to resume from, and to save on the way and at the end; the first worker writes.
+        progress: of the distillation, with the generator's loss.
 
     Returns:
         The generator with averaged weights.
 
     Raises:
+        UserError: the training state is broken.
         TrialFailed: it diverged.
     """
     trainer = Trainer(
@@ -115,8 +154,13 @@ def distill(
         seed=distillation.seed,
         resources=distillation.resources,
     )
+    if checkpoints is not None:
+        checkpoints.resume(trainer.load_state)
     while trainer.step < distillation.steps:
-        trainer.update()
-        if progress is not None:
-            progress(trainer.step)
+        losses = trainer.update()
+        step = trainer.step
+        if progress is not None and (step % STEPS_BETWEEN_REPORTS == 0 or step == distillation.steps):
+            progress(step, distillation.steps, losses.generator.item())
+        if checkpoints is not None and checkpoints.is_due(step, distillation.steps):
+            checkpoints.save(trainer.state())
     return trainer.ema_generator

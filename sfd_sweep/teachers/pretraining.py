@@ -2,51 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from sfd_sweep.datasets.images import LabeledImages
-from sfd_sweep.errors import TrialFailed, UserError, first_line
-from sfd_sweep.models.data_parallel import on_first_worker, rank_and_size
+from sfd_sweep.errors import TrialFailed
+from sfd_sweep.models.data_parallel import on_first_worker
 from sfd_sweep.models.score_model import ScoreModel
-from sfd_sweep.models.training_state import read_state, write_state
-from sfd_sweep.storage.folder import Folder
+from sfd_sweep.models.training_state import write_state
 from sfd_sweep.teachers.examples import Examples, LabeledExamples
 from sfd_sweep.teachers.pretrainer import Pretrainer
 from sfd_sweep.teachers.recipes import Pretraining
 from sfd_sweep.teachers.text_to_image import TextToImageComponents
+from sfd_sweep.teachers.training_job import STEPS_BETWEEN_REPORTS, Checkpoints, Progress, TrainingJob
 
-STATE = "training.safetensors"
 COMPONENTS = "components.safetensors"
-STEPS_BETWEEN_REPORTS = 10
-
-Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
-class Checkpoints:
-    """Where the last training state is kept, and how many steps lie between two of them."""
+class PretrainingJob(TrainingJob[ScoreModel]):
+    """The pretraining of a teacher.
 
-    folder: Folder
-    every: int
+    Attributes:
+        source: name of the images.
+    """
 
-    def load(self, name: str, load_state: Callable[[dict[str, Tensor]], object]) -> None:
-        """Pass the tensors of a file to what loads them.
+    kind: ClassVar[str] = "pretraining"
+    source: str
+    images: LabeledImages
+    recipe: Pretraining
 
-        Raises:
-            UserError: the file is broken, or of another network.
-        """
-        try:
-            load_state(read_state(self.folder, name))
-        except (SafetensorError, KeyError, RuntimeError) as error:
-            reason = first_line(error)
-            raise UserError(
-                f"cannot resume from {self.folder.path}/{name} ({reason}); begin anew with --force"
-            ) from error
+    def request(self) -> dict[str, object]:
+        classes = {"class_names": list(self.images.class_names), "absent": list(self.images.absent)}
+        return {"source": self.source, **classes, **self.recipe.model_dump(mode="json")}
+
+    def run(
+        self,
+        device: torch.device | str = "cpu",
+        checkpoints: Checkpoints | None = None,
+        progress: Progress | None = None,
+    ) -> ScoreModel:
+        return pretrain(self.images, recipe=self.recipe, device=device, checkpoints=checkpoints, progress=progress)
 
 
 def pretrain(
@@ -74,20 +73,18 @@ def pretrain(
         TrialFailed: it diverged.
     """
     pretrainer = Pretrainer(_examples(images, recipe, torch.device(device), checkpoints), recipe, device)
-    if checkpoints is not None and checkpoints.folder.has(STATE):
-        checkpoints.load(STATE, pretrainer.load_state)
-    is_first = rank_and_size()[0] == 0
+    if checkpoints is not None:
+        checkpoints.resume(pretrainer.load_state)
     while pretrainer.step < recipe.steps:
         loss = pretrainer.update()
-        step, ended = pretrainer.step, pretrainer.step == recipe.steps
-        if step % STEPS_BETWEEN_REPORTS == 0 or ended:
+        step = pretrainer.step
+        if step % STEPS_BETWEEN_REPORTS == 0 or step == recipe.steps:
             value = _finite(loss, step)
             if progress is not None:
                 progress(step, recipe.steps, value)
-        if checkpoints is not None and (step % checkpoints.every == 0 or ended):
+        if checkpoints is not None and checkpoints.is_due(step, recipe.steps):
             _finite(loss, step)
-            if is_first:
-                write_state(checkpoints.folder, STATE, pretrainer.state())
+            checkpoints.save(pretrainer.state())
     return pretrainer.ema_model
 
 

@@ -22,7 +22,8 @@ from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.models.conditioning import PROMPTS as PROMPT_CONDITIONS
 from sfd_sweep.models.folder import ASSETS, ModelFolder
 from sfd_sweep.models.weights import WEIGHTS
-from sfd_sweep.teachers.pretraining import COMPONENTS, STATE
+from sfd_sweep.teachers.pretraining import COMPONENTS
+from sfd_sweep.teachers.training_job import STATE
 
 
 def files(folder) -> list[str]:
@@ -294,6 +295,17 @@ def test_a_distillation_is_refused(command, folder, make, arguments, words):
     assert words in said.err
     assert said.err.count("\n") == 1
     assert not (folder / "out").exists()
+
+
+def test_long_prompts_of_a_distillation_are_cut_and_counted(command, folder):
+    of_text(folder)
+    (folder / "long.txt").write_text("an ant\na prompt that is too long\n")
+    said = command(*DISTILL, "--prompts", "long.txt")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(
+        "1 of 2 prompts are longer than the teacher reads; they are cut\nout: one-step generator"
+    )
+    assert sorted(path.name for path in folder.iterdir()) == ["long.txt", "out", "teacher"]
 
 
 def test_a_caption_without_class_is_refused(command, folder):

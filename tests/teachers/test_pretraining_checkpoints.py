@@ -7,8 +7,9 @@ from recipes import changed
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.teachers.pretraining import STATE, Checkpoints, pretrain
+from sfd_sweep.teachers.pretraining import pretrain
 from sfd_sweep.teachers.recipes import Pretraining
+from sfd_sweep.teachers.training_job import STATE, Checkpoints
 
 DIGITS = load_images("builtin:digits")
 RECIPE = Pretraining(channels=(8, 8), norm_groups=4, steps=30, batch_size=8)

@@ -10,8 +10,9 @@ from torch import multiprocessing
 
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.teachers.pretraining import Checkpoints, pretrain
+from sfd_sweep.teachers.pretraining import pretrain
 from sfd_sweep.teachers.recipes import Pretraining
+from sfd_sweep.teachers.training_job import Checkpoints
 
 RECIPES = {
     "uneven": Pretraining(channels=(8, 8), norm_groups=4, steps=6, batch_size=7, micro_batch_size=3),

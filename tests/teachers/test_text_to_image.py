@@ -14,10 +14,11 @@ from sfd_sweep.storage.folder import Folder
 from sfd_sweep.teachers import text_to_image
 from sfd_sweep.teachers.examples import CaptionedLatents
 from sfd_sweep.teachers.networks import check_images
-from sfd_sweep.teachers.pretraining import COMPONENTS, Checkpoints, pretrain
+from sfd_sweep.teachers.pretraining import COMPONENTS, pretrain
 from sfd_sweep.teachers.recipes import PRESETS, TextPretraining
 from sfd_sweep.teachers.text_encoder import contrastive_loss, new_text_encoder, train_text_encoder, word_tokenizer
 from sfd_sweep.teachers.text_to_image import encode_images, new_autoencoder, train_autoencoder
+from sfd_sweep.teachers.training_job import Checkpoints
 
 CPU = torch.device("cpu")
 DIGITS = load_images("builtin:digits-in-words")

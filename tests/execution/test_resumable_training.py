@@ -1,9 +1,10 @@
-"""Pretraining that ends early and is resumed, in this process and on real workers of a Ray cluster."""
+"""Trainings that end early and are resumed, in this process and on real workers of a Ray cluster."""
 
 import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,15 @@ import torch
 from drivers import actors
 from recipes import changed
 
+from sfd_sweep.config import Settings
 from sfd_sweep.datasets.sources import load_images
 from sfd_sweep.errors import Interrupted, TrialFailed, UserError
-from sfd_sweep.execution.pretraining import Workers, pretrained, working_folder
+from sfd_sweep.execution.training import Workers, trained, working_folder
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.teachers.pretraining import COMPONENTS, STATE, pretrain
+from sfd_sweep.teachers.distillation import Distillation, DistillationJob
+from sfd_sweep.teachers.pretraining import COMPONENTS, PretrainingJob, pretrain
 from sfd_sweep.teachers.recipes import PRESETS, Pretraining
+from sfd_sweep.teachers.training_job import STATE
 
 SOURCE = "builtin:digits"
 DIGITS = load_images(SOURCE)
@@ -38,8 +42,8 @@ TEXT = changed(
 def run(folder: Path, *, recipe=RECIPE, progress=lambda *news: None, store=lambda model: None, **request):
     """Train a teacher in the folder `teacher.pretraining`; its weights."""
     wanted = {"workers": Workers(), "save_every": 10, "resume": False, "overwrite": False, **request}
-    place = working_folder(folder / "teacher")
-    with pretrained(SOURCE, DIGITS, recipe, folder=place, progress=progress, **wanted) as model:
+    place = working_folder(folder / "teacher", "pretraining")
+    with trained(PretrainingJob(SOURCE, DIGITS, recipe), folder=place, progress=progress, **wanted) as model:
         store(model)
     return model.state_dict()
 
@@ -82,7 +86,7 @@ def test_all_is_kept_until_the_teacher_is_stored(tmp_path):
 
     with pytest.raises(OSError, match="no space left"):
         run(tmp_path, store=full_disk)
-    assert (working_folder(tmp_path / "teacher") / STATE).is_file()
+    assert (working_folder(tmp_path / "teacher", "pretraining") / STATE).is_file()
     assert_equal(run(tmp_path, resume=True, progress=stop_at(30)), pretrain(DIGITS, recipe=RECIPE).state_dict())
 
 
@@ -109,7 +113,7 @@ def test_a_state_is_neither_dropped_nor_resumed_unless_requested(stopped):
 def test_components_of_another_request_are_trained_anew(tmp_path, left):
     with pytest.raises(Interrupted):
         run(tmp_path, recipe=TEXT, progress=stop_at(20))
-    place = Folder.open(working_folder(tmp_path / "teacher"))
+    place = Folder.open(working_folder(tmp_path / "teacher", "pretraining"))
     assert place.has(COMPONENTS)
     if left == "components alone":  # as after a kill before the first state
         place.remove(STATE)
@@ -120,7 +124,7 @@ def test_components_of_another_request_are_trained_anew(tmp_path, left):
 def test_components_are_resumed_by_the_same_request_alone(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, recipe=TEXT, progress=stop_at(20))
-    place = Folder.open(working_folder(tmp_path / "teacher"))
+    place = Folder.open(working_folder(tmp_path / "teacher", "pretraining"))
     place.remove(STATE)
     with pytest.raises(UserError, match=r"was begun with seed 0, not 1"):
         run(tmp_path, recipe=changed(TEXT, {"seed": 1}), resume=True)
@@ -144,7 +148,7 @@ def test_a_pretraining_has_one_process(stopped):
 
 def kill_a_worker_once(folder: Path, killed: list[int]):
     """In a thread: wait for the first saved state, then kill -9 one of the two workers."""
-    place = working_folder(folder / "teacher")
+    place = working_folder(folder / "teacher", "pretraining")
     while not (place / STATE).is_file():
         time.sleep(0.05)
     killed.append(actors("RayTrainWorker")[0])
@@ -185,3 +189,37 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(tmp_path):
     with pytest.raises(UserError, match="--gpus-per-worker"):
         run(tmp_path, workers=Workers(gpus=1))
     assert list(tmp_path.iterdir()) == []
+
+
+DISTILLATION = DistillationJob("builtin:digits", (), Distillation(steps=30, settings=Settings(batch_size=4)))
+
+
+def distilled(folder: Path, *, job=DISTILLATION, progress=lambda *news: None, **request):
+    """Distill a teacher in the folder `start.distillation`; the generator's weights."""
+    wanted = {"workers": Workers(), "save_every": 10, "resume": False, "overwrite": False, **request}
+    place = working_folder(folder / "start", "distillation")
+    with trained(job, folder=place, progress=progress, **wanted) as generator:
+        return generator.model.state_dict()
+
+
+def test_a_distillation_that_was_stopped_ends_as_if_nothing_had_been(tmp_path):
+    with pytest.raises(Interrupted, match=r"distillation was stopped; .*--resume"):
+        distilled(tmp_path, progress=stop_at(20))
+    with pytest.raises(UserError, match=r"unfinished distillation; .*--resume.*--force"):
+        distilled(tmp_path)
+    other = replace(DISTILLATION, distillation=changed(DISTILLATION.distillation, {"seed": 1}))
+    with pytest.raises(UserError, match="was begun with seed 0, not 1"):
+        distilled(tmp_path, job=other, resume=True)
+    news = []
+    weights = distilled(tmp_path, resume=True, progress=lambda step, *_: news.append(step))
+    assert news == [20, 30]
+    assert list(tmp_path.iterdir()) == []
+    assert_equal(weights, distilled(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_distill_the_same_generator(cluster, tmp_path):
+    weights = distilled(tmp_path, workers=Workers(count=2))
+    assert list(tmp_path.iterdir()) == []
+    for name, weight in distilled(tmp_path).items():
+        torch.testing.assert_close(weights[name], weight, rtol=1e-2, atol=1e-3)

@@ -1,9 +1,10 @@
-"""Pretraining that can be stopped and resumed, in this process or on the workers of a Ray Train run."""
+"""Trainings of models that can be stopped and resumed, in this process or on the workers of a Ray Train run."""
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
@@ -19,15 +20,12 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchTrainer, get_device
 
 from sfd_sweep.config import Resources
-from sfd_sweep.datasets.images import LabeledImages
 from sfd_sweep.errors import Interrupted, SweepFailed, TrialFailed, UserError
 from sfd_sweep.execution.cluster import connected, nodes
 from sfd_sweep.execution.worker import reason_of
-from sfd_sweep.models.score_model import ScoreModel
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.storage.lock import locked
-from sfd_sweep.teachers.pretraining import COMPONENTS, STATE, Checkpoints, Progress, pretrain
-from sfd_sweep.teachers.recipes import Pretraining
+from sfd_sweep.teachers.training_job import STATE, Checkpoints, ModelT, Progress, TrainingJob
 
 REQUEST = "request.json"
 PROGRESS = "progress.json"
@@ -54,17 +52,15 @@ class Workers:
     address: str | None = None
 
 
-def working_folder(out: Path) -> Path:
-    """Return where a pretraining keeps its state: beside the future teacher."""
+def working_folder(out: Path, kind: str) -> Path:
+    """Return where a training of a kind (`TrainingJob.kind`) keeps its state: beside the future model."""
     out = out.expanduser().absolute()
-    return out.with_name(f"{out.name}.pretraining")
+    return out.with_name(f"{out.name}.{kind}")
 
 
 @contextmanager
-def pretrained(
-    source: str,
-    images: LabeledImages,
-    recipe: Pretraining,
+def trained(
+    job: TrainingJob[ModelT],
     *,
     workers: Workers,
     folder: Path,
@@ -72,16 +68,17 @@ def pretrained(
     resume: bool,
     overwrite: bool,
     progress: Progress,
-) -> Iterator[ScoreModel]:
-    """Train a teacher and yield it, on the CPU; when the block has stored it, remove its training state.
+) -> Iterator[ModelT]:
+    """Train a model and yield it; when the block has stored it, remove its training state.
 
     Args:
-        source: the images' name.
+        job: what is trained.
+        workers: who trains. After training on a cluster, the model is on the CPU.
         folder: holds the state until then. It is removed if training ends before the first state.
         save_every: steps between two states.
         resume: whether to continue from an existing state.
         overwrite: whether to drop it, if not resumed.
-        progress: called as progress(step, steps, loss) now and then.
+        progress: of the training.
 
     Raises:
         UserError: a state exists and neither is wanted, or it belongs to another request; the workers do not fit the
@@ -92,21 +89,18 @@ def pretrained(
     """
     place = Folder.open(folder)
     with locked(folder, option="--out"):
-        classes = {"class_names": list(images.class_names), "absent": list(images.absent)}
-        request = {"source": source, **classes, **recipe.model_dump(mode="json")}
-        _prepare(place, request, resume=resume, overwrite=overwrite)
-        with _removed_if_empty(place):
+        _prepare(place, job, resume=resume, overwrite=overwrite)
+        with _removed_if_empty(place, job.kind):
             checkpoints = Checkpoints(place, save_every)
             if workers.count:
-                _train_on_cluster(images, recipe, workers, checkpoints, progress)
+                _train_on_cluster(job, workers, checkpoints, progress)
             # After training on a cluster this only reads the last state.
-            device = "cpu" if workers.count else _device(workers)
-            yield pretrain(images, recipe=recipe, device=device, checkpoints=checkpoints, progress=progress).to("cpu")
+            yield job.run("cpu" if workers.count else _device(workers), checkpoints, progress)
             place.delete()
 
 
 @contextmanager
-def _removed_if_empty(place: Folder) -> Iterator[None]:
+def _removed_if_empty(place: Folder, kind: str) -> Iterator[None]:
     """Remove the folder if the block fails before a state is saved; turn Ctrl-C into `Interrupted`."""
     try:
         yield
@@ -116,20 +110,21 @@ def _removed_if_empty(place: Folder) -> Iterator[None]:
             place.delete()
         if isinstance(error, KeyboardInterrupt):
             how = "the same command with --resume continues from the last saved state" if saved else "nothing was saved"
-            raise Interrupted(f"pretraining was stopped; {how}") from error
+            raise Interrupted(f"{kind} was stopped; {how}") from error
         raise
 
 
-def _prepare(place: Folder, request: dict[str, object], *, resume: bool, overwrite: bool) -> None:
+def _prepare(place: Folder, job: TrainingJob[ModelT], *, resume: bool, overwrite: bool) -> None:
     """Write the request into the folder, and keep what was trained there only if it is resumed by the same request."""
     if place.has(STATE) and not (resume or overwrite):
         raise UserError(
-            f"{place.path} holds an unfinished pretraining; add --resume to continue it, or --force to replace it"
+            f"{place.path} holds an unfinished {job.kind}; add --resume to continue it, or --force to replace it"
         )
+    request = job.request()
     if resume and place.has(REQUEST):
         _check_same(json.loads(place.read(REQUEST)), request, place)
     else:
-        for name in (STATE, COMPONENTS, PROGRESS):
+        for name in [PROGRESS, *(name for name in place.names() if name.endswith(".safetensors"))]:
             place.remove(name)
     place.write(REQUEST, json.dumps(request, indent=1).encode())
 
@@ -151,17 +146,15 @@ def _device(workers: Workers) -> str:
     return "cuda"
 
 
-def _train_on_cluster(
-    images: LabeledImages, recipe: Pretraining, workers: Workers, checkpoints: Checkpoints, progress: Progress
-) -> None:
+def _train_on_cluster(job: TrainingJob[ModelT], workers: Workers, checkpoints: Checkpoints, progress: Progress) -> None:
     """Train until the last state is in the checkpoints' folder, which every node must mount."""
     folder = checkpoints.folder
     with connected(workers.address):
         _check_room(workers)
         folder.remove(FAILURE)
-        # The images go through Ray's object store, so that the workers' machines need not have the files.
+        # The job goes through Ray's object store, so that the workers' machines need not have the images' files.
         trainer = TorchTrainer(
-            functools.partial(_train_worker, ray.put(images), recipe, checkpoints, workers.cpus),
+            functools.partial(_train_worker, ray.put(job), checkpoints, workers.cpus, Path.cwd()),
             scaling_config=ScalingConfig(
                 num_workers=workers.count,
                 use_gpu=workers.gpus > 0,
@@ -185,22 +178,18 @@ def _train_on_cluster(
         raise TrialFailed(folder.read(FAILURE).decode())
 
 
-def _train_worker(images: Any, recipe: Pretraining, checkpoints: Checkpoints, threads: int) -> None:
+def _train_worker(job: Any, checkpoints: Checkpoints, threads: int, working_folder: Path) -> None:
     """Train on one worker of the Train run; rank 0 writes progress and failure into the folder."""
     torch.set_num_threads(threads)
+    if working_folder.is_dir():  # the driver's, where relative paths start
+        os.chdir(working_folder)
     folder, is_first = checkpoints.folder, get_context().get_world_rank() == 0
 
     def write_progress(step: int, steps: int, loss: float) -> None:
         folder.write(PROGRESS, json.dumps([step, steps, loss]).encode())
 
     try:
-        pretrain(
-            ray.get(images),
-            recipe=recipe,
-            device=get_device(),
-            checkpoints=checkpoints,
-            progress=write_progress if is_first else None,
-        )
+        ray.get(job).run(get_device(), checkpoints, write_progress if is_first else None)
     except TrialFailed as error:  # on all workers alike, and again in every retry: so it must not fail the run
         if is_first:
             folder.write(FAILURE, str(error).encode())
