@@ -6,6 +6,7 @@
     outcome = sfd_sweep.run(space)                    # sfd_sweep.resume(folder) resumes it
     results = sfd_sweep.open_sweep(outcome.name)
     results.trials()                                  # DataFrame with one row for each trial
+    sfd_sweep.compare(outcome.name, by="override")    # DataFrame with one row for each value
     selection = results.select(knee=True)             # selection.trial, selection.why
     generator = sfd_sweep.load_generator("builtin:digits-distilled")
     images = generator.sample([0, 3, 7], seed=0)      # (3, C, H, W) in [-1, 1]
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sfd_sweep.export.folder_audit import audit_folder
     from sfd_sweep.export.verifying import verify_folder
     from sfd_sweep.method.generator import OneStepGenerator
+    from sfd_sweep.tracking.comparisons import compare
     from sfd_sweep.tracking.results import Results
 
     __version__: str
@@ -38,6 +40,7 @@ __all__ = [
     "UserError",
     "__version__",
     "audit_folder",
+    "compare",
     "load_generator",
     "load_search_space",
     "open_sweep",
@@ -49,6 +52,7 @@ __all__ = [
 _MODULES = {
     "OneStepGenerator": "sfd_sweep.method.generator",
     "audit_folder": "sfd_sweep.export.folder_audit",
+    "compare": "sfd_sweep.tracking.comparisons",
     "load_search_space": "sfd_sweep.config.loading",
     "resume": "sfd_sweep.execution.run",
     "run": "sfd_sweep.execution.run",

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from sfd_sweep.cli import audits, models, results, sweeps, training
+from sfd_sweep.cli import audits, comparing, models, results, sweeps, training
 from sfd_sweep.errors import UserError
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.command()(sweeps.schema)
 app.command("list")(results.list_sweeps)
 app.command()(results.show)
 app.command()(results.pareto)
+app.command()(comparing.compare)
 app.command()(results.ui)
 app.command()(results.export)
 app.command()(models.sample)

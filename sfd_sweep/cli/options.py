@@ -114,15 +114,20 @@ def select(
     Raises:
         UserError: Several selections are asked for, or no trial matches.
     """
-    most, least = _bounds("--max", at_most or ()), _bounds("--min", at_least or ())
+    most, least = parse_bounds("--max", at_most), parse_bounds("--min", at_least)
     if trial is None and not (knee or best_score or most or least):
         return None
     return results.select(trial=trial, knee=knee, best_score=best_score, max=most, min=least)
 
 
-def _bounds(option: str, assignments: Sequence[str]) -> dict[str, float]:
+def parse_bounds(option: str, assignments: Sequence[str] | None) -> dict[str, float]:
+    """Return the values of METRIC=VALUE by metric.
+
+    Raises:
+        UserError: A value is not a number.
+    """
     bounds = {}
-    for text in assignments:
+    for text in assignments or ():
         metric, _, value = text.partition("=")
         try:
             bounds[metric] = float(value)

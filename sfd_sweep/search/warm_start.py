@@ -9,8 +9,8 @@ from typing import Any
 from sfd_sweep.config import CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, SearchSpace
 from sfd_sweep.config.parameters import same
 from sfd_sweep.errors import UserError
-from sfd_sweep.metrics import Need, ReferenceKind
-from sfd_sweep.metrics.definition import ATTACKS
+from sfd_sweep.metrics import Need
+from sfd_sweep.search.judging import in_words, judging
 from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.search.trial import Trial
 from sfd_sweep.trial.report import TrialState
@@ -102,29 +102,12 @@ def _differences(space: SearchSpace, earlier: SearchSpace) -> Iterator[str]:
     here, there = (_comparison_key(each, space.asked_needs) for each in (space, earlier))
     for name, value in here.items():
         if value != there[name]:
-            yield f"its {name} is {_shown(there[name])} and not {_shown(value)}"
+            yield f"its {name} is {in_words(there[name])} and not {in_words(value)}"
 
 
 def _comparison_key(space: SearchSpace, needs: Set[Need]) -> dict[str, Any]:
-    task, evaluation = space.task, space.evaluation
-    of_teacher = evaluation.reference_kind is ReferenceKind.TEACHER
-    return {
-        **{f"task.{name}": value for name, value in task},
-        "trial.steps": space.trial.steps,
-        **{
-            f"evaluation.{name}": getattr(evaluation, name)
-            for name in ("samples", "forget_samples", "classifier", "concepts", "class_of", "clip", "reference")
-        },
-        "evaluation.teacher_samples": evaluation.teacher_samples if of_teacher else None,
-        "evaluation.inception.mode": evaluation.inception.mode if space.wants_inception else None,
-        "audit.judge": space.audit.judge if needs & ATTACKS else None,
-        "audit.concepts": space.audit.concepts if needs & ATTACKS else (),
-        "audit.control": space.audit.control if Need.CONTROL in needs else None,
-    }
-
-
-def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    task = {f"task.{name}": value for name, value in space.task}
+    return {**task, "trial.steps": space.trial.steps, **judging(space, needs)}
 
 
 def _translate(space: SearchSpace, record: SweepRecord, trial: Trial) -> EarlierTrial | str:

@@ -326,7 +326,7 @@ def to_decades(value: float) -> float:
 def _scale(objective: Objective, low: float, high: float) -> tuple[Callable[[float], float], Sequence[float]]:
     """The function from values to coordinates, and values to mark."""
     is_share = METRICS[objective.metric].scale is Scale.SHARE
-    if is_share and objective.goal is Goal.MAXIMIZE and high >= NINES_FROM:
+    if is_share and objective.goal is Goal.MAXIMIZE and high >= NINES_FROM and low <= NINES_TICKS[-2]:
         return to_nines, NINES_TICKS
     if is_share or low <= 0 or high <= LOGARITHMIC_FROM * low:
         return float, ()

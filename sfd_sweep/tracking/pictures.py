@@ -1,27 +1,24 @@
 """Everything that a sweep leaves to look at: pictures of its front, hypervolume and importance, a page and a table."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from sfd_sweep.search.records import SweepRecord
+from sfd_sweep.tracking.drawing import dress, titled_figure, to_png, write_message
 from sfd_sweep.tracking.front_view import (
     BAR_COLOR,
     FRONT_COLOR,
     INK,
     MUTED,
-    RULE,
     Axis,
     FrontView,
     Group,
@@ -72,13 +69,13 @@ def front_png(record: SweepRecord) -> bytes:
         if view.groups:
             _draw_front(figure, panel, view)
         else:
-            _write(panel, view.subtitle)
+            write_message(panel, view.subtitle)
     if shown:
         _draw_legend(figure, empty, views[0])
         figure.draw_without_rendering()  # lays the panels out, so that labels know their places
     for panel, view in shown:
         _label_front(panel, view)
-    return _to_png(figure)
+    return to_png(figure)
 
 
 def hypervolume_png(record: SweepRecord) -> bytes:
@@ -89,8 +86,8 @@ def hypervolume_png(record: SweepRecord) -> bytes:
     figure, (panel,) = _new_figure(record.space.name, "hypervolume of the front as trials were completed")
     volumes = np.array(record.hypervolumes())
     if not len(volumes):
-        _write(panel, "no trial is complete yet")
-        return _to_png(figure)
+        write_message(panel, "no trial is complete yet")
+        return to_png(figure)
     counts = np.arange(1, len(volumes) + 1)
     better = np.diff(volumes, prepend=0.0) > 0
     panel.step(counts, volumes, where="post", color=FRONT_COLOR, linewidth=1.8)
@@ -100,7 +97,7 @@ def hypervolume_png(record: SweepRecord) -> bytes:
         panel.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower right")
     panel.set(xlabel="complete trials", ylabel="hypervolume   better →")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _to_png(figure)
+    return to_png(figure)
 
 
 def importance_png(record: SweepRecord) -> bytes:
@@ -113,8 +110,8 @@ def importance_png(record: SweepRecord) -> bytes:
         if shares:
             _draw_bars(panel, objective.metric, names, shares)
         else:
-            _write(panel, f"{objective.metric}:\nneeds {FEWEST_TRIALS} complete trials\nthat differ")
-    return _to_png(figure)
+            write_message(panel, f"{objective.metric}:\nneeds {FEWEST_TRIALS} complete trials\nthat differ")
+    return to_png(figure)
 
 
 def _draw_front(figure: Figure, panel: Axes, view: FrontView) -> None:
@@ -230,10 +227,10 @@ def _draw_bars(panel: Axes, metric: str, names: Sequence[str], shares: Mapping[s
 
 
 def _new_figure(title: str, subtitle: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = _titled_figure(title, subtitle, (7.4 if panels == 1 else 4.6 * panels + 0.6, 5.2))
+    figure = titled_figure(title, subtitle, (7.4 if panels == 1 else 4.6 * panels + 0.6, 5.2))
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
     for panel in axes:
-        _dress(panel)
+        dress(panel)
     return figure, axes
 
 
@@ -244,43 +241,10 @@ def _triangle(title: str, subtitle: str, rows: int) -> tuple[Figure, list[Axes],
     have one axis in common. The cell in the upper right corner is empty; a single panel leaves none.
     """
     size = (7.4, 5.2) if rows == 1 else (4.9 * rows + 0.4, 4.1 * rows + 1)
-    figure = _titled_figure(title, subtitle, size)
+    figure = titled_figure(title, subtitle, size)
     cells = figure.subplots(rows, rows, squeeze=False)
     for row, line in enumerate(cells):
         for column, panel in enumerate(line):
-            _dress(panel) if column <= row else panel.set_axis_off()
+            dress(panel) if column <= row else panel.set_axis_off()
     panels = [cells[row][column] for column in range(rows) for row in range(column, rows)]
     return figure, panels, cells[0][-1] if rows > 1 else None
-
-
-def _titled_figure(title: str, subtitle: str, size: tuple[float, float]) -> Figure:
-    width, height = size
-    figure = Figure(figsize=size, dpi=160)
-    FigureCanvasAgg(figure)
-    top, bottom = 0.73 / height, 0.08 / height
-    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, bottom, 1, 1 - bottom - top), w_pad=0.12, h_pad=0.06))
-    figure.text(0.15 / width, 1 - 0.18 / height, title, fontsize=13, fontweight="bold", color=INK, va="top")
-    figure.text(0.15 / width, 1 - 0.49 / height, subtitle, fontsize=9, color=MUTED, va="top", wrap=True)
-    return figure
-
-
-def _dress(panel: Axes) -> None:
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.spines[["left", "bottom"]].set_color(MUTED)
-    panel.tick_params(colors=MUTED, labelsize=9)
-    panel.xaxis.label.set(color=INK, fontsize=10)
-    panel.yaxis.label.set(color=INK, fontsize=10)
-    panel.grid(color=RULE, linewidth=0.8)
-    panel.set_axisbelow(True)
-
-
-def _write(panel: Axes, message: str) -> None:
-    """Show a message in place of a picture that has no data."""
-    panel.set_axis_off()
-    panel.text(0.5, 0.5, message, ha="center", va="center", color=MUTED, fontsize=11, transform=panel.transAxes)
-
-
-def _to_png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", facecolor="white")
-    return stream.getvalue()

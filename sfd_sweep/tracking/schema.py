@@ -20,7 +20,7 @@ from sfd_sweep.trial.report import Report
 class Tag(StrEnum):
     """Tags of the runs; "both" marks those of sweeps and of trials."""
 
-    KIND = "sfd.kind"  # both: "sweep" or "trial"
+    KIND = "sfd.kind"  # both: "sweep" or "trial"; of a comparison, "comparison"
     SWEEP = "sfd.sweep"  # both: the sweep's name
     STATE = "sfd.state"  # both
     REASON = "sfd.reason"  # both: why it failed or was stopped
@@ -36,6 +36,7 @@ class Tag(StrEnum):
 
 SWEEP_KIND = "sweep"
 TRIAL_KIND = "trial"
+COMPARISON_KIND = "comparison"
 
 STEP = "step"  # metric of a trial: number of updates
 SCORE = "score"  # metric of a trial: combined score, lower is better
@@ -142,7 +143,7 @@ def text_to_audit(text: str | None) -> AuditFigure | None:
 def audit_curves(report: AuditReport) -> dict[str, dict[int, float]]:
     """Return the rates of an audit over the budget, by the name of a metric for each attack and subject."""
     return {
-        f"{AUDIT_PREFIX}{report.level}/{_plain(attack.name)}/{subject}": {
+        f"{AUDIT_PREFIX}{report.level}/{plain(attack.name)}/{subject}": {
             budget: rate.value for budget, rate in zip(attack.budgets, attack.curve(subject), strict=True)
         }
         for attack in report.attacks
@@ -150,7 +151,7 @@ def audit_curves(report: AuditReport) -> dict[str, dict[int, float]]:
     }
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Return a name with letters and digits alone, as MLflow takes it for a metric."""
     return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
 
