@@ -1,4 +1,4 @@
-"""Everything that a sweep leaves to look at: pictures of its front, hypervolume and importance, a page and a table."""
+"""What a sweep leaves to look at: pictures of its front, hypervolume and importance, and a table."""
 
 import io
 import math
@@ -28,7 +28,6 @@ from sfd_sweep.tracking.front_view import (
     Mark,
 )
 from sfd_sweep.tracking.importance import FEWEST_TRIALS, always_drawn, basis_of, parameter_importance
-from sfd_sweep.tracking.interactive import front_html
 from sfd_sweep.tracking.labels import Obstacle, write_labels
 from sfd_sweep.tracking.tables import to_parquet, trials_table
 
@@ -46,10 +45,9 @@ LARGEST_HANDLE = 10
 
 
 def sweep_files(record: SweepRecord) -> dict[str, bytes]:
-    """Return the pictures, the page and the table of a sweep, by file name."""
+    """Return the pictures and the table of a sweep, by file name."""
     return {
         "front.png": front_png(record),
-        "front.html": front_html(record).encode(),
         "hypervolume.png": hypervolume_png(record),
         "importance.png": importance_png(record),
         "trials.parquet": to_parquet(trials_table(record)),
