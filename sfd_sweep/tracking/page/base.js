@@ -6,7 +6,6 @@ const byId = (id) => document.getElementById(id);
 
 const PICK_COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9"]; // Okabe and Ito's, for thin lines
 const state = { focused: null, picked: [], visible: new Set(trials.keys()) };
-const charts = []; // functions that draw a chart for the present width
 
 /** Return an element with attributes (functions become listeners) and children. */
 function element(name, attributes = {}, ...children) {
@@ -174,7 +173,6 @@ function chart(host, draw) {
     host.replaceChildren(draw(width));
     mark();
   };
-  charts.push(redraw);
   new ResizeObserver(redraw).observe(host);
   redraw();
 }

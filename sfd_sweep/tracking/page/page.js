@@ -23,7 +23,7 @@ document.addEventListener("picktrial", () => {
 document.addEventListener("pointerover", (event) => { if (!event.buttons) focusTrial(trialOf(event)); });
 document.addEventListener("focusin", (event) => focusTrial(trialOf(event)));
 document.addEventListener("click", (event) => {
-  const isControl = event.target.closest("button, input, code, a");
+  const isControl = event.target.closest("button, input, code, #compare");
   if (event.pointerType === "touch") focusTrial(trialOf(event)); // a finger has no way to point without a click
   else if (!isControl) pickTrial(trialOf(event));
 });
