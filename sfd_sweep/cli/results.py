@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,6 +22,7 @@ from sfd_sweep.cli.options import (
     Out,
     Trial,
     Uri,
+    check_file,
     one_thread,
     select,
     write_file,
@@ -108,6 +110,38 @@ def pareto(
         write_file(out, content)
     else:
         print(content.decode(), end="")
+
+
+def report(
+    name: Name,
+    *,
+    out: Annotated[Path, typer.Option(help="Page to write.", metavar="FILE")] = Path("report.html"),
+    open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    uri: Uri = None,
+) -> None:
+    """Write a page to choose a generator by eye: front, samples, curves, and the export command of each trial.
+
+    The page is one file and needs no network.
+    """
+    from sfd_sweep.cli.tables import console
+    from sfd_sweep.storage.folder import Folder
+    from sfd_sweep.tracking.reader import read_reports
+    from sfd_sweep.tracking.report_page import report_html
+    from sfd_sweep.tracking.results import Results
+    from sfd_sweep.tracking.stored_samples import StoredSamples
+
+    check_file(out)
+    record = Results.read(name, uri).record
+    reports = read_reports(uri, record.trials)
+    samples = StoredSamples(Folder.open(record.summary.storage))
+    content = report_html(record, reports, samples, uri or record.space.tracking.uri)
+    write_file(out, content)
+    without = [trial.number for trial in record.trials if trial.report and not samples.grid(trial)]
+    if without:
+        console.print(f"The storage {record.summary.storage} has no samples of trials {', '.join(map(str, without))}.")
+    console.print(f"{out} has the {len(record.trials)} trials of {name} ({len(content) / 1e6:.1f} MB).")
+    if open_it:
+        webbrowser.open(out.expanduser().absolute().as_uri())
 
 
 def export(

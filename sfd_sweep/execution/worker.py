@@ -55,14 +55,16 @@ RuntimeFactory = Callable[[SearchSpace, Folder], SlotRuntime]
 
 
 def build_runtime(space: SearchSpace, sweep: Folder) -> SlotRuntime:
-    """Load teacher, start and evaluator.
+    """Load teacher, start and evaluator, and draw the start's samples for the sweep's page.
 
     Raises:
         UserError: a model is broken.
     """
     from sfd_sweep.trial.runner import TrialContext  # imports torch, which the driver does not need
 
-    return TrialContext.of_worker(space, sweep.parent / REFERENCES)
+    context = TrialContext.of_worker(space, sweep.parent / REFERENCES)
+    context.draw_start(sweep)
+    return context
 
 
 @dataclass(frozen=True)

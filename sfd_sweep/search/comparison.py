@@ -6,7 +6,7 @@ Imports no MLflow.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import compress
+from itertools import accumulate
 from math import inf, isfinite
 
 import numpy as np
@@ -260,15 +260,12 @@ def _with_objectives(part: Group, objectives: tuple[Objective, ...]) -> Group:
 def _progress(run: SweepRecord) -> Progress:
     ended = [trial for trial in run.trials if trial.run.ended]
     ended.sort(key=lambda trial: (trial.run.ended, trial.number))
-    numbers = {trial.number for trial in run.complete}
-    are_complete = [trial.number in numbers for trial in ended]
-    complete = list(compress(ended, are_complete))
-    counts = np.cumsum(np.array(are_complete, dtype=np.intp))
-    volumes = np.array([0.0, *(run.hypervolume(complete[: count + 1]) for count in range(len(complete)))])
+    volumes = run.hypervolumes()
+    reached = accumulate((volumes.get(trial.number, 0.0) for trial in ended), max)  # more trials never take from it
     return Progress(
         seconds=np.cumsum([trial.run.slot_hours * 3600 for trial in ended]),
         updates=np.cumsum([trial.report.step if trial.report else 0 for trial in ended]),
-        hypervolume=volumes[counts],
+        hypervolume=np.array(list(reached)),
     )
 
 

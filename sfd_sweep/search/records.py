@@ -255,22 +255,22 @@ class SweepRecord:
         """Return the hypervolume of the front."""
         return pareto.hypervolume_of([self.figures(trial).metrics for trial in self.front], self.space.objectives)
 
-    def hypervolumes(self) -> list[float]:
-        """Return the hypervolume of the front by last reports after each complete trial, in the order of their ends.
+    def hypervolumes(self) -> dict[int, float]:
+        """Return the hypervolume of the front by last reports after each complete trial, by number, as they ended.
 
         A trial that another dominates by then changes nothing, so that only members of fronts cost anything.
         """
         objectives, constraints = self.space.objectives, self.space.constraints
         front: list[Mapping[str, float]] = []
-        volumes: list[float] = []
+        volumes: dict[int, float] = {}
+        volume = 0.0
         ended = [(trial.run.ended, trial.number, trial.metrics) for trial in self.complete if trial.run.ended]
-        for *_, metrics in sorted(ended, key=lambda each: each[:2]):
+        for _, number, metrics in sorted(ended, key=lambda each: each[:2]):
             members = pareto.front([*front, metrics], objectives, constraints)
             if len(front) in members:
                 front = [[*front, metrics][index] for index in members]
-                volumes.append(pareto.hypervolume_of(front, objectives))
-            else:
-                volumes.append(volumes[-1] if volumes else 0.0)
+                volume = pareto.hypervolume_of(front, objectives)
+            volumes[number] = volume
         return volumes
 
     def _place(self, trial: Trial) -> list[float]:

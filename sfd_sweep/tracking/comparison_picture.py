@@ -1,8 +1,11 @@
 """The picture of a comparison: attainment surfaces over seeds, and the hypervolume over slot time."""
 
+import io
 from math import ceil
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sfd_sweep.search.comparison import Comparison
@@ -39,6 +42,17 @@ def comparison_png(comparison: Comparison) -> bytes:
     style = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 2.2}
     figure.legend(handles=handles, loc="outside lower center", ncol=min(len(handles), MOST_COLUMNS), **style)
     return to_png(figure)
+
+
+def panel_svg(panel: Panel, looks: list[Look]) -> bytes:
+    """Return one panel as an SVG file, the same bytes for the same panel."""
+    figure, stream = Figure(figsize=PANEL_SIZE, layout="constrained"), io.BytesIO()
+    cell = figure.subplots()
+    dress(cell)
+    _draw_panel(cell, panel, looks)
+    with rc_context({"svg.hashsalt": panel.title}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
 
 
 def _draw_panel(cell: Axes, panel: Panel, looks: list[Look]) -> None:

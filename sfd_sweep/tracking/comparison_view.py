@@ -40,7 +40,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Look:
-    """The color and dash of a group, by plotly's names."""
+    """The color and dash of a group."""
 
     label: str
     color: str

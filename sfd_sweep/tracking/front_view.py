@@ -1,4 +1,4 @@
-"""What a picture of the front shows, whichever library draws it: axes, groups of marks and the front's border."""
+"""What a drawing of the front shows, in a picture or on the page: axes, groups of marks and the front's border."""
 
 import math
 from collections import Counter
@@ -71,19 +71,13 @@ class Axis:
         return f"{self.name}{arrow}"
 
     @property
-    def title_in_words(self) -> str:
-        """The name and the better end in words, for axes that turn."""
-        words = {Goal.MINIMIZE: " (low is better)", Goal.MAXIMIZE: " (high is better)", None: ""}[self.goal]
-        return f"{self.name}{words}"
-
-    @property
     def better(self) -> int:
         """The sign of the direction in which it is better; -1 for the numbers of trials."""
         return 1 if self.goal is Goal.MAXIMIZE else -1
 
     @property
     def color_map(self) -> str:
-        """The colors of the scale, by the name that both libraries know them by: the darker, the better."""
+        """The colors of the scale by their name in matplotlib: the darker, the better."""
         return "viridis_r" if self.goal is Goal.MAXIMIZE else "viridis"
 
     def holds(self, coordinate: float) -> bool:
@@ -114,7 +108,7 @@ class Group:
         label: in the legend.
         marks: the group's members.
         color: of the mark.
-        symbol: of the mark, by plotly's name.
+        symbol: of the mark: `circle`, `square`, `circle-open`, `square-open`, `diamond-open`, or `x-thin-open`.
         size: of the mark, in points.
         layer: groups of a higher layer are drawn above the others.
         is_shaded: whether the colors of a view's `shade` replace the group's own.
@@ -141,7 +135,7 @@ class Group:
 
 @dataclass(frozen=True)
 class FrontView:
-    """The trials of a sweep along up to three objectives.
+    """The trials of a sweep along some of its objectives.
 
     Attributes:
         record: the sweep.
@@ -165,9 +159,8 @@ class FrontView:
 
     @classmethod
     def page_of(cls, record: SweepRecord) -> "FrontView":
-        """Return the view of the first three objectives in space, or of fewer; colors show a fourth."""
-        objectives = record.space.objectives
-        return cls(record, objectives[:3], next(iter(objectives[3:]), None))
+        """Return the view of all objectives, each along an axis of its own."""
+        return cls(record, record.space.objectives)
 
     @cached_property
     def groups(self) -> list[Group]:

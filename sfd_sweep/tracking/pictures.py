@@ -1,4 +1,4 @@
-"""Everything that a sweep leaves to look at: pictures of its front, hypervolume and importance, a page and a table."""
+"""What a sweep leaves to look at: pictures of its front, hypervolume and importance, and a table."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,6 @@ from sfd_sweep.tracking.front_view import (
     Mark,
 )
 from sfd_sweep.tracking.importance import FEWEST_TRIALS, always_drawn, basis_of, parameter_importance
-from sfd_sweep.tracking.interactive import front_html
 from sfd_sweep.tracking.labels import Obstacle, write_labels
 from sfd_sweep.tracking.tables import to_parquet, trials_table
 
@@ -43,10 +42,9 @@ LARGEST_HANDLE = 10
 
 
 def sweep_files(record: SweepRecord) -> dict[str, bytes]:
-    """Return the pictures, the page and the table of a sweep, by file name."""
+    """Return the pictures and the table of a sweep, by file name."""
     return {
         "front.png": front_png(record),
-        "front.html": front_html(record).encode(),
         "hypervolume.png": hypervolume_png(record),
         "importance.png": importance_png(record),
         "trials.parquet": to_parquet(trials_table(record)),
@@ -84,7 +82,7 @@ def hypervolume_png(record: SweepRecord) -> bytes:
     A mark at the end is that by the final figures, once these decide who is on the front.
     """
     figure, (panel,) = _new_figure(record.space.name, "hypervolume of the front as trials were completed")
-    volumes = np.array(record.hypervolumes())
+    volumes = np.array(list(record.hypervolumes().values()))
     if not len(volumes):
         write_message(panel, "no trial is complete yet")
         return to_png(figure)

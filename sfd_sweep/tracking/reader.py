@@ -2,6 +2,9 @@
 
 import difflib
 import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +20,7 @@ from sfd_sweep.storage.folder import Folder
 from sfd_sweep.storage.folder import below as folder_below
 from sfd_sweep.storage.lock import is_abandoned
 from sfd_sweep.tracking.schema import (
+    AUDIT_PREFIX,
     FINAL,
     FINISHED,
     SCORE,
@@ -32,9 +36,10 @@ from sfd_sweep.tracking.schema import (
 )
 from sfd_sweep.tracking.store import Store, mlflow_errors, model_uri
 from sfd_sweep.trial.files import CONFIG
-from sfd_sweep.trial.report import TrialState
+from sfd_sweep.trial.report import Report, TrialState
 
 DEFAULT_STORAGE = Path("runs")
+REQUESTS = 8  # at a time
 
 
 def list_sweeps(uri: str | None = None) -> list[SweepSummary]:
@@ -118,6 +123,30 @@ def read_family(uri: str | None, name: str) -> list[SweepRecord]:
             run for run in runs if experiment and run.info.experiment_id == experiment.experiment_id
         ]
         return [read_run(store, run) for run in members or [_sweep_run(store, name)]]
+
+
+def read_reports(uri: str | None, trials: Sequence[Trial]) -> dict[int, list[Report]]:
+    """Return the reports of all evaluations of some trials in the order of steps, by the trial's number.
+
+    MLflow is asked once for each metric of a trial.
+
+    Raises:
+        UserError: the store is unreachable or unreadable.
+    """
+    store = Store.open(uri)
+    with mlflow_errors(store.uri), ThreadPoolExecutor(REQUESTS) as pool:
+        reports = pool.map(lambda trial: _reports(store, trial.run.run_id), trials)
+        return {trial.number: found for trial, found in zip(trials, reports, strict=True)}
+
+
+def _reports(store: Store, run_id: str) -> list[Report]:
+    by_step: dict[int, dict[str, float]] = defaultdict(dict)
+    for name in store.client.get_run(run_id).data.metrics:
+        if not name.startswith((FINAL, AUDIT_PREFIX)):
+            for point in store.client.get_metric_history(run_id, name):
+                by_step[point.step][name] = point.value
+    found = [metrics_to_report(restore(metrics)) for _, metrics in sorted(by_step.items())]
+    return [report for report in found if report]
 
 
 def find_sweep(store: Store, name: str | None) -> Run | None:

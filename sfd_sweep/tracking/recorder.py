@@ -8,6 +8,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,19 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import SweepFailed, UserError
-from sfd_sweep.search.records import ResourceUsage, SweepState
+from sfd_sweep.search.records import ResourceUsage, SweepRecord, SweepState
 from sfd_sweep.search.trial import Trial
+from sfd_sweep.storage.credentials import without_credentials
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.storage.lease import LeaseCheck
 from sfd_sweep.tracking import DEFAULTED
 from sfd_sweep.tracking.model_registry import log_generator
 from sfd_sweep.tracking.pictures import sweep_files
 from sfd_sweep.tracking.reader import read_sweep
+from sfd_sweep.tracking.report_page import REPORT_PAGE, report_html
 from sfd_sweep.tracking.runs import SweepRuns
 from sfd_sweep.tracking.store import Store, is_temporary, mlflow_errors, one_line
+from sfd_sweep.tracking.stored_samples import StoredSamples
 from sfd_sweep.trial.files import GENERATOR, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
 
@@ -37,6 +41,11 @@ SWITCHES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT
 PAUSE_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0
 """How long a sweep that has ended waits for a store that cannot be reached."""
+
+PAGE_SECONDS = 60.0
+"""Least time between two pages of a running sweep."""
+PAGE_SHARE = 0.05
+"""Greatest share of the time that the pages of a running sweep take."""
 
 REPORTS_AT_ONCE = 20
 """MLflow accepts at most a thousand metric values in a request."""
@@ -61,6 +70,9 @@ class MlflowRecorder:
         self._may_write = may_write
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mlflow-writer")
         self._unwritten: dict[int, deque[Report]] = defaultdict(deque)
+        self._told: dict[int, dict[int, Report]] = defaultdict(dict)  # by trial and step
+        self._samples = StoredSamples(sweep_folder)
+        self._page_due = time.monotonic() + PAGE_SECONDS
         self._failure: BaseException | None = None
         self._is_waiting = False
         self._give_up_at = math.inf
@@ -99,6 +111,7 @@ class MlflowRecorder:
     def trial_reported(self, number: int, report: Report) -> None:
         """Record an evaluation. The grid of fixed-seed samples is already in the trial's folder."""
         self._unwritten[number].append(report)
+        self._told[number][report.step] = report
         self._put(self._write_reports, number)
 
     def trial_finished(self, number: int, state: TrialState, reason: str | None) -> None:
@@ -106,8 +119,12 @@ class MlflowRecorder:
         self._put(self._runs.end_trial, number, state, reason)
 
     def front_changed(self, front: Sequence[int], hypervolume: float, finished: int, usage: ResourceUsage) -> None:
-        """Record the front (trial numbers), its hypervolume and the resource usage after `finished` trials."""
+        """Record the front (trial numbers), its hypervolume and the resource usage after `finished` trials.
+
+        The sweep's page is written anew if the last one is old enough.
+        """
         self._put(self._runs.mark_front, tuple(front), hypervolume, finished, usage)
+        self._put(self._refresh_page)
 
     def final_reported(self, number: int, report: Report) -> None:
         """Record the trial's final evaluation."""
@@ -145,10 +162,11 @@ class MlflowRecorder:
     def _finish(self, state: SweepState, reason: str | None) -> None:
         self._runs.look_again()  # a request that was answered with an error may have made a run since
         self._runs.stop_open_trials(reason)
-        record = read_sweep(self._store.uri, self._space.name)
+        record = self._read()
         if record.has_errors:
             self._runs.report_uncertainty(record)
-        files = sweep_files(record)  # takes a while
+        ended = replace(record.summary, state=state, reason=without_credentials(reason or "") or None)
+        files = sweep_files(record) | self._page(replace(record, summary=ended))  # takes a while
         self._may_write()
         self._runs.log_files(files)
         if state is SweepState.COMPLETE:
@@ -157,6 +175,22 @@ class MlflowRecorder:
                 self._log_model(trial)
         self._may_write()
         self._runs.end(state, reason)
+
+    def _read(self) -> SweepRecord:
+        return read_sweep(self._store.uri, self._space.name)
+
+    def _page(self, record: SweepRecord) -> dict[str, bytes]:
+        told = {number: [reports[step] for step in sorted(reports)] for number, reports in list(self._told.items())}
+        return {REPORT_PAGE: report_html(record, told, self._samples, self._space.tracking.uri)}
+
+    def _refresh_page(self) -> None:
+        """Write the page of a running sweep, so seldom that its cost is bounded."""
+        began = time.monotonic()
+        if began < self._page_due:
+            return
+        self._runs.log_files(self._page(self._read()))
+        ended = time.monotonic()
+        self._page_due = ended + max(PAGE_SECONDS, (ended - began) / PAGE_SHARE)
 
     def _write_reports(self, number: int) -> None:
         """Write the trial's pending reports; an earlier call may already have written them."""

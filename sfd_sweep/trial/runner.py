@@ -33,6 +33,7 @@ from sfd_sweep.trial.files import (
     GENERATOR,
     GRID,
     REPORT,
+    START_GRID,
     TRAINING_STATE,
     is_reported,
     read_report,
@@ -127,6 +128,17 @@ class TrialContext:
                 generator, settings.override, samples=samples, forget_samples=forget_samples, final=True
             )
         return interval.report(step, result)
+
+    def draw_start(self, sweep: Folder) -> None:
+        """Write the start's sample grid, on the noise of the trials' grids, unless the sweep has it; one-step only."""
+        on_first_worker(lambda: self._draw_start(sweep))
+
+    def _draw_start(self, sweep: Folder) -> None:
+        t_init = self.plan.start.t_init
+        if t_init is None or sweep.has(START_GRID):
+            return
+        start = OneStepGenerator(self.start, t_init)
+        sweep.write(START_GRID, self.evaluator.grid(start.generate, columns=grid_columns(start.image_shape)))
 
     def evaluate_swap(self, *, samples: int, forget_samples: int) -> Report:
         """Evaluate the null baseline like a trial: the start with the override's embedding for what is forgotten.

@@ -7,7 +7,7 @@ import time
 import pytest
 
 COMMANDS = [
-    *("run", "resume", "doctor", "schema", "list", "show", "pareto", "ui"),
+    *("run", "resume", "doctor", "schema", "list", "show", "pareto", "report", "ui"),
     *(
         "export",
         "sample",

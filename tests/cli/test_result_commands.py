@@ -266,3 +266,26 @@ def test_tables_without_errors_have_no_probabilities(command, recorded):
     assert "on front" not in command("pareto", NAME).out
     assert "interval" not in command("show", NAME).out
     assert "front_probability" not in json.loads(command("pareto", NAME, "--format", "json").out)[0]
+
+
+def test_report_writes_a_page_with_all_trials_and_their_samples(command, tmp_path):
+    page = tmp_path / "page.html"
+    said = command("report", NAME, "--out", str(page))
+    assert (said.code, said.err) == (0, "")
+    assert f"{page} has the {len(TRIALS)} trials of {NAME}" in said.out
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page.read_text(), flags=re.S)
+    data = json.loads(found[1])
+    for trial, (distance, accuracy, state) in zip(data["trials"], TRIALS.values(), strict=True):
+        if state == "complete":
+            assert trial["figures"]["fd_classifier"] == distance
+            assert trial["figures"]["unlearning_accuracy"] == accuracy
+        assert trial["grid"].startswith("data:image/webp;base64,")
+    assert [len(data["curves"][0]["lines"][str(number)]) for number in TRIALS] == [2, 2, 2, 2, 1]
+
+
+def test_report_refuses_what_it_cannot_write_or_find(command, tmp_path):
+    for arguments in (("report", NAME, "--out", str(tmp_path)), ("report", "nothing", "--out", "page.html")):
+        said = command(*arguments)
+        assert said.code == 2
+        assert said.err.count("\n") == 1
+    assert not Path("page.html").exists()

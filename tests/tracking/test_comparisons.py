@@ -117,7 +117,7 @@ def test_there_is_a_panel_for_each_pair_of_objectives_and_one_of_the_progress(ov
     comparison = two_samplers(*overrides)
     assert len(ComparisonView(comparison).panels) == panels
     assert Image.open(io.BytesIO(comparison_png(comparison))).width >= 1000
-    assert comparison_html(comparison).count('class="plotly-graph-div"') == panels
+    assert comparison_html(comparison).count("data:image/svg+xml") == panels
 
 
 def test_lines_are_the_borders_of_the_surfaces(comparison: Comparison) -> None:

@@ -1,9 +1,7 @@
 """Pictures for every sweep that there can be."""
 
 import io
-import json
 import math
-import re
 from dataclasses import replace
 from itertools import combinations, pairwise
 
@@ -19,7 +17,6 @@ from sfd_sweep.config import Objective
 from sfd_sweep.metrics import Goal
 from sfd_sweep.search.records import SweepRecord
 from sfd_sweep.tracking.front_view import Axis, FrontView, to_nines, within
-from sfd_sweep.tracking.interactive import front_html
 from sfd_sweep.tracking.pictures import front_png, hypervolume_png, sweep_files
 from sfd_sweep.trial.report import TrialState
 
@@ -47,7 +44,7 @@ MIXED = (
 )
 def test_every_sweep_has_all_its_files(trials: tuple, overrides: list[str]) -> None:
     files = sweep_files(sweep(*trials, space=search_space("sqlite:///unused.db", *overrides)))
-    assert set(files) == {"front.png", "front.html", "hypervolume.png", "importance.png", "trials.parquet"}
+    assert set(files) == {"front.png", "hypervolume.png", "importance.png", "trials.parquet"}
     for name, content in files.items():
         if name.endswith(".png"):
             with Image.open(io.BytesIO(content)) as picture:
@@ -62,23 +59,6 @@ def test_a_picture_shows_its_front() -> None:
 
     assert pixels_of_the_front(sweep(*MIXED[2:5])) > 500
     assert pixels_of_the_front(sweep(MIXED[3], MIXED[4])) == 0
-
-
-def traces(page: str) -> dict[str, dict]:
-    """What the page draws, by the name in its legend."""
-    (data,) = re.findall(r'Plotly\.newPlot\(\s*"[^"]+",\s*(\[.*?\]),\s*\{', page, flags=re.S)
-    return {trace["name"]: trace for trace in json.loads(data) if "name" in trace}
-
-
-def test_the_page_tells_settings_and_needs_no_network() -> None:
-    page = front_html(sweep(*MIXED))
-    assert not re.findall(r"<(?:script|link)[^>]*\s(?:src|href)=", page)
-    assert "generator_lr" in page
-    assert "2,000 retained and 1,000 forgotten samples" in page
-    shown = traces(page)
-    trials = {"front", "dominated", "infeasible", "pruned or stopped", "running"}
-    assert set(shown) == trials | {"knee", "best score"}
-    assert shown["front"]["hovertext"][0].startswith("<b>trial 0</b> (complete)")
 
 
 def test_a_picture_says_how_many_trials_it_leaves_out() -> None:
@@ -99,14 +79,16 @@ def test_pictures_of_a_front_that_was_judged_show_its_final_figures() -> None:
     finals = report(20, 3.0, 0.95, samples=10000), report(20, 2.0, 0.98, samples=10000)
     judged = [replace(member, final=final) for member, final in zip(MIXED[:2], finals, strict=True)]
     record = sweep(*judged, MIXED[2], space=search_space("sqlite:///unused.db", *ERRORS))
-    view, drawn = FrontView.page_of(record), traces(front_html(record))
+    view = FrontView.page_of(record)
+    groups = {group.label: [view.place(mark)[0] for mark in group.marks] for group in view.groups}
     samples = "{} retained and 1,000 forgotten samples".format
     assert view.subtitle.endswith(f"metrics on {samples('2,000')}, the front on {samples('10,000')}")
     assert [x for x, _ in view.border] == [view.axes[0].place(value) for value in (2.0, 2.0, 10.0)]
-    assert drawn["front"]["x"] == [view.axes[0].place(2.0)]
-    assert drawn["dominated"]["x"] == [view.axes[0].place(3.0), view.axes[0].place(2.5)]
+    assert groups["front"] == [view.axes[0].place(2.0)]
+    assert groups["dominated"] == [view.axes[0].place(3.0), view.axes[0].place(2.5)]
     error = 0.5 / 5**0.5  # of five times the samples
-    assert drawn["front"]["error_x"]["array"] == pytest.approx([view.axes[0].place(2 + error) - view.axes[0].place(2)])
+    ((_, above), _) = view.reach(view.groups[0].marks[0])
+    assert above == pytest.approx(view.axes[0].place(2 + error) - view.axes[0].place(2))
     assert hypervolume_png(record) != hypervolume_png(sweep(*MIXED[:3]))
 
 
@@ -218,31 +200,13 @@ def test_the_null_baseline_is_a_hollow_mark_within_every_picture(overrides: list
         assert not swap.is_filled
         (mark,) = swap.marks
         assert all(axis.holds(place) for axis, place in zip(view.axes, view.place(mark), strict=True))
-    trace = traces(front_html(record))["swap: forgets nothing"]
-    assert trace["marker"]["symbol"].endswith("-open")
-    assert trace["hovertext"][0].startswith("<b>swap</b>: ")
-    without = sweep(*MIXED, space=search_space("sqlite:///unused.db", *overrides))
-    assert "swap" not in front_html(without).rpartition("Plotly.newPlot")[2]
+    without = FrontView.page_of(replace(record, swap=None))
+    assert not any(group.label.startswith("swap") for group in without.groups)
 
 
 def test_a_null_baseline_beyond_the_reference_point_is_said_to_be_outside() -> None:
     record = replace(sweep(*MIXED), swap=report(0, 11.0, 1.0))
     assert ", 1 outside the picture, swap outside the picture  ·" in FrontView.panels_of(record)[0].subtitle
-
-
-def test_the_page_of_three_objectives_is_a_space_with_the_trials_at_their_figures() -> None:
-    record = many(20, *THREE)
-    page = front_html(record)
-    assert not re.findall(r"<(?:script|link)[^>]*\s(?:src|href)=", page)
-    shown = traces(page)
-    assert {trace["type"] for trace in shown.values()} == {"scatter3d"}
-    axes = FrontView.page_of(record).axes
-    member = record.front[0]
-    expected = [axis.place(member.metrics[axis.name]) for axis in axes]
-    assert [shown["front"][name][0] for name in "xyz"] == pytest.approx(expected)
-    assert shown["knee"]["hovertext"][0].startswith(f"<b>trial {record.knee().number}</b>")
-    assert "override_distance (low is better)" in page
-    assert "unlearning_accuracy (high is better)" in page
 
 
 def test_a_value_of_zero_beyond_the_reference_lies_outside_a_logarithmic_axis() -> None:
@@ -257,12 +221,9 @@ ERRORS = ["objectives.0.error=0.5", "objectives.1.error=0.02"]
 
 def test_members_of_the_front_have_bars_of_the_stated_errors() -> None:
     plain, stated = (sweep(*MIXED, space=search_space("sqlite:///unused.db", *changes)) for changes in ([], ERRORS))
-    drawn = traces(front_html(stated))
+    view = FrontView.page_of(stated)
     above = [math.log10(1.0 + 0.5) - math.log10(1.0), math.log10(2.0 + 0.5) - math.log10(2.0)]  # on a logarithmic axis
-    assert drawn["front"]["error_x"]["array"] == pytest.approx(above)
-    assert "error_x" not in drawn["dominated"]
-    assert "error_x" not in traces(front_html(plain))["front"]
-    assert "on&nbsp;front" in front_html(stated)
+    assert [view.reach(mark)[0][1] for mark in view.groups[0].marks] == pytest.approx(above)
     assert front_png(plain) != front_png(stated)
 
 
@@ -278,5 +239,3 @@ def test_a_bar_ends_at_the_range_of_its_metric() -> None:
 def test_pictures_with_errors_have_any_number_of_objectives(overrides: list[str]) -> None:
     record = sweep(*MIXED, space=search_space("sqlite:///unused.db", *overrides, "objectives.0.error=0.05"))
     assert front_png(record)
-    (bars,) = {name: trace["error_y"] for name, trace in traces(front_html(record)).items() if "error_y" in trace}
-    assert bars == "front"

@@ -1,5 +1,6 @@
 """What a sweep leaves in MLflow, whatever happens to its driver and to the store."""
 
+import math
 import os
 import sqlite3
 import threading
@@ -32,6 +33,7 @@ from sfd_sweep.errors import SweepFailed, UserError
 from sfd_sweep.search.records import ResourceUsage, SweepState
 from sfd_sweep.tracking import recorder as recorder_module
 from sfd_sweep.tracking.reader import list_sweeps, read_sweep
+from sfd_sweep.tracking.reader import read_reports as all_reports
 from sfd_sweep.tracking.tables import trials_table
 from sfd_sweep.trial.files import GRID, step_folder, trial_folder
 from sfd_sweep.trial.report import Report, TrialState
@@ -108,7 +110,7 @@ def test_a_closed_sweep_leaves_pictures_a_table_and_its_environment(recorded: Se
     client, runs = runs_of(tracking_uri)
     run_id = runs["small"].info.run_id
     names = {file.path for file in client.list_artifacts(run_id)}
-    assert names >= {"front.png", "front.html", "hypervolume.png", "importance.png", "environment.txt"}
+    assert names >= {"front.png", "report.html", "hypervolume.png", "importance.png", "environment.txt"}
     table = pd.read_parquet(client.download_artifacts(run_id, "trials.parquet"))
     assert table["trial"].tolist() == [0, 1, 2, 3]
     assert table["samples_retained"].tolist() == [2000] * 4
@@ -157,7 +159,7 @@ def test_the_null_baseline_is_recorded_with_the_sweep_once_and_read_back(
 
 def page_of(tracking_uri: str) -> str:
     client, runs = runs_of(tracking_uri)
-    return Path(client.download_artifacts(runs["small"].info.run_id, "front.html")).read_text()
+    return Path(client.download_artifacts(runs["small"].info.run_id, "report.html")).read_text()
 
 
 def test_trials_are_tagged_by_whether_they_count_as_forgotten_on_the_most_samples(
@@ -503,3 +505,32 @@ def test_what_errors_make_of_the_front_is_written_once(tracking_uri: str, tmp_pa
         assert trials_table(record)["as_good_as"].fillna("").tolist() == ["1", "0", "", ""]
         assert {count for point, count in written.items() if "probability" in point[1]} == {1}
         assert {count for point, count in written.items() if point[1].startswith("hypervolume_")} == {1}
+
+
+def test_a_running_sweep_has_its_page_with_what_is_known_so_far(
+    tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "PAGE_SECONDS", 0.0)
+    space = search_space(tracking_uri)
+    recorder = open_recorder(space, tmp_path)
+    tell_trial(recorder, space, 0)
+    recorder.front_changed([0], 8.1, 1, ResourceUsage(0.01, 0.005))
+    recorder._thread.submit(lambda: None).result()  # the writer has written all that it was told
+    page = page_of(tracking_uri)
+    assert '"state": "running"' in page.partition('"trials"')[0]
+    assert '"lines": {"0": [[10, ' in page  # the curve, of which MLflow's runs give the last point only
+    recorder._page_due = math.inf
+    tell_trial(recorder, space, 1)
+    recorder.front_changed([0, 1], 8.8, 2, ResourceUsage(0.01, 0.005))
+    recorder._thread.submit(lambda: None).result()
+    assert page_of(tracking_uri) == page
+    recorder.close(SweepState.STOPPED, "it was told to")
+    assert '"state": "stopped", "reason": "it was told to"' in page_of(tracking_uri)
+
+
+def test_reports_of_all_evaluations_are_read_back(recorded: SearchSpace, tracking_uri: str) -> None:
+    trials = read_sweep(tracking_uri, "small").trials
+    found = all_reports(tracking_uri, trials)
+    assert found[1] == [report(10, 12.0, 0.99), report(20, 2.0, 0.99)]
+    assert found[3] == [report(10, 10.5, 0.95)]
+    assert set(found) == {0, 1, 2, 3}

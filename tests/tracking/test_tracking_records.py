@@ -46,9 +46,11 @@ def test_the_history_of_the_hypervolume_is_that_of_the_front_after_each_trial() 
         trial(number, *draw.uniform((1, 0), (12, 1)), override_distance=draw.choice([10, 90])) for number in range(60)
     ]
     expected = [sweep(*trials[: count + 1]).hypervolume() for count in range(len(trials))]
-    assert sweep(*trials).hypervolumes() == pytest.approx(expected)
+    found = sweep(*trials).hypervolumes()
+    assert list(found) == list(range(len(trials)))
+    assert list(found.values()) == pytest.approx(expected)
     assert expected[0] < expected[-1]
-    assert sweep().hypervolumes() == []
+    assert sweep().hypervolumes() == {}
 
 
 def test_members_of_the_front_are_told_apart_by_final_figures_only_if_all_have_some() -> None:

@@ -15,6 +15,7 @@ from sfd_sweep.audit.controls import swapped
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation import evaluator
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
+from sfd_sweep.evaluation.evaluator import grid_columns
 from sfd_sweep.evaluation.image_scorer import ImageScorer
 from sfd_sweep.evaluation.sample_grid import GAP
 from sfd_sweep.method.generator import OneStepGenerator
@@ -29,6 +30,7 @@ from sfd_sweep.trial.files import (
     GENERATOR,
     GRID,
     REPORT,
+    START_GRID,
     TRAINING_STATE,
     drop_weights,
     read_report,
@@ -449,6 +451,16 @@ def test_the_null_baseline_unlearns_wholly_at_the_quality_of_its_start(context):
     assert start.metrics["unlearning_accuracy"] < 0.1
     again = context.evaluate_swap(samples=600, forget_samples=200)
     assert (again.metrics, swap.metrics["override_distance"] < 20) == (swap.metrics, True)
+
+
+def test_the_start_is_drawn_once_on_the_noise_of_the_trials(context, tmp_path):
+    sweep, t_init = Folder.open(tmp_path), context.plan.start.t_init
+    context.draw_start(sweep)
+    start = OneStepGenerator(context.start, t_init)
+    assert sweep.read(START_GRID) == context.evaluator.grid(start.generate, columns=grid_columns(start.image_shape))
+    sweep.write(START_GRID, b"drawn before")
+    context.draw_start(sweep)
+    assert sweep.read(START_GRID) == b"drawn before"
 
 
 def test_the_null_baseline_shows_the_override_for_the_same_noise(context):
