@@ -47,7 +47,8 @@ def comparison_html(comparison: Comparison) -> str:
 
 def _panel(panel: Panel, looks: list[Look]) -> str:
     picture = base64.b64encode(panel_svg(panel, looks)).decode()
-    return f'<img src="data:image/svg+xml;base64,{picture}" alt="{escape(f"{panel.title}: {panel.up} over {panel.across}")}">'
+    words = escape(f"{panel.title}: {panel.up} over {panel.across}")
+    return f'<img src="data:image/svg+xml;base64,{picture}" alt="{words}">'
 
 
 def _legend_entry(look: Look) -> str:

@@ -3,8 +3,6 @@
 import io
 import json
 import re
-import shutil
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -139,9 +137,7 @@ def test_nothing_within_the_reference_point_is_said_and_drawn_without_a_line() -
 
 def test_a_page_loads_nothing_and_escapes_names(comparison: Comparison) -> None:
     page = comparison_html(comparison)
-    text = re.sub(r"(?s)<script.*?</script>", "", page)
-    assert not re.search(r"""(?:src|href)=|@import|url\(""", text)
-    assert not re.search(r"<script[^>]+src=", page)
+    assert not re.search(r"""src="(?!data:image/svg)|href=|@import|url\(|<script""", page)
 
 
 def test_a_comparison_is_a_run_in_mlflow_that_says_what_was_compared(comparison: Comparison, tracking_uri: str) -> None:
@@ -169,15 +165,3 @@ def test_recorded_sweeps_of_a_store_are_compared(tracking_uri: str, tmp_path: Pa
     assert (row["seeds"], row["trials"], row["complete"]) == (2, 8, 6)
     with pytest.raises(UserError, match="one is named twice"):
         compare("one", "one", uri=tracking_uri)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-def test_a_browser_draws_every_panel_offline(comparison: Comparison, tmp_path: Path) -> None:
-    page = tmp_path / "comparison.html"
-    page.write_text(comparison_html(comparison))
-    browser = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000"]
-    shown = [*browser, "--dump-dom", page.as_uri()]
-    text = subprocess.run(shown, capture_output=True, text=True, timeout=300, check=True).stdout
-    assert text.count('class="main-svg"') >= len(ComparisonView(comparison).panels)
-    assert "sampler random (3 seeds)" in text
