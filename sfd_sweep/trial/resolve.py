@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from sfd_sweep.config import Override, SearchSpace, Settings, Task
+from sfd_sweep.config.methods import METHODS
 from sfd_sweep.datasets.finding import find_images, find_unlabeled_images
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.errors import UserError
@@ -159,6 +160,7 @@ def resolve_sweep(space: SearchSpace) -> ResolvedSweep:
     plan = ResolvedSweep(space, teacher, start, *resolution)
     _check_diffusion_steps(plan)
     _check_guidance(plan)
+    _check_methods(plan)
     _check_dropout(plan)
     _check_override_classifier(plan)
     _check_start(plan)
@@ -262,6 +264,22 @@ def _check_guidance(plan: ResolvedSweep) -> None:
             raise UserError(
                 f"parameters.{name}: guidance needs a null label, and {plan.teacher.path} was trained without one "
                 f"(its network embeds no class beyond id2label); fix it at {neutral:g}"
+            )
+
+
+def _check_methods(plan: ResolvedSweep) -> None:
+    """Check that every method has the models that it needs."""
+    for method in _possible(plan.space, "method"):
+        source = METHODS[method]
+        if source.needs_generator and plan.start.t_init is None:
+            raise UserError(
+                f"parameters.method: {method} unlearns a one-step generator, and task.start is the diffusion model "
+                f"{plan.start.path}; distill it (sfd-sweep distill), and name the generator in task.start"
+            )
+        if source.needs_null_condition and plan.teacher.null_label is None:
+            raise UserError(
+                f"parameters.method: {method} asks for the null condition, and {plan.teacher.path} was trained without "
+                "one; choose another method"
             )
 
 
