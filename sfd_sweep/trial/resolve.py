@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import product
 from typing import Any
 
 from sfd_sweep.config import Override, SearchSpace, Settings, Task
-from sfd_sweep.config.methods import METHODS
+from sfd_sweep.config.methods import METHODS, Method
 from sfd_sweep.datasets.finding import find_images, find_unlabeled_images
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.inception_weights import describe_weights
+from sfd_sweep.method.cost import COST_SETTINGS, update_cost
 from sfd_sweep.metrics import Need, ReferenceKind
 from sfd_sweep.models.conditioning import PROMPTS
 from sfd_sweep.models.folder import ModelFolder
@@ -78,6 +80,17 @@ class ResolvedSweep:
         needs = self.space.asked_needs
         copies = 4 if Need.RELEARNING in needs else int(Need.INVERSION in needs)
         return (copies + (Need.CONTROL in needs)) * self.teacher.parameter_count
+
+    @property
+    def update_costs(self) -> dict[Method, tuple[int, int]]:
+        """The least and the most that an update of each method costs, in forward-equivalents (see `update_cost`)."""
+        values = [list(_possible(self.space, name)) for name in COST_SETTINGS]
+        choices = [dict(zip(COST_SETTINGS, chosen, strict=True)) for chosen in product(*values)]
+        costs = {
+            method: [update_cost(Settings(method=method, **chosen)) for chosen in choices]
+            for method in _possible(self.space, "method")
+        }
+        return {method: (min(each), max(each)) for method, each in costs.items()}
 
     @property
     def checkpoint_bytes(self) -> int:

@@ -22,6 +22,8 @@ from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import EvaluationResult, Evaluator, grid_columns
 from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognized
 from sfd_sweep.method.batch import ClassifierOverride, FixedOverride, ForgettingTask, OverridePolicy, RandomOverride
+from sfd_sweep.method.cost import update_cost
+from sfd_sweep.method.equal_cost import EqualCostSteps
 from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.generator_training import Unlearning, UpdateLosses
 from sfd_sweep.method.methods import unlearning
@@ -168,13 +170,15 @@ class TrialContext:
         negative = None
         if settings.negative_prompt is not None:
             negative = conditions.names.index(" ".join(settings.negative_prompt.split()))
-        return unlearning(
+        method = unlearning(
             Models(self.teacher, self.start, self.kept.get),
             ForgettingTask(conditions.retain, conditions.forget, self._override(settings), negative),
             settings,
             seed=space.trial.seed,
             resources=space.resources,
         )
+        step_cost = space.trial.step_cost
+        return method if step_cost is None else EqualCostSteps(method, step_cost, update_cost(settings))
 
     def _override(self, settings: Settings) -> OverridePolicy:
         conditions, overrides = self.plan.conditions, self.plan.overrides[settings.override]

@@ -1,10 +1,16 @@
 """Methods of unlearning in a search-space file, and the settings that belong to them."""
 
+from pathlib import Path
+
 import pytest
 from trial_cases import digits_space
 
-from sfd_sweep.config import Settings, dump_search_space, parse_search_space
+from sfd_sweep.config import Settings, dump_search_space, load_search_space, parse_search_space
+from sfd_sweep.config.methods import METHODS
 from sfd_sweep.errors import UserError
+from sfd_sweep.method.cost import update_cost
+
+SPACES = Path(__file__).parents[2] / "search_spaces"
 
 BOTH = "parameters.method={type: categorical, choices: [sfd, sa]}"
 WEIGHT = "parameters.fisher_weight={type: float, low: 1, high: 100, log: true"
@@ -84,3 +90,13 @@ def test_a_method_reads_its_own_settings_and_those_of_all():
     read = Settings(method="esd").of_method()
     assert {"negative_guidance_scale", "generator_lr", "override", "method"} <= read.keys()
     assert not {"alpha", "fisher_weight", "guidance_scale"} & read.keys()
+
+
+@pytest.mark.parametrize("name", ["digits-rivals", "cifar10-rivals"])
+def test_a_shipped_comparison_tries_every_method_that_applies_first(name):
+    space = load_search_space(SPACES / f"{name}.yaml")
+    methods = space.parameters.searched()["method"].choices
+    assert set(methods) == {method for method, source in METHODS.items() if space.task.kind in source.kinds}
+    assert [point["method"] for point in space.search.first] == list(methods)
+    assert len(space.objectives) == 3
+    assert space.trial.step_cost == update_cost(Settings(**{**space.parameters.fixed(), "method": "sfd"}))

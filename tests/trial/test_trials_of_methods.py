@@ -1,5 +1,7 @@
 """Trials of the methods that SFD is compared with, on real digits."""
 
+import dataclasses
+
 import pytest
 import torch
 from tiny_models import save_teacher, tiny_model
@@ -100,3 +102,19 @@ def test_methods_may_be_compared_in_one_sweep():
         "parameters.method={type: categorical, choices: [sfd, finetune, ascent, esd, sa, salun, swap]}"
     )
     assert resolve_sweep(space).has_swap
+
+
+def test_a_step_may_be_a_budget_of_several_updates(context):
+    plan = resolve_sweep(digits_space("parameters.fake_score_loss=epsilon", "trial.step_cost=110"))
+    one = dataclasses.replace(context, plan=plan).unlearning(settings("esd"))
+    one.update()
+    assert (one.step, one.method.step) == (1, 110 // 20)
+    one.update()
+    assert (one.step, one.method.step) == (2, 220 // 20)
+
+
+def test_the_plan_knows_what_an_update_of_each_method_costs():
+    guidance = "{type: float, low: 1, high: 1.5, when: {method: sfd}, otherwise: 1}"
+    methods = "{type: categorical, choices: [sfd, esd, swap]}"
+    space = digits_space(f"parameters.method={methods}", f"parameters.guidance_scale={guidance}")
+    assert resolve_sweep(space).update_costs == {"sfd": (11 * 12, 13 * 12), "esd": (5 * 4, 5 * 4), "swap": (0, 0)}
