@@ -35,7 +35,7 @@ class EqualCostSteps:
         losses: list[UpdateLosses] = []
         while self.method.step < updates_until(self.step, *self._costs):
             losses.append(self.method.update())
-        names = losses[0].by_name if losses else ()
+        names = list(losses[0].by_name) if losses else []
         means = {name: torch.stack([each.by_name[name] for each in losses]).mean() for name in names}
         return UpdateLosses(**means, dropped_samples=sum(each.dropped_samples for each in losses))
 
