@@ -31,7 +31,8 @@ SPACE = Path(__file__).parent.parent / "search_spaces" / "digits.yaml"
 
 def note_steps(events: Path) -> None:
     """Make every training step of this process append its times to a file."""
-    from sfd_sweep.method.trainer import Trainer, UpdateLosses
+    from sfd_sweep.method.generator_training import UpdateLosses
+    from sfd_sweep.method.trainer import Trainer
 
     update = Trainer.update
 

@@ -9,7 +9,7 @@ from math import ceil
 from sfd_sweep.audit.attacks.base import Attack, AttackContext
 from sfd_sweep.audit.attacks.relearning import Relearning
 from sfd_sweep.audit.auditor import Auditor, Unit, attack_reports, run_here
-from sfd_sweep.audit.controls import check_control, check_never_knew, swapped
+from sfd_sweep.audit.controls import check_control, check_never_knew
 from sfd_sweep.audit.images import ConditionImages
 from sfd_sweep.audit.judges import SVM, ClassifierJudge, Discernment, Judge, SupportVectorJudge, check_discernment
 from sfd_sweep.audit.kept import Kept
@@ -23,6 +23,7 @@ from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.evaluation.factory import called_classes, load_classifier_for
 from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.method.rivals.swap import swapped
 from sfd_sweep.metrics import ReferenceKind
 from sfd_sweep.models.conditioning import CLASSES, PROMPTS
 from sfd_sweep.models.folder import ModelFolder, portable_source

@@ -1,25 +1,12 @@
-"""Controls of an audit: the start, a generator that never knew, and the null baseline `swap`."""
+"""Checks of an audit's controls: a generator that never knew what is forgotten."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.method.generator import OneStepGenerator
-
-
-def swapped(start: OneStepGenerator, overrides: Mapping[int, int]) -> OneStepGenerator:
-    """Return the null baseline: the start with each forgotten condition's embedding replaced by its override's.
-
-    It scores an unlearning accuracy of 1 and forgets nothing.
-
-    Args:
-        start: stays as it is.
-        overrides: index of the override by index of the forgotten condition.
-    """
-    return OneStepGenerator(start.model.with_swapped_conditions(overrides), start.t_init)
 
 
 def check_control(control: OneStepGenerator, generator: OneStepGenerator, source: str) -> None:

@@ -9,6 +9,7 @@ from sfd_sweep.config import Constraint, Objective, SearchSpace
 from sfd_sweep.config.schema import UNCONDITIONAL
 from sfd_sweep.datasets.finding import find_images, find_unlabeled_images
 from sfd_sweep.evaluation.inception_weights import describe_weights
+from sfd_sweep.method.cost import updates_until
 from sfd_sweep.metrics import Need, ReferenceKind
 from sfd_sweep.metrics.definition import ATTACKS
 from sfd_sweep.storage.credentials import without_credentials
@@ -117,7 +118,9 @@ def _work(plan: ResolvedSweep) -> Rows:
     workers = f"{resources.workers_per_slot} worker(s) with {resources.cpus_per_worker:g} CPU"
     yield "search", f"sampler {space.search.sampler}, {_scheduler(space)}{_at_random(space)}"
     yield "budget", f"{space.budget}; running trials complete when it is used up"
-    yield "a trial", f"{space.trial.steps} updates, evaluated after {milestones}"
+    unit = "updates" if space.trial.step_cost is None else f"steps of {space.trial.step_cost:,} forward-equivalents"
+    yield "a trial", f"{space.trial.steps} {unit}, evaluated after {milestones}"
+    yield from _costs(plan)
     yield "in all", _total(plan)
     yield "an evaluation", f"{_images(plan):,} images through the generator, and as many through {networks}"
     yield from _attacks(space)
@@ -127,6 +130,25 @@ def _work(plan: ResolvedSweep) -> Rows:
     yield "slots", f"{resources.slots}, of {workers} and {resources.gpus_per_worker:g} GPU each"
     yield "memory", f"{plan.model_bytes / MEGABYTE:,.1f} MB a worker, without libraries and activations"
     yield from _disk(plan)
+
+
+def _costs(plan: ResolvedSweep) -> Rows:
+    """Yield what an update of each method costs, and how many a trial does where a step has a budget."""
+    trial = plan.space.trial
+    for method, (least, most) in plan.update_costs.items():
+        if most == 0:
+            yield method, "trains nothing"
+            continue
+        cost = f"an update costs {_from_to(least, most)} forward-equivalents"
+        if trial.step_cost is None:
+            yield method, cost
+        else:
+            fewest, all_in = (updates_until(trial.steps, trial.step_cost, each) for each in (most, least))
+            yield method, f"{cost}; {_from_to(fewest, all_in)} updates a trial"
+
+
+def _from_to(least: int, most: int) -> str:
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def _attacks(space: SearchSpace) -> Rows:
@@ -165,7 +187,8 @@ def _total(plan: ResolvedSweep) -> str:
         return "as many trials as the time allows"
     evaluations = trials * len(space.trial.milestones())
     samples = evaluations * _images(plan)
-    return f"up to {trials * space.trial.steps:,} updates, {evaluations} evaluations, {samples:,} samples"
+    unit = "updates" if space.trial.step_cost is None else "steps"
+    return f"up to {trials * space.trial.steps:,} {unit}, {evaluations} evaluations, {samples:,} samples"
 
 
 def _disk(plan: ResolvedSweep) -> Rows:

@@ -1,5 +1,6 @@
 """Distributions in Optuna's terms, and the `parameters` section that mixes them with fixed values."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -210,6 +211,28 @@ def _condition_errors(name: str, searched: Mapping[str, Distribution]) -> Iterat
                 yield ConfigError(path, f"must be {allowed} as in parameters.{other}, not {wrong[0]!r}")
 
 
+def _ownership_errors(values: Mapping[str, Any]) -> Iterator[ConfigError]:
+    """Find settings that no trial reads, and searched ones that are drawn for methods that do not read them.
+
+    Args:
+        values: Of all parameters; those with their default values are not reported.
+    """
+    used = _extremes(values["method"])
+    for name, value in values.items():
+        owners = Settings.methods_of(name)
+        if value == Settings.model_fields[name].default or set(used) <= set(owners):
+            continue
+        whose, given = f"is a setting of {one_of(owners)}", one_of(dict.fromkeys(used))
+        if not set(used) & set(owners):
+            yield ConfigError((name,), f"{whose}, and parameters.method is {given}; remove it, or change the method")
+        elif isinstance(value, Distribution) and not set(value.conditions().get("method", used)) <= set(owners):
+            wanted = [method for method in used if method in owners]
+            when = wanted[0] if len(wanted) == 1 else f"[{', '.join(wanted)}]"
+            default = json.dumps(Settings.model_fields[name].default)
+            advised = f"when: {{method: {when}}}, otherwise: {default}"
+            yield ConfigError((name,), f"{whose}, and parameters.method is {given}; add `{advised}`")
+
+
 def _extremes(value: Any) -> list[Any]:
     """Return the extreme values of a numeric parameter: the value itself if it is fixed."""
     return list(value.edges().values()) if isinstance(value, Distribution) else [value]
@@ -241,6 +264,11 @@ class _Parameters(BaseModel):
             first, *others = reversed(error.args[1])
             cycle = ", which depends on ".join(others)
             raise_config_error((first, "when"), f"{first} depends on {cycle}; remove one of the conditions")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_suit_the_methods(self) -> "_Parameters":
+        raise_config_errors(_ownership_errors(dict(self)))
         return self
 
     @model_validator(mode="after")
@@ -334,7 +362,10 @@ else:
         __doc__="Hyperparameters of the method. Each is a value, or a distribution to search: "
         "`generator_lr: {type: float, low: 1.0e-5, high: 1.0e-3, log: true}`.",
         **{
-            name: (_parameter(setting_type(field)), Field(field.default, description=field.description))
+            name: (
+                _parameter(setting_type(field)),
+                Field(field.default, description=field.description, json_schema_extra=field.json_schema_extra),
+            )
             for name, field in Settings.model_fields.items()
         },
     )

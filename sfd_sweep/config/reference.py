@@ -81,8 +81,15 @@ def _keys(schema: JsonSchema, section: JsonSchema) -> str:
         is_shown = "default" in node and not target
         default = f"`{json.dumps(node['default'], ensure_ascii=False)}`" if is_shown else ""
         meaning = node.get("description") or (target or {}).get("description", "")
-        rows.append((f"`{key}`", "section" if target else _type(schema, node), default, _line(meaning)))
+        meaning = f"{_line(meaning)}{_owners(node)}"
+        rows.append((f"`{key}`", "section" if target else _type(schema, node), default, meaning))
     return _table(("key", "type", "default", "meaning"), rows)
+
+
+def _owners(node: JsonSchema) -> str:
+    """Return the methods that a setting belongs to, if it is not one of all."""
+    methods = ", ".join(f"`{method}`" for method in node.get("methods", ()))
+    return f" Only of `method` {methods}." if methods else ""
 
 
 def _section(schema: JsonSchema, node: JsonSchema) -> JsonSchema | None:

@@ -96,7 +96,11 @@ class TrialSchedule(Section):
     """Length of a trial, and when it is evaluated."""
 
     steps: PositiveInt
-    """Updates of generator and fake score."""
+    """Steps: updates of the method, or budgets of `step_cost`."""
+    step_cost: PositiveInt | None = None
+    """Budget of a step, in forward-equivalents: passes of a sample forward through a network, where one backward counts
+    as two, or as one through frozen weights. A step does the updates that it pays for, so that trials of any method and
+    batch size cost the same; null: a step is one update."""
     evaluate_every: PositiveInt
     """Steps between two evaluations; the last step is always evaluated."""
     interval_hours: PositiveFloat | None = None

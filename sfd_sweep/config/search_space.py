@@ -1,11 +1,12 @@
 """The search-space file as one model, and the checks between its sections."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
-from sfd_sweep.config.config_errors import ConfigError, KeyPath, advice, raise_config_error, raise_config_errors
+from sfd_sweep.config.config_errors import ConfigError, KeyPath, advice, one_of, raise_config_error, raise_config_errors
+from sfd_sweep.config.methods import METHODS, Method
 from sfd_sweep.config.parameters import Distribution, Parameters, drawing_order
 from sfd_sweep.config.schema import (
     Audit,
@@ -70,6 +71,7 @@ class SearchSpace(Section):
                 *_first_points(self.search.first, self.parameters.searched()),
                 *_override(self),
                 *_negative_prompt(self),
+                *_methods(self),
                 *_metrics(self),
                 *_duplicates(self.search.warm_start, ("search", "warm_start")),
                 *_duplicates(self.task.forget, ("task", "forget")),
@@ -170,6 +172,16 @@ def _negative_prompt(space: SearchSpace) -> Iterator[ConfigError]:
         yield ConfigError(path, "is for text-to-image teachers; remove it, or write task.kind: concept")
     elif not isinstance(scale, Distribution) and scale == 1:
         yield ConfigError(path, "has no effect without guidance; set parameters.guidance_scale to a value other than 1")
+
+
+def _methods(space: SearchSpace) -> Iterator[ConfigError]:
+    """Find methods that do not apply to the kind of task."""
+    method = dict(space.parameters)["method"]
+    for path, name in method.edges().items() if isinstance(method, Distribution) else [((), method)]:
+        kinds = METHODS[cast("Method", name)].kinds
+        if space.task.kind not in kinds:
+            reason = f"{name} applies to task.kind {one_of(kinds)}, and this is {space.task.kind}; remove it"
+            yield ConfigError(("parameters", "method", *path), reason)
 
 
 def _metrics(space: SearchSpace) -> Iterator[ConfigError]:

@@ -18,6 +18,7 @@ from sfd_sweep.audit.summary import (
     revival_in_words,
 )
 from sfd_sweep.config import Bound, Constraint
+from sfd_sweep.config.methods import METHODS, Method
 from sfd_sweep.export.description import Description, Figures, FrontMember
 from sfd_sweep.metrics import METRICS, Goal
 from sfd_sweep.models.conditioning import CLASSES
@@ -26,7 +27,8 @@ from sfd_sweep.search.scores import why_not_forgotten
 from sfd_sweep.search.uncertainty import stated_errors
 
 TEMPLATE = ASSETS / "model_card.md"
-TAGS = ["score-forgetting-distillation", "machine-unlearning", "one-step", "sfd-sweep"]
+TAGS = ["machine-unlearning", "one-step", "sfd-sweep"]
+TAGS_OF_METHOD: dict[Method, list[str]] = {"sfd": ["score-forgetting-distillation"]}
 BETTER = {Goal.MINIMIZE: "low", Goal.MAXIMIZE: "high", None: ""}
 MOST_LABELS = 12
 AS_GOOD_AS = "as good as"
@@ -52,6 +54,7 @@ def model_card(description: Description, name: str, *, has_before: bool, audit: 
         lineage=description.lineage,
         has_before=has_before,
         kind=description.kind,
+        method=METHODS[description.settings.method],
         override=_override(description),
         why_not_forgotten=why_not_forgotten(description.figures.metrics, description.selection),
         call=_call(description),
@@ -87,7 +90,7 @@ def _front_matter(description: Description, name: str) -> ModelCardData:
     return ModelCardData(
         library_name="diffusers",
         pipeline_tag=kind.pipeline_tag,
-        tags=TAGS,
+        tags=[*TAGS_OF_METHOD.get(description.settings.method, []), *TAGS],
         model_name=name,
         eval_results=results,
     )
@@ -230,5 +233,5 @@ def _settings(description: Description) -> list[list[str]]:
     fields = type(description.settings).model_fields
     return [
         [f"`{name}`", f"{value:.4g}" if isinstance(value, float) else str(value), str(fields[name].description)]
-        for name, value in description.settings
+        for name, value in description.settings.of_method().items()
     ]

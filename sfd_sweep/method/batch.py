@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -105,8 +105,8 @@ class UpdateBatch:
     t: Tensor
     epsilon: Tensor
 
-    def __getitem__(self, rows: Tensor | slice) -> UpdateBatch:
-        return UpdateBatch(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+    def __getitem__(self, rows: Tensor | slice) -> Self:
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def __len__(self) -> int:
         return len(self.c)

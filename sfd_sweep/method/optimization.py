@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,13 @@ from sfd_sweep.models.data_parallel import rank_and_size, sum_gradients, sum_ove
 from sfd_sweep.models.numerics import autocast
 from sfd_sweep.models.training_state import below, load_moments, moments_of, named
 
-LossFunction = Callable[[UpdateBatch], Tensor]
+Batch = TypeVar("Batch", bound=UpdateBatch)
+LossFunction = Callable[[Batch], Tensor]
 """Returns one loss for each sample, (n,)."""
+
+
+GradientRule = Callable[[Sequence[nn.Parameter]], None]
+"""Changes gradients in place, after they are summed over the batch and before they are clipped."""
 
 
 LEAST_LOSS_SCALE = 2.0**-16
@@ -41,13 +47,20 @@ class NetworkOptimizer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=resources.precision == "float16")
         self.scaler.scale(torch.ones((), device=device))  # initializes it on workers whose share is empty, too
 
-    def step(self, losses_of: LossFunction, batch: UpdateBatch, forget_weight: float) -> tuple[Tensor, int]:
+    def step(
+        self,
+        losses_of: LossFunction[Batch],
+        batch: Batch,
+        forget_weight: float,
+        change_gradients: GradientRule = lambda _parameters: None,
+    ) -> tuple[Tensor, int]:
         """Minimize λ_r·mean(retained losses) + forget_weight·mean(forgotten losses) by one step.
 
         Args:
             losses_of: the losses of a part of the batch.
             batch: the whole batch, equal on all workers.
             forget_weight: λ_f or μ_f.
+            change_gradients: what the method does to the gradients; they are equal on all workers.
 
         Returns:
             The weighted loss, and the number of samples that were dropped because their loss is not finite.
@@ -58,6 +71,7 @@ class NetworkOptimizer:
         while True:
             loss, dropped = self._backward(losses_of, batch, forget_weight)
             self.scaler.unscale_(self.adam)
+            change_gradients(self._parameters)
             nn.utils.clip_grad_value_(self._parameters, self._settings.gradient_clip)
             self.scaler.step(self.adam)  # does nothing after an overflow
             scale = self.scaler.get_scale()
@@ -84,7 +98,7 @@ class NetworkOptimizer:
             updates = int(tensors[f"{self._name}_loss_scale.updates"])
             self.scaler.load_state_dict({**self.scaler.state_dict(), "scale": value, "_growth_tracker": updates})
 
-    def _backward(self, losses_of: LossFunction, batch: UpdateBatch, forget_weight: float) -> tuple[Tensor, int]:
+    def _backward(self, losses_of: LossFunction[Batch], batch: Batch, forget_weight: float) -> tuple[Tensor, int]:
         """Set the gradients of the batch's scaled loss, summed over workers."""
         rank, size = rank_and_size()
         share, counts, left = batch[rank::size], _counts(batch), len(batch)
@@ -105,7 +119,7 @@ class NetworkOptimizer:
         return loss, len(batch) - left
 
     def _accumulate(
-        self, losses_of: LossFunction, share: UpdateBatch, counts: Tensor, forget_weight: float
+        self, losses_of: LossFunction[Batch], share: Batch, counts: Tensor, forget_weight: float
     ) -> tuple[Tensor, Tensor]:
         """Accumulate the scaled loss's gradients over this worker's micro-batches.
 

@@ -19,6 +19,7 @@ from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
 from sfd_sweep.config import SearchSpace, Settings
+from sfd_sweep.config.methods import METHODS
 from sfd_sweep.errors import UserError
 from sfd_sweep.search.records import ResourceUsage, SweepRecord, SweepState
 from sfd_sweep.search.scores import combined_score, counts_as_forgotten
@@ -142,7 +143,7 @@ class SweepRuns:
 
     def start_trial(self, number: int, settings: Settings, searched: dict[str, Any]) -> None:
         """Create the trial's run with its settings. A stopped run is set to running again."""
-        trial = self._trials.get(number) or self._create_trial_run(number, searched)
+        trial = self._trials.get(number) or self._create_trial_run(number, settings, searched)
         if missing := _missing_parameters(settings_to_parameters(settings), trial.parameters):
             self._client.log_batch(trial.run_id, params=missing)
             trial.parameters.update(parameter.key for parameter in missing)
@@ -279,12 +280,13 @@ class SweepRuns:
         self._tag_sweep(tags | version_tags())
         self._client.set_experiment_tag(self._sweep.info.experiment_id, view_tag(self._sweep), trials_view(self._space))
 
-    def _create_trial_run(self, number: int, searched: Mapping[str, Any]) -> _StoredRun:
+    def _create_trial_run(self, number: int, settings: Settings, searched: Mapping[str, Any]) -> _StoredRun:
         tags = {
             Tag.KIND: TRIAL_KIND,
             Tag.SWEEP: self._space.name,
             Tag.TRIAL: str(number),
             Tag.STATE: TrialState.RUNNING,
+            Tag.METHOD: str(METHODS[settings.method]),
             Tag.PARETO: "false",
             Tag.STORAGE: self._folder.uri,
             MLFLOW_PARENT_RUN_ID: self.sweep_id,

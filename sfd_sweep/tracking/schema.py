@@ -27,6 +27,7 @@ class Tag(StrEnum):
     STORAGE = "sfd.storage"  # both: URI of the sweep's folder
     TRIALS = "sfd.trials"  # number of trials in the sweep's budget; empty if it limits only time
     TRIAL = "sfd.trial"  # number of the trial
+    METHOD = "sfd.method"  # of a trial: its method of unlearning in words, with the paper
     PARETO = "sfd.pareto"  # "true" on the front, else "false"
     FORGOTTEN = "sfd.forgotten"  # "true" if it counts as forgotten, else "false"; missing if the file has no selection
     AS_GOOD_AS = "sfd.as_good_as"  # numbers of the other trials on the front that differ by no more than the errors

@@ -22,7 +22,7 @@ class Report:
     """The result of one evaluation of a trial.
 
     Attributes:
-        step: number of updates so far.
+        step: number of steps so far.
         metrics: by name, see `sfd_sweep.metrics.METRICS`.
         samples: number of evaluated images: `retained`, `forgotten` and, if there are any, `held_out` and `attacked`.
         losses: mean over the steps since the last evaluation: `generator` and `fake_score`.

@@ -6,14 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import product
 from typing import Any
 
 from sfd_sweep.config import Override, SearchSpace, Settings, Task
+from sfd_sweep.config.methods import METHODS, Method
 from sfd_sweep.datasets.finding import find_images, find_unlabeled_images
 from sfd_sweep.datasets.labels import class_index
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.inception_weights import describe_weights
+from sfd_sweep.method.cost import COST_SETTINGS, update_cost
 from sfd_sweep.metrics import Need, ReferenceKind
 from sfd_sweep.models.conditioning import MOST_KEPT, PROMPTS
 from sfd_sweep.models.folder import ModelFolder
@@ -83,6 +86,17 @@ class ResolvedSweep:
         needs = self.space.asked_needs
         copies = 4 if Need.RELEARNING in needs else int(Need.INVERSION in needs)
         return (copies + (Need.CONTROL in needs)) * self.teacher.parameter_count
+
+    @property
+    def update_costs(self) -> dict[Method, tuple[int, int]]:
+        """The least and the most that an update of each method costs, in forward-equivalents (see `update_cost`)."""
+        values = [list(_possible(self.space, name)) for name in COST_SETTINGS]
+        choices = [dict(zip(COST_SETTINGS, chosen, strict=True)) for chosen in product(*values)]
+        costs = {
+            method: [update_cost(Settings(method=method, **chosen)) for chosen in choices]
+            for method in _possible(self.space, "method")
+        }
+        return {method: (min(each), max(each)) for method, each in costs.items()}
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -166,6 +180,7 @@ def resolve_sweep(space: SearchSpace) -> ResolvedSweep:
     _check_prompts(plan)
     _check_diffusion_steps(plan)
     _check_guidance(plan)
+    _check_methods(plan)
     _check_dropout(plan)
     _check_override_classifier(plan)
     _check_start(plan)
@@ -285,6 +300,22 @@ def _check_guidance(plan: ResolvedSweep) -> None:
             raise UserError(
                 f"parameters.{name}: guidance needs a null label, and {plan.teacher.path} was trained without one "
                 f"(its network embeds no class beyond id2label); fix it at {neutral:g}"
+            )
+
+
+def _check_methods(plan: ResolvedSweep) -> None:
+    """Check that every method has the models that it needs."""
+    for method in _possible(plan.space, "method"):
+        source = METHODS[method]
+        if source.needs_generator and plan.start.t_init is None:
+            raise UserError(
+                f"parameters.method: {method} unlearns a one-step generator, and task.start is the diffusion model "
+                f"{plan.start.path}; distill it (sfd-sweep distill), and name the generator in task.start"
+            )
+        if source.needs_null_condition and plan.teacher.null_label is None:
+            raise UserError(
+                f"parameters.method: {method} asks for the null condition, and {plan.teacher.path} was trained without "
+                "one; choose another method"
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError
 
-from sfd_sweep.audit.controls import swapped
+from sfd_sweep.audit.kept import Kept
 from sfd_sweep.config import Override, SearchSpace, Settings
 from sfd_sweep.errors import TrialFailed, UserError, first_line
 from sfd_sweep.evaluation.classifiers.base import Classifier
@@ -21,8 +22,13 @@ from sfd_sweep.evaluation.classifiers.loading import load_classifier
 from sfd_sweep.evaluation.evaluator import EvaluationResult, Evaluator, grid_columns
 from sfd_sweep.evaluation.factory import build_evaluator, check_concept_recognized
 from sfd_sweep.method.batch import ClassifierOverride, FixedOverride, ForgettingTask, OverridePolicy, RandomOverride
+from sfd_sweep.method.cost import update_cost
+from sfd_sweep.method.equal_cost import EqualCostSteps
 from sfd_sweep.method.generator import OneStepGenerator
-from sfd_sweep.method.trainer import Trainer
+from sfd_sweep.method.generator_training import Unlearning, UpdateLosses
+from sfd_sweep.method.methods import unlearning
+from sfd_sweep.method.rivals.replay import Models
+from sfd_sweep.method.rivals.swap import swapped
 from sfd_sweep.metrics.definition import AUDITED, Need
 from sfd_sweep.models.data_parallel import on_first_worker
 from sfd_sweep.models.loading import load_score_model
@@ -58,6 +64,7 @@ class TrialContext:
         evaluator: of the sweep's generators.
         attacks: that its metrics need; None if they need none.
         override_classifier: that chooses overrides; None if no trial asks for it.
+        kept: what methods prepare for all trials, such as a Fisher information.
     """
 
     plan: ResolvedSweep
@@ -66,6 +73,7 @@ class TrialContext:
     evaluator: Evaluator
     attacks: CheapAttacks | None = None
     override_classifier: Classifier | None = None
+    kept: Kept = field(default_factory=Kept)
 
     @classmethod
     def build(cls, plan: ResolvedSweep, references: Folder | None, device: torch.device | str = "cpu") -> TrialContext:
@@ -73,8 +81,8 @@ class TrialContext:
 
         Args:
             plan: the resolved sweep.
-            references: cache of the statistics of reference images and of the control's rates; None keeps them in
-                memory.
+            references: cache of the statistics of reference images, of the control's rates, and of what methods
+                prepare; None keeps them in memory.
             device: of networks and samples.
 
         Raises:
@@ -89,7 +97,7 @@ class TrialContext:
             if start.conditioning.equals(teacher.conditioning):
                 start = start.with_conditioning(teacher.conditioning)
         attacks = _attacks(plan.space, evaluator, references)
-        return cls(plan, teacher, start, evaluator, attacks, _override_classifier(plan, evaluator))
+        return cls(plan, teacher, start, evaluator, attacks, _override_classifier(plan, evaluator), Kept(references))
 
     @classmethod
     def of_worker(cls, space: SearchSpace, references: Folder) -> TrialContext:
@@ -170,20 +178,21 @@ class TrialContext:
             attacks=None if self.attacks is None else self.attacks.on(generator),
         )
 
-    def trainer(self, settings: Settings) -> Trainer:
-        """Return a new trainer."""
+    def unlearning(self, settings: Settings) -> Unlearning:
+        """Return the method of a trial, before its first update."""
         conditions, space = self.plan.conditions, self.plan.space
         negative = None
         if settings.negative_prompt is not None:
             negative = conditions.names.index(" ".join(settings.negative_prompt.split()))
-        return Trainer(
-            self.teacher,
-            self.start,
+        method = unlearning(
+            Models(self.teacher, self.start, self.kept.get),
             ForgettingTask(conditions.retain, conditions.forget, self._override(settings), negative),
             settings,
             seed=space.trial.seed,
             resources=space.resources,
         )
+        step_cost = space.trial.step_cost
+        return method if step_cost is None else EqualCostSteps(method, step_cost, update_cost(settings))
 
     def _override(self, settings: Settings) -> OverridePolicy:
         conditions, overrides = self.plan.conditions, self.plan.overrides[settings.override]
@@ -212,7 +221,7 @@ class TrialRunner:
         self._context = context
         self._settings = settings
         self._folder = folder
-        self._trainer: Trainer | None = None
+        self._method: Unlearning | None = None
 
     def advance(self, to: int) -> Report:
         """Train up to a step, evaluate and save. A step with a report is not trained again.
@@ -226,27 +235,24 @@ class TrialRunner:
 
     def _train_and_report(self, to: int) -> None:
         # After a failure another attempt resumes from the last report, not from the middle of an interval.
-        trainer, self._trainer = self._trainer or self._resume(), None
+        method, self._method = self._method or self._resume(), None
         interval = _Interval()
         with interval.timed("training"):
-            while trainer.step < to:
-                losses = trainer.update()
-                interval.losses["fake_score"].append(losses.fake_score)
-                interval.losses["generator"].append(losses.generator)
-                interval.dropped_samples += losses.dropped_samples
-        on_first_worker(lambda: self._evaluate_and_save(trainer, interval))
-        self._trainer = trainer
+            while method.step < to:
+                interval.add(method.update())
+        on_first_worker(lambda: self._evaluate_and_save(method, interval))
+        self._method = method
 
-    def _resume(self) -> Trainer:
-        trainer = self._context.trainer(self._settings)
+    def _resume(self) -> Unlearning:
+        method = self._context.unlearning(self._settings)
         steps = reported_steps(self._folder)
         if steps:
-            _load_state(trainer, step_folder(self._folder, steps[-1]))
-        return trainer
+            _load_state(method, step_folder(self._folder, steps[-1]))
+        return method
 
-    def _evaluate_and_save(self, trainer: Trainer, interval: _Interval) -> None:
+    def _evaluate_and_save(self, method: Unlearning, interval: _Interval) -> None:
         context, space = self._context, self._context.plan.space
-        generator, counts = trainer.ema_generator, space.evaluation
+        generator, counts = method.ema_generator, space.evaluation
         with interval.timed("evaluating"):
             result = context.evaluate(
                 generator,
@@ -256,14 +262,14 @@ class TrialRunner:
                 final=False,
             )
             grid = context.evaluator.grid(generator.generate, columns=grid_columns(generator.image_shape))
-        target = step_folder(self._folder, trainer.step)
+        target = step_folder(self._folder, method.step)
         with interval.timed("saving"):
             target.write(GRID, grid)
             _upload_generator(generator, target)
-            if trainer.step < space.trial.steps:
-                write_state(target, TRAINING_STATE, trainer.state())
-        target.write(REPORT, interval.report(trainer.step, result).to_json().encode())
-        self._drop_weights_before(trainer.step)
+            if method.step < space.trial.steps:
+                write_state(target, TRAINING_STATE, method.state())
+        target.write(REPORT, interval.report(method.step, result).to_json().encode())
+        self._drop_weights_before(method.step)
 
     def _drop_weights_before(self, step: int) -> None:
         """Keep only the weights of the last evaluation, and the reports and grids of all."""
@@ -281,8 +287,14 @@ class _Interval:
     """Sums between two evaluations."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    losses: dict[str, list[torch.Tensor]] = field(default_factory=lambda: {"fake_score": [], "generator": []})
+    losses: defaultdict[str, list[torch.Tensor]] = field(default_factory=lambda: defaultdict(list))
     dropped_samples: int = 0
+
+    def add(self, update: UpdateLosses) -> None:
+        """Add the losses of an update."""
+        for name, loss in update.by_name.items():
+            self.losses[name].append(loss)
+        self.dropped_samples += update.dropped_samples
 
     @contextmanager
     def timed(self, activity: str) -> Iterator[None]:
@@ -296,7 +308,7 @@ class _Interval:
             step=step,
             metrics=result.metrics,
             samples=result.samples,
-            losses={name: float(torch.stack(values).mean()) for name, values in self.losses.items() if values},
+            losses={name: float(torch.stack(values).mean()) for name, values in self.losses.items()},
             seconds=self.seconds,
             evaluation_seconds=result.seconds,
             dropped_samples=self.dropped_samples,
@@ -334,9 +346,9 @@ def load_generator(
             raise UserError(str(error).replace(str(copy), str(saved))) from error
 
 
-def _load_state(trainer: Trainer, folder: Folder) -> None:
+def _load_state(method: Unlearning, folder: Folder) -> None:
     try:
-        trainer.load_state(read_state(folder, TRAINING_STATE))
+        method.load_state(read_state(folder, TRAINING_STATE))
     except (FileNotFoundError, SafetensorError, KeyError, RuntimeError) as error:
         reason = first_line(error)
         raise TrialFailed(f"cannot resume from {folder}/{TRAINING_STATE}: missing or broken ({reason})") from error

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from sfd_sweep.audit.building import AuditContext
-from sfd_sweep.audit.controls import swapped
 from sfd_sweep.audit.report import AuditReport
 from sfd_sweep.config import Audit, Evaluation
 from sfd_sweep.evaluation.conditions import Conditions
 from sfd_sweep.evaluation.evaluator import Evaluator
 from sfd_sweep.evaluation.factory import build_evaluator
 from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.method.rivals.swap import swapped
 from sfd_sweep.storage.folder import Folder
 
 DIGITS = tuple("0123456789")

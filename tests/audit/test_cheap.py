@@ -10,11 +10,11 @@ from sfd_sweep.audit import cheap
 from sfd_sweep.audit.attacks.inversion import ConditionInversion
 from sfd_sweep.audit.attacks.relearning import Relearning
 from sfd_sweep.audit.cheap import SAMPLES, CheapAttacks
-from sfd_sweep.audit.controls import swapped
 from sfd_sweep.config import Audit
 from sfd_sweep.errors import UserError
 from sfd_sweep.evaluation.evaluator import EvaluationResult, Evaluator
 from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.method.rivals.swap import swapped
 from sfd_sweep.metrics import Need
 from sfd_sweep.metrics.definition import AUDITED
 from sfd_sweep.models.numerics import named_seed

@@ -74,7 +74,7 @@ def test_the_generator_that_is_kept_is_the_one_that_was_judged(context, tmp_path
 
 
 def test_each_forgotten_prompt_is_replaced_by_the_same_prompt_about_the_override(context):
-    task, names = context.trainer(settings_of(context)).task, context.plan.conditions.names
+    task, names = context.unlearning(settings_of(context)).task, context.plan.conditions.names
     assert isinstance(task.override, FixedOverride)
     replaced = {names[index]: names[to] for index, to in task.override.override_of.items()}
     assert replaced == {"ant": "bee", "an ant at work": "an bee at work"}
@@ -85,7 +85,7 @@ def test_each_forgotten_prompt_is_replaced_by_the_same_prompt_about_the_override
 def test_the_teacher_is_guided_away_from_the_negative_prompt_where_something_is_forgotten(folder, monkeypatch):
     space = concept_space(folder, "parameters.negative_prompt=many ants", "parameters.guidance_scale=2")
     context = TrialContext.build(resolve_sweep(space), None)
-    trainer, asked = context.trainer(settings_of(context)), []
+    trainer, asked = context.unlearning(settings_of(context)), []
     guided = type(trainer.teacher).guided
 
     def noted(model, x_t, t, c, scale, *, away_from=None):
@@ -182,7 +182,7 @@ def test_a_plan_counts_the_adapters_that_a_trial_trains(folder, tmp_path):
     context = TrialContext.build(resolve_sweep(concept_space(folder, "parameters.lora_rank=3")), None)
     trained = sum(
         weight.numel()
-        for name, weight in context.trainer(settings_of(context)).state().items()
+        for name, weight in context.unlearning(settings_of(context)).state().items()
         if name.startswith("generator.")
     )
     assert plan.training_state_bytes == 7 * 4 * trained

@@ -32,8 +32,8 @@ def test_it_goes_on_from_a_small_state_to_the_same_plain_generator(context, tmp_
 
 
 def test_a_trial_of_all_weights_after_it_trains_all_weights(context):
-    context.trainer(ADAPTERS).update()
-    one = context.trainer(digits_settings(SPACE))
+    context.unlearning(ADAPTERS).update()
+    one = context.unlearning(digits_settings(SPACE))
     before = [parameter.detach().clone() for parameter in one.generator.model.parameters()]
     one.update()
     moved = [not torch.equal(*pair) for pair in zip(before, one.generator.model.parameters(), strict=True)]

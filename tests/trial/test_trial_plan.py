@@ -218,7 +218,7 @@ def test_a_classifier_never_chooses_what_the_teacher_never_knew_as_override(tmp_
     chosen_by = (f"task.override_classifier={second}", "parameters.override=classifier")
     space = digits_space(f"task.teacher={teacher}", "task.start=teacher", *chosen_by)
     context = TrialContext.build(resolve_sweep(space), None)
-    task = context.trainer(digits_settings(space)).task
+    task = context.unlearning(digits_settings(space)).task
     fives = load_images("builtin:digits").of_classes([5]).images
     chosen = task.override(torch.zeros(len(fives)), torch.zeros(len(fives)), fives)
     assert set(chosen.tolist()) <= set(task.retained) == {1, 2, 3, 4, 6, 7, 8, 9}

@@ -11,7 +11,6 @@ from PIL import Image
 from tiny_models import save_teacher, tiny_model
 from trial_cases import digits_settings, digits_space, save_second_classifier
 
-from sfd_sweep.audit.controls import swapped
 from sfd_sweep.errors import TrialFailed, UserError
 from sfd_sweep.evaluation import evaluator
 from sfd_sweep.evaluation.classifiers.loading import load_classifier
@@ -19,6 +18,7 @@ from sfd_sweep.evaluation.evaluator import grid_columns
 from sfd_sweep.evaluation.image_scorer import ImageScorer
 from sfd_sweep.evaluation.sample_grid import GAP
 from sfd_sweep.method.generator import OneStepGenerator
+from sfd_sweep.method.rivals.swap import swapped
 from sfd_sweep.method.trainer import Trainer
 from sfd_sweep.metrics import Need, reported
 from sfd_sweep.models import data_parallel
@@ -174,7 +174,7 @@ def test_the_weights_of_a_trial_are_dropped_and_all_else_stays(context, tmp_path
 def test_the_saved_generator_is_the_moving_average(context, folder):
     trial = TrialRunner(context, SETTINGS, folder)
     trial.advance(2)
-    trainer = context.trainer(SETTINGS)
+    trainer = context.unlearning(SETTINGS)
     trainer.update()
     trainer.update()
     found, expected = load_generator(folder, 2).sample([1, 2, 3]), trainer.ema_generator.sample([1, 2, 3])
@@ -188,7 +188,7 @@ def test_a_report_tells_the_mean_losses_and_how_many_samples_were_dropped(contex
     teacher.network.class_embedding.weight[3] = torch.nan
     broken = dataclasses.replace(context, teacher=teacher)
     report = TrialRunner(broken, SETTINGS, folder).advance(4)
-    trainer = broken.trainer(SETTINGS)
+    trainer = broken.unlearning(SETTINGS)
     updates = [trainer.update() for _ in range(4)]
     assert report.losses["generator"] == pytest.approx(sum(float(update.generator) for update in updates) / 4)
     assert report.losses["fake_score"] == pytest.approx(sum(float(update.fake_score) for update in updates) / 4)
@@ -196,7 +196,7 @@ def test_a_report_tells_the_mean_losses_and_how_many_samples_were_dropped(contex
 
 
 def test_a_two_stage_trial_starts_from_the_distilled_generator(context):
-    trainer = context.trainer(SETTINGS)
+    trainer = context.unlearning(SETTINGS)
     distilled = OneStepGenerator.load("builtin:digits-distilled")
     assert torch.equal(trainer.generator.sample([1, 2, 3]), distilled.sample([1, 2, 3]))
     for name, weight in load_score_model(ModelFolder.open("builtin:digits")).state_dict().items():
@@ -358,7 +358,7 @@ def test_the_second_classifier_chooses_overrides_and_the_first_one_evaluates(tmp
     c = torch.zeros(20, dtype=torch.long)
     logits = second(x_psi)
     logits[:, 0] = -torch.inf
-    assert torch.equal(context.trainer(digits_settings(space)).task.override(c, c, x_psi), logits.argmax(1))
+    assert torch.equal(context.unlearning(digits_settings(space)).task.override(c, c, x_psi), logits.argmax(1))
     assert context.evaluator.classifier.content_hash() == load_classifier("builtin:digits").content_hash()
 
 
@@ -394,7 +394,7 @@ def test_a_trial_computes_as_its_resources_say_and_is_judged_in_float32(context,
         "resources.activation_checkpointing=true",
     )
     economical = dataclasses.replace(context, plan=resolve_sweep(space), teacher=context.teacher.copy())
-    assert economical.trainer(SETTINGS).resources == space.resources
+    assert economical.unlearning(SETTINGS).resources == space.resources
     seen, score = set(), ImageScorer.score
 
     def noted(self, *arguments, **options):
