@@ -24,6 +24,9 @@ Uri = Annotated[
     str | None,
     typer.Option(help="MLflow store; default: MLFLOW_TRACKING_URI, or else sqlite:///mlflow.db.", metavar="URI"),
 ]
+Storage = Annotated[
+    str | None, typer.Option(help="Storage of the sweep; default: the one that MLflow records.", metavar="DIR")
+]
 Address = Annotated[
     str,
     typer.Option(

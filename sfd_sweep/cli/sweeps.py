@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from sfd_sweep.cli.options import Address, Name, Overrides, Uri
+from sfd_sweep.cli.options import Address, Name, Overrides, Storage, Uri
 from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,21 +44,23 @@ def run(
 def resume(
     name: Name,
     *,
-    storage: Annotated[
-        str | None, typer.Option(help="Storage of the sweep; default: the one that MLflow records.", metavar="DIR")
-    ] = None,
+    overrides: Overrides = None,
+    storage: Storage = None,
     uri: Uri = None,
     address: Address = "local",
 ) -> None:
-    """Resume an interrupted sweep.
+    """Resume an interrupted sweep, or continue one with a larger budget.
 
-    Trials that have ended are kept; the others continue from their last evaluation.
+    Trials that have ended are kept; the others continue from their last evaluation. --set changes keys that leave
+    figures comparable: budget, search (but for warm_start), resources (but for precision), and keep_generators.
     """
     from sfd_sweep.execution.run import resume as resume_sweep
     from sfd_sweep.tracking.reader import locate
 
     location = locate(name, storage=storage, uri=uri)
-    _watch(lambda observer: resume_sweep(location, uri=uri, address=address, observer=observer))
+    _watch(
+        lambda observer: resume_sweep(location, overrides=overrides or (), uri=uri, address=address, observer=observer)
+    )
 
 
 def doctor(

@@ -145,6 +145,7 @@ def print_sweep(record: SweepRecord) -> None:
         ("front", f"{size} trial{'s' * (size != 1)}, hypervolume {_hypervolume(record)}"),
         *(((SWAP, _swap_in_words(record, record.swap)),) if record.swap else ()),
         ("slot time", clock(summary.slot_hours * 3600)),
+        *(("changed", text) for text in record.changes),
         ("storage", summary.storage),
     ]
     console.print(pairs(values))

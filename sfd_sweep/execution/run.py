@@ -1,12 +1,11 @@
 """Run or resume a sweep: plain functions, independent of the command line."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from sfd_sweep.config import SearchSpace
-from sfd_sweep.config.loading import dump_search_space, parse_search_space
+from sfd_sweep.config import SearchSpace, change, dump_search_space, parse_search_space, with_changes
 from sfd_sweep.errors import UserError
 from sfd_sweep.execution.cluster import connected, is_shared, nodes, slot_count, waits_for_machines
 from sfd_sweep.execution.driver import Driver, evaluations, is_finished, is_trained
@@ -73,6 +72,7 @@ def run(
 def resume(
     location: str | Path,
     *,
+    overrides: Sequence[str] = (),
     uri: str | None = None,
     address: str | None = None,
     observer: SweepObserver | None = None,
@@ -83,20 +83,19 @@ def resume(
 
     Args:
         location: the sweep's folder, by its path or URI.
+        overrides: of keys in its file that may change (see `config.changes`).
         uri: of the tracking store that has its record, instead of the one in its file.
 
     See `run` for the rest.
 
     Raises:
-        UserError: there is no sweep, or another process runs it.
+        UserError: there is no sweep, another process runs it, or a key must stay as it is.
     """
     began, observer = time.monotonic(), observer or SweepObserver()
     sweep = Folder.open(location)
-    with storage_errors(sweep):
-        if not sweep.has(CONFIG):
-            raise UserError(f"{sweep}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows the sweeps")
-        config = sweep.read(CONFIG).decode()
-    space = parse_search_space(config, f"{sweep}/{CONFIG}")
+    kept = read_config(sweep)
+    space, changes = change(parse_search_space(kept, f"{sweep}/{CONFIG}"), overrides)
+    config = with_changes(space, kept, changes) if changes else kept
     if uri is not None:
         space = space.model_copy(update={"tracking": space.tracking.model_copy(update={"uri": uri})})
     plan = resolve_sweep(space)
@@ -109,8 +108,30 @@ def resume(
         slots = 0
         if not is_finished(plan, sweep, study):
             slots = _join_cluster(stack, space, address, observer, _remaining(plan, sweep, study))
+        if changes:
+            _keep_changes(sweep, config, changes, observer)
+        study.enqueue_first(space.search.first)
         recorder = open_recorder(space, sweep, config, resume=True, may_write=may_write)
         return Driver(plan, sweep, study, recorder, observer, build).run(slots, began)
+
+
+def read_config(sweep: Folder) -> str:
+    """Return the text of a sweep's kept search-space file.
+
+    Raises:
+        UserError: there is no sweep.
+    """
+    with storage_errors(sweep):
+        if not sweep.has(CONFIG):
+            raise UserError(f"{sweep}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows the sweeps")
+        return sweep.read(CONFIG).decode()
+
+
+def _keep_changes(sweep: Folder, config: str, changes: Sequence[str], observer: SweepObserver) -> None:
+    with storage_errors(sweep):
+        sweep.write(CONFIG, without_credentials(config).encode())
+    for text in changes:
+        observer.note(f"changed: {text}")
 
 
 def _remaining(plan: ResolvedSweep, sweep: Folder, study: SweepStudy) -> int | None:

@@ -53,6 +53,7 @@ _NUMBER = "number"  # only of the sweep's own
 _REASON = "reason"
 _SOURCE = "source"  # only of earlier sweeps' trials
 _SAME_SEED = "same seed"  # only of earlier sweeps' trials: whether it had the seed of this sweep's
+_QUEUED = "fixed_params"  # Optuna's own: the settings of a trial that was queued
 # Attributes of the study:
 _EARLIER = "earlier"  # lines on the warm start
 _FINAL = "final:"  # one for each final evaluation
@@ -149,6 +150,16 @@ class SweepStudy:
             if number is not None:
                 return number
         raise NothingNew
+
+    def enqueue_first(self, points: Sequence[dict[str, Any]]) -> None:
+        """Queue the first settings of the file that were added to it after the sweep had begun."""
+        known = [trial.system_attrs.get(_QUEUED) for trial in self._study.get_trials(deepcopy=False)]
+        with self._journal.at_once():
+            for point in points:
+                if point in known:
+                    known.remove(point)
+                else:
+                    self._study.enqueue_trial(point)
 
     def at_once(self) -> AbstractContextManager[None]:
         """Write everything that the block records with one request to the storage, all of it or nothing."""
