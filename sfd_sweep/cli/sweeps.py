@@ -49,7 +49,7 @@ def resume(
     uri: Uri = None,
     address: Address = "local",
 ) -> None:
-    """Resume an interrupted sweep, or continue one with a larger budget.
+    """Resume an interrupted sweep, or continue a finished one.
 
     Trials that have ended are kept; the others continue from their last evaluation. --set changes keys that leave
     figures comparable: budget, search (but for warm_start), resources (but for precision), and keep_generators.

@@ -90,8 +90,8 @@ def clock(seconds: float) -> str:
 
 
 def portion(done: int, total: int | None) -> str:
-    """Return `3/16`, or `3` without a total."""
-    return str(done) if total is None else f"{done}/{total}"
+    """Return `3/16`, or `3` without a total. What users have added beyond the total raises it."""
+    return str(done) if total is None else f"{done}/{max(done, total)}"
 
 
 def state_text(state: str) -> Text:

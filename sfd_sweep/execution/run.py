@@ -11,6 +11,8 @@ from sfd_sweep.execution.cluster import connected, is_shared, nodes, slot_count,
 from sfd_sweep.execution.driver import Driver, evaluations, is_finished, is_trained
 from sfd_sweep.execution.events import Outcome, SweepObserver
 from sfd_sweep.execution.worker import RuntimeFactory, build_runtime
+from sfd_sweep.search.budget import trials_left
+from sfd_sweep.search.requests import SweepStop, carry_out
 from sfd_sweep.search.study import SweepStudy, begin_study, is_begun
 from sfd_sweep.search.warm_start import find_warm_start
 from sfd_sweep.storage.credentials import without_credentials
@@ -20,7 +22,7 @@ from sfd_sweep.storage.lock import LOCK, one_driver
 from sfd_sweep.tracking.reader import read_family
 from sfd_sweep.tracking.recorder import MlflowRecorder
 from sfd_sweep.tracking.store import check_answers
-from sfd_sweep.trial.files import CONFIG
+from sfd_sweep.trial.files import CONFIG, read_config
 from sfd_sweep.trial.resolve import ResolvedSweep, resolve_sweep
 
 OpenRecorder = Callable[..., MlflowRecorder]
@@ -105,6 +107,11 @@ def resume(
         if not is_begun(sweep):  # the driver was killed before
             begin_study(space, sweep, find_warm_start(space, read_family), may_write)
         study = SweepStudy(space, sweep, may_write)
+        with storage_errors(sweep):
+            requests = carry_out(sweep, study)  # a request to stop was for an earlier driver
+        for request in requests:
+            if not isinstance(request, SweepStop):
+                observer.note(request.in_words())
         slots = 0
         if not is_finished(plan, sweep, study):
             slots = _join_cluster(stack, space, address, observer, _remaining(plan, sweep, study))
@@ -113,18 +120,6 @@ def resume(
         study.enqueue_first(space.search.first)
         recorder = open_recorder(space, sweep, config, resume=True, may_write=may_write)
         return Driver(plan, sweep, study, recorder, observer, build).run(slots, began)
-
-
-def read_config(sweep: Folder) -> str:
-    """Return the text of a sweep's kept search-space file.
-
-    Raises:
-        UserError: there is no sweep.
-    """
-    with storage_errors(sweep):
-        if not sweep.has(CONFIG):
-            raise UserError(f"{sweep}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows the sweeps")
-        return sweep.read(CONFIG).decode()
 
 
 def _keep_changes(sweep: Folder, config: str, changes: Sequence[str], observer: SweepObserver) -> None:
@@ -139,7 +134,7 @@ def _remaining(plan: ResolvedSweep, sweep: Folder, study: SweepStudy) -> int | N
     if is_trained(plan.space, study):
         return len(evaluations(plan, sweep, study))
     trials = plan.space.budget.trials
-    return None if trials is None else trials - study.ended()
+    return None if trials is None else max(0, trials_left(trials, study)) + len(study.queued())
 
 
 def _join_cluster(

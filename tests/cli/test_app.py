@@ -7,7 +7,7 @@ import time
 import pytest
 
 COMMANDS = [
-    *("run", "resume", "doctor", "schema", "list", "show", "pareto", "ui"),
+    *("run", "resume", "add", "stop", "retry", "watch", "logs", "doctor", "schema", "list", "show", "pareto", "ui"),
     *(
         "export",
         "sample",
