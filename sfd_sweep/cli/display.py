@@ -253,19 +253,34 @@ class Snapshot(LiveTable):
         )
         self.phase("running" if sweep.runs else stopped)
 
+    def data(self) -> dict[str, object]:
+        """Return what the table shows as plain data."""
+        return {
+            "name": self.space.name,
+            "running": self._sweep.runs,
+            "trials": self._trials,
+            "front": self._front,
+            "hours": self._sweep.hours,
+            "seconds_left": self._seconds_left(),
+        }
+
     def _elapsed(self) -> str:
         return f"{clock(self._sweep.hours * 3600)} in all"
 
-    def _time_left(self, ended: int) -> str:
+    def _time_left(self, ended: int) -> str:  # noqa: ARG002
+        left = self._seconds_left()
+        return "" if left is None else f"about {clock(left)} left"
+
+    def _seconds_left(self) -> float | None:
         """Return the time of the remaining trials by what the ended ones have cost, on as many slots as are busy."""
         running = [trial for trial in self._trials if trial.state is TrialState.RUNNING]
         costs = [_busy_seconds(trial) for trial in self._trials if trial.state is not TrialState.RUNNING]
         if not costs or not running:
-            return ""
+            return None
         each = sum(costs) / len(costs)
         begun = sum(min(each, _busy_seconds(trial)) for trial in running)
-        left = each * max(len(running), (self.space.budget.trials or 0) - ended) - begun
-        return f"about {clock(left / len(running))} left"
+        left = each * max(len(running), (self.space.budget.trials or 0) - len(costs)) - begun
+        return left / len(running)
 
 
 def _busy_seconds(trial: Trial) -> float:

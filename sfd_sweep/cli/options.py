@@ -35,6 +35,7 @@ Address = Annotated[
         metavar="ADDRESS",
     ),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Trial = Annotated[int | None, typer.Option("--trial", help="Select this trial.", metavar="N")]
 Knee = Annotated[bool, typer.Option("--knee", help="Select the knee of the front.")]
 BestScore = Annotated[bool, typer.Option("--best-score", help="Select the best combined score.")]

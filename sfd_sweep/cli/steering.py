@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfd_sweep.cli.options import Name, Storage, Trial, Uri
+from sfd_sweep.cli.options import Json, Name, Storage, Trial, Uri
 from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def logs(
         print(f"no output of {what} is there")
 
 
-def watch(name: Name, *, storage: Storage = None, uri: Uri = None) -> None:
+def watch(name: Name, *, as_json: Json = False, storage: Storage = None, uri: Uri = None) -> None:
     """Watch a sweep that another process runs.
 
     The table stays until the sweep or Ctrl-C ends. Without a terminal, it is printed once.
@@ -124,9 +125,12 @@ def watch(name: Name, *, storage: Storage = None, uri: Uri = None) -> None:
     from rich.live import Live
 
     from sfd_sweep.cli.display import Snapshot
-    from sfd_sweep.cli.tables import console
+    from sfd_sweep.cli.tables import console, print_json
 
     sweep = _steered(name, storage, uri)
+    if as_json:
+        print_json(Snapshot(sweep).data())
+        return
     if not console.is_terminal:
         console.print(Snapshot(sweep).render())
         return
@@ -135,6 +139,30 @@ def watch(name: Name, *, storage: Storage = None, uri: Uri = None) -> None:
             time.sleep(WATCH_SECONDS)
             sweep = sweep.again()
             live.update(Snapshot(sweep).render(), refresh=True)
+
+
+def delete(
+    name: Name,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    storage: Storage = None,
+    uri: Uri = None,
+) -> None:
+    """Delete a sweep: its storage, runs, and models.
+
+    A sweep that runs is refused. Exported folders stay. MLflow keeps deleted runs until `mlflow gc`.
+    """
+    from sfd_sweep.execution.deletion import delete_sweep
+    from sfd_sweep.tracking.reader import locate
+
+    if not (yes or sys.stdin.isatty()):
+        raise UserError("without a terminal nobody can be asked; --yes deletes without asking")
+
+    def confirm(what: str) -> bool:
+        return yes or input(f"Delete {what}? [y/N] ").strip().lower() in {"y", "yes"}
+
+    delete_sweep(name, locate(name, storage=storage, uri=uri), uri=uri, confirm=confirm)
+    print(f"{name} is deleted")
 
 
 def _print_new(reader: LogReader, last: str) -> str:

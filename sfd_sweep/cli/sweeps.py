@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from sfd_sweep.cli.options import Address, Name, Overrides, Storage, Uri
+from sfd_sweep.cli.options import Address, Json, Name, Overrides, Storage, Uri
 from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def resume(
     uri: Uri = None,
     address: Address = "local",
 ) -> None:
-    """Resume an interrupted sweep, or continue a finished one.
+    """Resume a sweep, or extend a finished one.
 
     Trials that have ended are kept; the others continue from their last evaluation. --set changes keys that leave
     figures comparable: budget, search (but for warm_start), resources (but for precision), and keep_generators.
@@ -68,20 +68,21 @@ def doctor(
     *,
     overrides: Overrides = None,
     address: Address = "local",
+    as_json: Json = False,
 ) -> None:
     """Check a cluster before a long run.
 
     The command checks versions, GPUs, and open ports; with FILE also storage, models, tracking, and resources. The exit
     code is 2 if a check fails.
     """
-    from sfd_sweep.cli.tables import print_findings
+    from sfd_sweep.cli.tables import print_findings, print_json
     from sfd_sweep.config import load_search_space
     from sfd_sweep.execution.doctor import CheckStatus, examine
 
     if overrides and file is None:
         raise UserError("--set overrides keys of a search-space file; name the file too")
     findings = examine(load_search_space(file, overrides or ()) if file else None, address)
-    print_findings(findings)
+    (print_json if as_json else print_findings)(findings)
     faults = sum(finding.status is CheckStatus.FAULT for finding in findings)
     if faults:
         raise UserError(f"{faults} of {len(findings)} checks failed; fix what the table names, and check again")

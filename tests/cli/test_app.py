@@ -7,7 +7,22 @@ import time
 import pytest
 
 COMMANDS = [
-    *("run", "resume", "add", "stop", "retry", "watch", "logs", "doctor", "schema", "list", "show", "pareto", "ui"),
+    *(
+        "run",
+        "resume",
+        "add",
+        "stop",
+        "retry",
+        "watch",
+        "logs",
+        "delete",
+        "doctor",
+        "schema",
+        "list",
+        "show",
+        "pareto",
+        "ui",
+    ),
     *(
         "export",
         "sample",

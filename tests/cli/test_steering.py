@@ -1,5 +1,6 @@
 """Commands for a sweep that another process runs."""
 
+import json
 import re
 from pathlib import Path
 
@@ -75,12 +76,15 @@ def test_a_running_sweep_is_told_to_stop(command, sweep):
 def test_watching_shows_trials_faults_and_the_time_left_by_what_trials_have_cost(command, sweep):
     with one_driver(sweep):
         out = command("watch", "stub", *STORAGE).out
+        data = json.loads(command("watch", "stub", "--json", *STORAGE).out)
     assert out.startswith("stub: running\n")
     assert re.search(r"^ +0 +6/6 .* yes +complete *$", out, re.M)
     assert re.search(r"^ +1 +0/6 .* failed: it diverged *$", out, re.M)
     assert re.search(r"^ +2 +2/6 .* running *$", out, re.M)
     assert "2/4 trials · " in out
     assert "about 1:00 left" in out  # two trials of 45 s on average, one of which has taken 30 s
+    assert (data["running"], data["seconds_left"], data["front"]) == (True, 60.0, [0])
+    assert [trial["state"] for trial in data["trials"]] == ["complete", "failed", "running"]
     assert "stub: not running; `sfd-sweep resume stub` continues\n" in command("watch", "stub", *STORAGE).out
 
 
