@@ -32,6 +32,7 @@ def sfd_sweep(
         print(context.get_help())
 
 
+app.command()(sweeps.init)
 app.command()(sweeps.run)
 app.command()(sweeps.resume)
 app.command()(steering.add)

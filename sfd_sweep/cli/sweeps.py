@@ -18,6 +18,43 @@ if TYPE_CHECKING:
     from sfd_sweep.execution.events import Outcome, SweepObserver
 
 
+def init(
+    teacher: Annotated[str, typer.Argument(help="Diffusion model: builtin:digits, a folder, or a hub id.")],
+    *,
+    forget: Annotated[
+        str | None, typer.Option(help="Class or concept to forget; default: the first class.", metavar="NAME")
+    ] = None,
+    others: Annotated[
+        str | None, typer.Option(help="Concepts that a text-to-image teacher retains.", metavar="NAME,NAME,…")
+    ] = None,
+    classifier: Annotated[
+        str | None, typer.Option(help="Classifier that evaluates; default: one to be trained, or CLIP.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep.", metavar="NAME")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: NAME.yaml.", metavar="FILE")] = None,
+) -> None:
+    """Write a search-space file for a teacher.
+
+    The file has ranges that suit the teacher, and a comment for each key.
+    """
+    from sfd_sweep.cli.options import write_file
+    from sfd_sweep.config import parse_search_space
+    from sfd_sweep.trial.resolve import resolve_sweep
+    from sfd_sweep.trial.starter_file import starter_file
+
+    kept = [word.strip() for word in others.split(",")] if others else []
+    text = starter_file(teacher, forget=forget, others=kept, classifier=classifier, name=name)
+    space = parse_search_space(text, str(out or "the new file"))
+    resolve_sweep(space)
+    file = out or Path(f"{space.name}.yaml")
+    if file.exists():
+        raise UserError(f"{file} exists; name another with --out")
+    write_file(file, text.encode())
+    print(f"{file} is written; `sfd-sweep run {file} --dry-run` prints its plan")
+    if space.evaluation.classifier.startswith("models/"):
+        print(f"It needs a classifier of the teacher's classes in {space.evaluation.classifier}: train-classifier")
+
+
 def run(
     file: Annotated[Path, typer.Argument(help="Search-space file (YAML).", metavar="FILE")],
     *,

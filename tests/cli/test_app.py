@@ -8,6 +8,7 @@ import pytest
 
 COMMANDS = [
     *(
+        "init",
         "run",
         "resume",
         "add",
