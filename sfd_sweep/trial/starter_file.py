@@ -67,7 +67,7 @@ def starter_file(
         raise UserError(f"{source} is a one-step generator; name the diffusion model that it came from")
     _check(teacher, source, forget, others)
     of_concepts = teacher.kind is PROMPTS
-    forgotten = forget if of_concepts else teacher.class_names[_index(teacher, forget)]
+    forgotten = str(forget) if of_concepts else teacher.class_names[_index(teacher, forget)]
     retained = list(others) if of_concepts else [each for each in teacher.class_names if each != forgotten]
     model = source.removeprefix("builtin:") if source in BUILTIN_MODELS else teacher.path.name
     title = name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{model}-forget-{forgotten}").strip("-._")
@@ -130,7 +130,7 @@ def _classes(source: str, forgotten: str) -> str:
   forget: [{_text(forgotten)}]"""
 
 
-def _concepts(source: str, forgotten: str | None, others: Sequence[str]) -> str:
+def _concepts(source: str, forgotten: str, others: Sequence[str]) -> str:
     return f"""  kind: concept  # a condition is a prompt
   teacher: {_text(source)}
   start: teacher  # or a distilled one-step generator (`sfd-sweep distill`): far shorter trials
