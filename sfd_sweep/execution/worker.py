@@ -171,7 +171,8 @@ def _executed(assignment: Assignment, executor: CommandExecutor, context: Worker
     """Execute an assignment, with the output of that in a file of its trial."""
     command = assignment.command
     what = f"training to step {command.to}" if isinstance(command, Advance) else "evaluation"
-    with output_to(trial_logs(context.sweep, command.number), f"worker-{_rank()}.log"), _printed_errors():
+    name = f"{'null-baseline-' if command.number < 0 else ''}worker-{_rank()}.log"
+    with output_to(trial_logs(context.sweep, command.number), name), _printed_errors():
         print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {what}", flush=True)
         return executor.execute(command)
 
