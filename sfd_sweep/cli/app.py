@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from sfd_sweep.cli import audits, comparing, models, results, sweeps, training
+from sfd_sweep.cli import audits, comparing, models, results, steering, sweeps, training
 from sfd_sweep.errors import UserError
 
 app = typer.Typer(
@@ -32,8 +32,15 @@ def sfd_sweep(
         print(context.get_help())
 
 
+app.command()(sweeps.init)
 app.command()(sweeps.run)
 app.command()(sweeps.resume)
+app.command()(steering.add)
+app.command()(steering.stop)
+app.command()(steering.retry)
+app.command()(steering.watch)
+app.command()(steering.logs)
+app.command()(steering.delete)
 app.command()(sweeps.doctor)
 app.command()(sweeps.schema)
 app.command("list")(results.list_sweeps)

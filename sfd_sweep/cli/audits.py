@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sfd_sweep.cli.options import BestScore, Knee, Trial, Uri, chosen_device, one_thread, override_of, write_file
+from sfd_sweep.cli.options import BestScore, Json, Knee, Trial, Uri, chosen_device, one_thread, override_of, write_file
 from sfd_sweep.cli.progress import progress_bar, stopped_by_ctrl_c
 from sfd_sweep.errors import UserError
 
@@ -122,6 +122,7 @@ def audit(
     address: AuditAddress = None,
     device: Device = "auto",
     layout: Layout = "table",
+    as_json: Json = False,
     out: AuditOut = None,
     cache: Cache = None,
     uri: Uri = None,
@@ -133,6 +134,7 @@ def audit(
     card; an audited trial gets them in the storage and in MLflow. An interrupted audit continues where it ended.
     """
     one_thread()
+    layout = "json" if as_json else layout
     of_sweep = trial is not None or knee or best_score or front
     only_folders: dict[str, object] = {
         "--start": start,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.live import Live
@@ -17,8 +17,13 @@ from sfd_sweep.cli.tables import clock, console, figure, portion, state_text, ta
 from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.execution.events import SweepObserver, SweepStart
 from sfd_sweep.metrics import samples_in_words
+from sfd_sweep.search.pareto import front_of
 from sfd_sweep.search.scores import combined_score
 from sfd_sweep.trial.report import Report, TrialState
+
+if TYPE_CHECKING:
+    from sfd_sweep.execution.steering import SteeredSweep
+    from sfd_sweep.search.trial import Trial
 
 MAX_ROWS = 16
 LINES_BESIDE_ROWS = 7
@@ -204,7 +209,7 @@ class LiveTable(View):
             f"{portion(ended, self.space.budget.trials)} trials",
             self._best_score(),
             f"{len(self._front)} on the front",
-            f"{clock(time.monotonic() - self.began)} elapsed",
+            self._elapsed(),
             self._time_left(ended),
         ]
         return " · ".join(filter(None, parts))
@@ -217,9 +222,66 @@ class LiveTable(View):
         ]
         return f"best score {figure(min(scores))}" if scores else ""
 
+    def _elapsed(self) -> str:
+        return f"{clock(time.monotonic() - self.began)} elapsed"
+
     def _time_left(self, ended: int) -> str:
         """Return the time of the remaining trials at the pace of this part of the sweep."""
         ended_here, left = ended - self.plan.ended, (self.space.budget.trials or 0) - ended
         if self._first_trial_began is None or ended_here <= 0 or left <= 0:
             return ""
         return f"about {clock((time.monotonic() - self._first_trial_began) / ended_here * left)} left"
+
+
+class Snapshot(LiveTable):
+    """The table of a sweep that another process runs, as its study is now."""
+
+    def __init__(self, sweep: SteeredSweep) -> None:
+        super().__init__()
+        self._sweep = sweep
+        trials = sweep.trials
+        ended = sum(trial.state is not TrialState.RUNNING for trial in trials)
+        self.sweep_started(SweepStart(sweep.space, str(sweep.folder), 0, ended, ""))
+        for trial in trials:
+            self.trial_started(trial.number, trial.settings, trial.searched)
+            self._rows[trial.number] = Row(trial.state, trial.report, trial.reason)
+        self._trials = trials
+        front = front_of(sweep.space, trials)
+        self.front_changed(front.numbers, front.hypervolume)
+        stopped = (
+            f"not running; `sfd-sweep resume {sweep.space.name}` continues" if sweep.has_more else "all trials ended"
+        )
+        self.phase("running" if sweep.runs else stopped)
+
+    def data(self) -> dict[str, object]:
+        """Return what the table shows as plain data."""
+        return {
+            "name": self.space.name,
+            "running": self._sweep.runs,
+            "trials": self._trials,
+            "front": self._front,
+            "hours": self._sweep.hours,
+            "seconds_left": self._seconds_left(),
+        }
+
+    def _elapsed(self) -> str:
+        return f"{clock(self._sweep.hours * 3600)} in all"
+
+    def _time_left(self, ended: int) -> str:  # noqa: ARG002
+        left = self._seconds_left()
+        return "" if left is None else f"about {clock(left)} left"
+
+    def _seconds_left(self) -> float | None:
+        """Return the time of the remaining trials by what the ended ones have cost, on as many slots as are busy."""
+        running = [trial for trial in self._trials if trial.state is TrialState.RUNNING]
+        costs = [_busy_seconds(trial) for trial in self._trials if trial.state is not TrialState.RUNNING]
+        if not costs or not running:
+            return None
+        each = sum(costs) / len(costs)
+        begun = sum(min(each, _busy_seconds(trial)) for trial in running)
+        left = each * max(len(running), (self.space.budget.trials or 0) - len(costs)) - begun
+        return left / len(running)
+
+
+def _busy_seconds(trial: Trial) -> float:
+    return sum(report.busy_seconds for report in trial.reports)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,6 +11,7 @@ import typer
 from sfd_sweep.cli.options import (
     ClassNames,
     Force,
+    Json,
     check_target,
     one_thread,
     override_of,
@@ -128,9 +128,10 @@ def evaluate(
         bool, typer.Option("--final", help="Add the metrics of a final evaluation, on Inception-V3.")
     ] = False,
     layout: Annotated[Literal["table", "json"], typer.Option("--format", help="Format of the metrics.")] = "table",
+    as_json: Json = False,
 ) -> None:
     """Evaluate a generator or a teacher."""
-    from sfd_sweep.cli.tables import print_metrics
+    from sfd_sweep.cli.tables import print_json, print_metrics
     from sfd_sweep.config import load_search_space
     from sfd_sweep.export.folder_evaluation import AssetLocations, evaluate_folder
 
@@ -146,8 +147,8 @@ def evaluate(
         sampling=_sampling(sampler, steps, guidance, t_init),
         final=final,
     )
-    if layout == "json":
-        print(json.dumps({"metrics": found.metrics, "samples": found.samples}, indent=2))
+    if as_json or layout == "json":
+        print_json({"metrics": found.metrics, "samples": found.samples})
     else:
         print_metrics(found.metrics, found.samples)
 

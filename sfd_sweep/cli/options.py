@@ -24,6 +24,9 @@ Uri = Annotated[
     str | None,
     typer.Option(help="MLflow store; default: MLFLOW_TRACKING_URI, or else sqlite:///mlflow.db.", metavar="URI"),
 ]
+Storage = Annotated[
+    str | None, typer.Option(help="Storage of the sweep; default: the one that MLflow records.", metavar="DIR")
+]
 Address = Annotated[
     str,
     typer.Option(
@@ -32,6 +35,7 @@ Address = Annotated[
         metavar="ADDRESS",
     ),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Trial = Annotated[int | None, typer.Option("--trial", help="Select this trial.", metavar="N")]
 Knee = Annotated[bool, typer.Option("--knee", help="Select the knee of the front.")]
 BestScore = Annotated[bool, typer.Option("--best-score", help="Select the best combined score.")]

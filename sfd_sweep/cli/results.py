@@ -17,6 +17,7 @@ from sfd_sweep.cli.options import (
     AtMost,
     BestScore,
     Force,
+    Json,
     Knee,
     Name,
     Out,
@@ -38,12 +39,12 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 
 
-def list_sweeps(uri: Uri = None) -> None:
+def list_sweeps(*, as_json: Json = False, uri: Uri = None) -> None:
     """List the recorded sweeps."""
-    from sfd_sweep.cli.tables import print_sweeps
+    from sfd_sweep.cli.tables import print_json, print_sweeps
     from sfd_sweep.tracking.reader import list_sweeps as recorded_sweeps
 
-    print_sweeps(recorded_sweeps(uri))
+    (print_json if as_json else print_sweeps)(recorded_sweeps(uri))
 
 
 def show(
@@ -54,15 +55,18 @@ def show(
     best_score: BestScore = False,
     at_most: AtMost = None,
     at_least: AtLeast = None,
+    as_json: Json = False,
     uri: Uri = None,
 ) -> None:
     """Show the trials of a sweep, or one trial in full."""
-    from sfd_sweep.cli.tables import print_sweep, print_trial
+    from sfd_sweep.cli.tables import print_json, print_sweep, print_trial, sweep_data
     from sfd_sweep.tracking.results import Results
 
     results = Results.read(name, uri)
     selection = select(results, trial=trial, knee=knee, best_score=best_score, at_most=at_most, at_least=at_least)
-    if selection:
+    if as_json:
+        print_json(selection or sweep_data(results.record))
+    elif selection:
         print_trial(selection)
     else:
         print_sweep(results.record)
@@ -74,6 +78,7 @@ def pareto(
     layout: Annotated[
         Literal["table", "json", "csv", "parquet"], typer.Option("--format", help="Format of the front.")
     ] = "table",
+    as_json: Json = False,
     out: Annotated[Path | None, typer.Option(help="Output file for json, csv, or parquet.", metavar="FILE")] = None,
     picture: Annotated[Path | None, typer.Option(help="Output file for a picture (PNG).", metavar="FILE")] = None,
     trial: Trial = None,
@@ -90,6 +95,7 @@ def pareto(
     from sfd_sweep.cli.tables import console, print_front
     from sfd_sweep.tracking.results import Results
 
+    layout = "json" if as_json else layout
     if layout == "table" and out:
         raise UserError("--out is for --format json, csv, or parquet; a table is printed")
     if layout == "parquet" and not out:

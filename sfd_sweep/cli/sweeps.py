@@ -10,12 +10,49 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from sfd_sweep.cli.options import Address, Name, Overrides, Uri
+from sfd_sweep.cli.options import Address, Json, Name, Overrides, Storage, Uri
 from sfd_sweep.errors import UserError
 
 if TYPE_CHECKING:
     from sfd_sweep.config import SearchSpace
     from sfd_sweep.execution.events import Outcome, SweepObserver
+
+
+def init(
+    teacher: Annotated[str, typer.Argument(help="Diffusion model: builtin:digits, a folder, or a hub id.")],
+    *,
+    forget: Annotated[
+        str | None, typer.Option(help="Class or concept to forget; default: the first class.", metavar="NAME")
+    ] = None,
+    others: Annotated[
+        str | None, typer.Option(help="Concepts that a text-to-image teacher retains.", metavar="NAME,NAME,…")
+    ] = None,
+    classifier: Annotated[
+        str | None, typer.Option(help="Classifier that evaluates; default: one to be trained, or CLIP.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep.", metavar="NAME")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: NAME.yaml.", metavar="FILE")] = None,
+) -> None:
+    """Write a search-space file for a teacher.
+
+    The file has ranges that suit the teacher, and a comment for each key.
+    """
+    from sfd_sweep.cli.options import write_file
+    from sfd_sweep.config import parse_search_space
+    from sfd_sweep.trial.resolve import resolve_sweep
+    from sfd_sweep.trial.starter_file import starter_file
+
+    kept = [word.strip() for word in others.split(",")] if others else []
+    text = starter_file(teacher, forget=forget, others=kept, classifier=classifier, name=name)
+    space = parse_search_space(text, str(out or "the new file"))
+    resolve_sweep(space)
+    file = out or Path(f"{space.name}.yaml")
+    if file.exists():
+        raise UserError(f"{file} exists; name another with --out")
+    write_file(file, text.encode())
+    print(f"{file} is written; `sfd-sweep run {file} --dry-run` prints its plan")
+    if space.evaluation.classifier.startswith("models/"):
+        print(f"It needs a classifier of the teacher's classes in {space.evaluation.classifier}: train-classifier")
 
 
 def run(
@@ -44,21 +81,23 @@ def run(
 def resume(
     name: Name,
     *,
-    storage: Annotated[
-        str | None, typer.Option(help="Storage of the sweep; default: the one that MLflow records.", metavar="DIR")
-    ] = None,
+    overrides: Overrides = None,
+    storage: Storage = None,
     uri: Uri = None,
     address: Address = "local",
 ) -> None:
-    """Resume an interrupted sweep.
+    """Resume a sweep, or extend a finished one.
 
-    Trials that have ended are kept; the others continue from their last evaluation.
+    Trials that have ended are kept; the others continue from their last evaluation. --set changes keys that leave
+    figures comparable: budget, search (but for warm_start), resources (but for precision), and keep_generators.
     """
     from sfd_sweep.execution.run import resume as resume_sweep
     from sfd_sweep.tracking.reader import locate
 
     location = locate(name, storage=storage, uri=uri)
-    _watch(lambda observer: resume_sweep(location, uri=uri, address=address, observer=observer))
+    _watch(
+        lambda observer: resume_sweep(location, overrides=overrides or (), uri=uri, address=address, observer=observer)
+    )
 
 
 def doctor(
@@ -66,20 +105,21 @@ def doctor(
     *,
     overrides: Overrides = None,
     address: Address = "local",
+    as_json: Json = False,
 ) -> None:
     """Check a cluster before a long run.
 
     The command checks versions, GPUs, and open ports; with FILE also storage, models, tracking, and resources. The exit
     code is 2 if a check fails.
     """
-    from sfd_sweep.cli.tables import print_findings
+    from sfd_sweep.cli.tables import print_findings, print_json
     from sfd_sweep.config import load_search_space
     from sfd_sweep.execution.doctor import CheckStatus, examine
 
     if overrides and file is None:
         raise UserError("--set overrides keys of a search-space file; name the file too")
     findings = examine(load_search_space(file, overrides or ()) if file else None, address)
-    print_findings(findings)
+    (print_json if as_json else print_findings)(findings)
     faults = sum(finding.status is CheckStatus.FAULT for finding in findings)
     if faults:
         raise UserError(f"{faults} of {len(findings)} checks failed; fix what the table names, and check again")

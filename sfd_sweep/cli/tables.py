@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -90,8 +91,8 @@ def clock(seconds: float) -> str:
 
 
 def portion(done: int, total: int | None) -> str:
-    """Return `3/16`, or `3` without a total."""
-    return str(done) if total is None else f"{done}/{total}"
+    """Return `3/16`, or `3` without a total. What users have added beyond the total raises it."""
+    return str(done) if total is None else f"{done}/{max(done, total)}"
 
 
 def state_text(state: str) -> Text:
@@ -103,6 +104,27 @@ def bounds(least: float | None, most: float | None) -> str:
     """Return the bounds of a constraint in words."""
     sides = ((f"at least {figure(least)}", least), (f"at most {figure(most)}", most))
     return " and ".join(text for text, side in sides if side is not None)
+
+
+def print_json(value: object) -> None:
+    """Print data classes, models, or plain data as JSON; numbers that are not finite are strings, such as "NaN"."""
+    print(to_json(value, indent=2, inf_nan_mode="strings").decode())
+
+
+def sweep_data(record: SweepRecord) -> dict[str, object]:
+    """Return what the tables of a sweep show as plain data, its front by numbers of trials."""
+    front = record.front
+    return {
+        "summary": record.summary,
+        "changes": record.changes,
+        "space": record.space,
+        "trials": record.trials,
+        "swap": record.swap,
+        "front": [trial.number for trial in front],
+        "knee": record.knee().number if front else None,
+        "best_score": record.best(front).number if front else None,
+        "hypervolume": record.hypervolume(),
+    }
 
 
 def print_sweeps(sweeps: Sequence[SweepSummary]) -> None:
@@ -145,6 +167,7 @@ def print_sweep(record: SweepRecord) -> None:
         ("front", f"{size} trial{'s' * (size != 1)}, hypervolume {_hypervolume(record)}"),
         *(((SWAP, _swap_in_words(record, record.swap)),) if record.swap else ()),
         ("slot time", clock(summary.slot_hours * 3600)),
+        *(("changed", text) for text in record.changes),
         ("storage", summary.storage),
     ]
     console.print(pairs(values))

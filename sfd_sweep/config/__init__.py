@@ -1,5 +1,6 @@
 """The search-space file: its models, loading, and error messages."""
 
+from sfd_sweep.config.changes import change, changes_of, with_changes
 from sfd_sweep.config.loading import (
     dump_search_space,
     json_schema,
@@ -66,9 +67,12 @@ __all__ = [
     "TeacherSamples",
     "Tracking",
     "TrialSchedule",
+    "change",
+    "changes_of",
     "dump_search_space",
     "json_schema",
     "load_search_space",
     "parse_search_space",
+    "with_changes",
     "with_overrides",
 ]

@@ -1,6 +1,6 @@
 """The search-space file as one model, and the checks between its sections."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
@@ -120,18 +120,32 @@ def _conditions_without_support(space: SearchSpace) -> Iterator[ConfigError]:
 def _first_points(points: Sequence[Mapping[str, Any]], searched: Mapping[str, Distribution]) -> Iterator[ConfigError]:
     """Find values in `search.first` that the sampler cannot draw."""
     for index, point in enumerate(points):
-        for name, value in point.items():
-            path = ("search", "first", index, name)
-            if name not in Parameters.model_fields:
-                yield ConfigError(path, f"unknown parameter{advice(name, searched)}")
-            elif name not in searched:
-                message = f"{name} is not searched; remove it here, or give parameters.{name} a distribution"
-                yield ConfigError(path, message)
-            elif not searched[name].contains(value):
-                yield ConfigError(path, f"must be {searched[name]} as in parameters.{name}, not {value!r}")
-            elif not _is_drawn(name, point, searched):
-                message = f"is drawn only where {searched[name].condition()}; set that here too, or remove it"
-                yield ConfigError(path, message)
+        for name, problem in point_errors(point, searched):
+            yield ConfigError(("search", "first", index, name), problem)
+
+
+def point_errors(point: Mapping[str, Any], searched: Mapping[str, Distribution]) -> Iterator[tuple[str, str]]:
+    """Yield the parameters whose values in a point the sampler cannot draw, and why."""
+    for name, value in point.items():
+        if name not in Parameters.model_fields:
+            yield name, f"unknown parameter{advice(name, searched)}"
+        elif name not in searched:
+            yield name, f"{name} is not searched; remove it here, or give parameters.{name} a distribution"
+        elif not searched[name].contains(value):
+            yield name, f"must be {searched[name]} as in parameters.{name}, not {value!r}"
+        elif not _is_drawn(name, point, searched):
+            yield name, f"is drawn only where {searched[name].condition()}; set that here too, or remove it"
+
+
+def without_undrawn(
+    point: Mapping[str, Any], searched: Mapping[str, Distribution], *, keep: Collection[str]
+) -> dict[str, Any]:
+    """Return a point without the values whose conditions it no longer meets, but for those of some names."""
+    return {
+        name: value
+        for name, value in point.items()
+        if name in keep or name not in searched or _is_drawn(name, point, searched)
+    }
 
 
 def _is_drawn(name: str, point: Mapping[str, Any], searched: Mapping[str, Distribution]) -> bool:

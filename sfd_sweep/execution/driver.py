@@ -3,6 +3,7 @@
 import functools
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn, cast
 
@@ -30,6 +31,7 @@ from sfd_sweep.execution.worker import RuntimeFactory, reason_of
 from sfd_sweep.search.budget import HeldSeconds, used_up
 from sfd_sweep.search.pareto import searched_front
 from sfd_sweep.search.records import SweepState
+from sfd_sweep.search.requests import SweepStop, carry_out
 from sfd_sweep.search.study import SweepStudy
 from sfd_sweep.storage.errors import disk_full
 from sfd_sweep.storage.folder import Folder
@@ -38,6 +40,9 @@ from sfd_sweep.trial.files import read_swap
 from sfd_sweep.trial.resolve import ResolvedSweep
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 3.0
+"""Between two looks for requests in the sweep's folder."""
 
 
 @dataclass
@@ -61,6 +66,7 @@ class Driver:
     def __post_init__(self) -> None:
         self.space = self.plan.space
         self._stop = Stop()
+        self._next_look = 0.0
         self._finishing = False
         self._dispatcher = TrialEventDispatcher(
             self.space, self.sweep, self.study, self.recorder, self.observer, self._stop
@@ -95,19 +101,34 @@ class Driver:
         pool = SlotPool(self.space, self.sweep, self.build, slots, self._stop.request)
         self._dispatcher.budget.start(lambda: cast("HeldSeconds", ray.get(pool.broker.held_seconds.remote())))
         try:
-            if not is_trained(self.space, self.study):
-                self._train(pool, slots)
-            self._evaluate(pool)
+            self._train_and_evaluate(pool, slots)
             self._dispatcher.add_seconds({"starting": ray.get(pool.broker.starting_seconds.remote())})
         finally:
             pool.close(now=self._stop.now)
         if not self._stop.now:  # else workers may still be writing there
             scratch.delete()
 
+    def _train_and_evaluate(self, pool: SlotPool, slots: int) -> None:
+        """Train and evaluate what is left, then what users have added meanwhile."""
+        while True:
+            if not is_trained(self.space, self.study):
+                self._train(pool, slots)
+            self._evaluate(pool)
+            self._take_requests()
+            if self._stop.error or not self.study.queued():
+                return
+
     def _train(self, pool: SlotPool, slots: int) -> None:
         """Let Tune run the trials that have not ended."""
         scheduler = make_scheduler(self.space)
         replay(scheduler, self.space, self.study.trials())
+        search = StudySearch(
+            self.study,
+            self._dispatcher.budget,
+            self._stop,
+            why_stopped=functools.partial(why_stopped, scheduler),
+            say=self.observer.phase,
+        )
         # Tune warns when it cannot save its own state, which nobody reads.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         tune.run(
@@ -118,16 +139,10 @@ class Driver:
             resources_per_trial=RESOURCES,
             num_samples=-1,  # until the searcher finishes
             max_concurrent_trials=slots,
-            search_alg=StudySearch(
-                self.study,
-                self._dispatcher.budget,
-                self._stop,
-                why_stopped=functools.partial(why_stopped, scheduler),
-                say=self.observer.phase,
-            ),
+            search_alg=search,
             scheduler=scheduler,
             callbacks=[SweepCallback(self._dispatcher, self._stop, pool.broker)],
-            stop=SweepStopper(self._stop, functools.partial(self._poll, pool)),
+            stop=SweepStopper(self._stop, search.is_stopping, functools.partial(self._look_around, pool)),
             reuse_actors=True,
             max_failures=ACTOR_RESTARTS,
             raise_on_failed_trial=False,
@@ -143,7 +158,7 @@ class Driver:
             self.observer.phase("evaluation of the null baseline")
         calls = {pool.broker.call.remote(command): command for command in commands}
         while calls and not self._stop.now:
-            self._poll(pool)
+            self._look_around(pool)
             done, _ = ray.wait(list(calls), timeout=0.2)
             for call in done:
                 command, result = calls.pop(call), ray.get(call)
@@ -162,10 +177,28 @@ class Driver:
         else:
             self._dispatcher.final_reported(command.number, result)
 
-    def _poll(self, pool: SlotPool) -> None:
-        """Show what the user should know of slots, and pass a request to stop on to slots and observer."""
+    def _look_around(self, pool: SlotPool) -> None:
+        """Show what the user should know of slots, take requests every few seconds, and pass a request to stop on."""
         while not pool.notices.empty():
             self.observer.note(pool.notices.get())
+        if time.monotonic() >= self._next_look and self._stop.error is None:
+            with self._stop.on_error():
+                self._take_requests()
+            self._next_look = time.monotonic() + LOOK_SECONDS
+        self._pass_on_stop(pool)
+
+    def _take_requests(self) -> None:
+        """Carry out what users have requested; while the storage does not answer, requests wait there."""
+        with suppress(OSError):
+            for request in carry_out(self.sweep, self.study):
+                self.observer.phase(request.in_words())
+                if isinstance(request, SweepStop):
+                    name = self.space.name
+                    message = f"{name} was stopped by `sfd-sweep stop`; `sfd-sweep resume {name}` continues it"
+                    self._stop.request(Interrupted(message), now=request.now)
+
+    def _pass_on_stop(self, pool: SlotPool) -> None:
+        """Pass a request to stop on to the slots and the observer."""
         if self._stop.now:
             pool.broker.close.remote()
         elif self._stop.error:
@@ -212,8 +245,8 @@ def is_finished(plan: ResolvedSweep, sweep: Folder, study: SweepStudy) -> bool:
 
 
 def is_trained(space: SearchSpace, study: SweepStudy) -> bool:
-    """Return whether no trial is running and the budget has no room for another."""
-    return not study.running() and used_up(space.budget, study) is not None
+    """Return whether no trial is running, none is added by users, and the budget has no room for another."""
+    return not study.running() and not study.queued() and used_up(space.budget, study) is not None
 
 
 def evaluations(plan: ResolvedSweep, sweep: Folder, study: SweepStudy) -> list[SwapEvaluation | FinalEvaluation]:

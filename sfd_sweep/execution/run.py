@@ -1,17 +1,18 @@
 """Run or resume a sweep: plain functions, independent of the command line."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from sfd_sweep.config import SearchSpace
-from sfd_sweep.config.loading import dump_search_space, parse_search_space
+from sfd_sweep.config import SearchSpace, change, dump_search_space, parse_search_space, with_changes
 from sfd_sweep.errors import UserError
 from sfd_sweep.execution.cluster import connected, is_shared, nodes, slot_count, waits_for_machines
 from sfd_sweep.execution.driver import Driver, evaluations, is_finished, is_trained
 from sfd_sweep.execution.events import Outcome, SweepObserver
 from sfd_sweep.execution.worker import RuntimeFactory, build_runtime
+from sfd_sweep.search.budget import trials_left
+from sfd_sweep.search.requests import SweepStop, carry_out
 from sfd_sweep.search.study import SweepStudy, begin_study, is_begun
 from sfd_sweep.search.warm_start import find_warm_start
 from sfd_sweep.storage.credentials import without_credentials
@@ -21,7 +22,7 @@ from sfd_sweep.storage.lock import LOCK, one_driver
 from sfd_sweep.tracking.reader import read_family
 from sfd_sweep.tracking.recorder import MlflowRecorder
 from sfd_sweep.tracking.store import check_answers
-from sfd_sweep.trial.files import CONFIG
+from sfd_sweep.trial.files import CONFIG, read_config
 from sfd_sweep.trial.resolve import ResolvedSweep, resolve_sweep
 
 OpenRecorder = Callable[..., MlflowRecorder]
@@ -73,6 +74,7 @@ def run(
 def resume(
     location: str | Path,
     *,
+    overrides: Sequence[str] = (),
     uri: str | None = None,
     address: str | None = None,
     observer: SweepObserver | None = None,
@@ -83,20 +85,19 @@ def resume(
 
     Args:
         location: the sweep's folder, by its path or URI.
+        overrides: of keys in its file that may change (see `config.changes`).
         uri: of the tracking store that has its record, instead of the one in its file.
 
     See `run` for the rest.
 
     Raises:
-        UserError: there is no sweep, or another process runs it.
+        UserError: there is no sweep, another process runs it, or a key must stay as it is.
     """
     began, observer = time.monotonic(), observer or SweepObserver()
     sweep = Folder.open(location)
-    with storage_errors(sweep):
-        if not sweep.has(CONFIG):
-            raise UserError(f"{sweep}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows the sweeps")
-        config = sweep.read(CONFIG).decode()
-    space = parse_search_space(config, f"{sweep}/{CONFIG}")
+    kept = read_config(sweep)
+    space, changes = change(parse_search_space(kept, f"{sweep}/{CONFIG}"), overrides)
+    config = with_changes(space, kept, changes) if changes else kept
     if uri is not None:
         space = space.model_copy(update={"tracking": space.tracking.model_copy(update={"uri": uri})})
     plan = resolve_sweep(space)
@@ -106,11 +107,26 @@ def resume(
         if not is_begun(sweep):  # the driver was killed before
             begin_study(space, sweep, find_warm_start(space, read_family), may_write)
         study = SweepStudy(space, sweep, may_write)
+        with storage_errors(sweep):
+            requests = carry_out(sweep, study)  # a request to stop was for an earlier driver
+        for request in requests:
+            if not isinstance(request, SweepStop):
+                observer.note(request.in_words())
         slots = 0
         if not is_finished(plan, sweep, study):
             slots = _join_cluster(stack, space, address, observer, _remaining(plan, sweep, study))
+        if changes:
+            _keep_changes(sweep, config, changes, observer)
+        study.enqueue_first(space.search.first)
         recorder = open_recorder(space, sweep, config, resume=True, may_write=may_write)
         return Driver(plan, sweep, study, recorder, observer, build).run(slots, began)
+
+
+def _keep_changes(sweep: Folder, config: str, changes: Sequence[str], observer: SweepObserver) -> None:
+    with storage_errors(sweep):
+        sweep.write(CONFIG, without_credentials(config).encode())
+    for text in changes:
+        observer.note(f"changed: {text}")
 
 
 def _remaining(plan: ResolvedSweep, sweep: Folder, study: SweepStudy) -> int | None:
@@ -118,7 +134,7 @@ def _remaining(plan: ResolvedSweep, sweep: Folder, study: SweepStudy) -> int | N
     if is_trained(plan.space, study):
         return len(evaluations(plan, sweep, study))
     trials = plan.space.budget.trials
-    return None if trials is None else trials - study.ended()
+    return None if trials is None else max(0, trials_left(trials, study)) + len(study.queued())
 
 
 def _join_cluster(

@@ -54,33 +54,47 @@ class StudySearch(Searcher):
         self._why_stopped = why_stopped
         self._say = say
         self._unfinished = study.running()
+        self._has_ended = False
         self._numbers: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """Return the next trial's number and settings, or `FINISHED`."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next trial's number and settings; None while users may still add some; or `FINISHED`."""
         number = None
         if self._stop.error is None:
             with self._stop.on_error():
                 number = self._next()
         if number is None:
-            return str(self.FINISHED)
+            return None if self._numbers and self._stop.error is None else str(self.FINISHED)
         self._numbers[trial_id] = number
         return {"number": number, "settings": self._study.trial(number).settings.model_dump()}
 
     def _next(self) -> int | None:
         if self._unfinished:
             return self._unfinished.pop(0)
-        if limit := self._budget.used_up():
-            self._say(f"the budget of {limit} is used up; running trials continue to their end")
-            return None
         try:
-            return self._study.ask()
+            return self._study.ask(only_added=self._is_over())
         except NothingNew:
-            self._say("no new trial: the sampler proposes nothing that has not been tried")
+            if not self._has_ended:
+                self._end_search("no new trial: the sampler proposes nothing that has not been tried")
             return None
         finally:
             for repeat in self._study.take_repeats():
                 self._say(repeat)
+
+    def _is_over(self) -> bool:
+        """Return whether only settings that users add are still to be tried."""
+        if not self._has_ended and (limit := self._budget.used_up()):
+            self._end_search(f"the budget of {limit} is used up; running trials continue to their end")
+        return self._has_ended
+
+    def _end_search(self, reason: str) -> None:
+        self._has_ended = True
+        self._say(reason)
+
+    def is_stopping(self, trial_id: str) -> bool:
+        """Return whether the user has stopped a trial, by Tune's id."""
+        number = self._numbers.get(trial_id)
+        return number in self._study.running() and self._study.is_stopping(number)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Record a trial's end in the study."""
@@ -229,23 +243,25 @@ class SweepCallback(Callback):
 
 
 class SweepStopper(Stopper):
-    """Ends Tune's run when a stop at once is requested.
+    """Ends Tune's run when a stop at once is requested, and the trials that the user stops.
 
     Args:
+        is_stopping: returns whether the user has stopped a trial, by Tune's id.
         poll: called again and again, to pass requests on to the slots.
     """
 
-    def __init__(self, stop: Stop, poll: Callable[[], None]) -> None:
+    def __init__(self, stop: Stop, is_stopping: Callable[[str], bool], poll: Callable[[], None]) -> None:
         self._stop = stop
+        self._is_stopping = is_stopping
         self._poll = poll
 
     def __getstate__(self) -> dict[str, object]:
         """Return nothing: Tune writes its state to disk, where nobody reads it."""
         return {}
 
-    def __call__(self, _trial_id: str, _result: dict[str, object]) -> bool:
-        """Stop no single trial."""
-        return False
+    def __call__(self, trial_id: str, _result: dict[str, object]) -> bool:
+        """Return whether a trial that has reported ends here."""
+        return self._is_stopping(trial_id)
 
     def stop_all(self) -> bool:
         """Return whether to stop the run."""

@@ -6,9 +6,11 @@ All ranks do the same; rank 0 calls the broker, and the others receive assignmen
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +24,9 @@ from sfd_sweep.errors import SweepFailed, TrialFailed, UserError
 from sfd_sweep.execution.commands import Advance, Assignment, CloseSlot, Command, Failure, SwapEvaluation
 from sfd_sweep.storage.errors import disk_full
 from sfd_sweep.storage.folder import Folder
+from sfd_sweep.storage.output import output_to
 from sfd_sweep.trial.files import trial_folder
+from sfd_sweep.trial.logs import trial_logs
 from sfd_sweep.trial.report import Report
 
 
@@ -149,7 +153,7 @@ def _build(context: WorkerContext) -> SlotRuntime | None:
         Exception: building has failed, and a new worker group is to try again.
     """
     try:
-        return context.build(context.space, context.sweep)
+        return _built(context)
     except UserError as error:
         context.call("start_failed", UserError(str(error)), is_final=True)
     except Exception as error:
@@ -158,6 +162,31 @@ def _build(context: WorkerContext) -> SlotRuntime | None:
         elif context.call("start_failed", no_slot(error), is_final=False):
             raise
     return None
+
+
+def _built(context: WorkerContext) -> SlotRuntime:
+    """Build the runtime, with the output of that in a file."""
+    with output_to(trial_logs(context.sweep, -1), f"slot-{context.slot}-worker-{_rank()}.log"), _printed_errors():
+        return context.build(context.space, context.sweep)
+
+
+def _executed(assignment: Assignment, executor: CommandExecutor, context: WorkerContext) -> Report:
+    """Execute an assignment, with the output of that in a file of its trial."""
+    command = assignment.command
+    what = f"training to step {command.to}" if isinstance(command, Advance) else "evaluation"
+    name = f"{'null-baseline-' if command.number < 0 else ''}worker-{_rank()}.log"
+    with output_to(trial_logs(context.sweep, command.number), name), _printed_errors():
+        print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {what}", flush=True)
+        return executor.execute(command)
+
+
+@contextmanager
+def _printed_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        traceback.print_exc()
+        raise
 
 
 def _next_assignment(context: WorkerContext, ticket: int) -> Assignment | CloseSlot:
@@ -178,7 +207,7 @@ def _execute(assignment: Assignment, waiting: float, executor: CommandExecutor, 
     """
     try:
         with _limited(context, assignment):
-            report = executor.execute(assignment.command)
+            report = _executed(assignment, executor, context)
     except Exception as error:
         executor.clear()
         if not _report_error(error, assignment, context) or _size() > 1:
@@ -238,8 +267,12 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def _rank() -> int:
+    return int(train.get_context().get_world_rank())
+
+
 def _is_first() -> bool:
-    return bool(train.get_context().get_world_rank() == 0)
+    return _rank() == 0
 
 
 def _size() -> int:

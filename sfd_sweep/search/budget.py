@@ -64,13 +64,19 @@ class BudgetTracker:
 
     def still_to_end(self) -> int:
         """Return the most trials that can still end."""
+        waiting = len(self._study.queued())
         if used_up(self._budget, self._study):
-            return len(self._study.running())
-        return sys.maxsize if self._budget.trials is None else self._budget.trials - self._study.ended()
+            return len(self._study.running()) + waiting
+        return sys.maxsize if self._budget.trials is None else trials_left(self._budget.trials, self._study) + waiting
+
+
+def trials_left(trials: int, study: SweepStudy) -> int:
+    """Return how many trials are still to end within a budget of a number of them."""
+    return trials + study.beyond_budget() - study.ended()
 
 
 def used_up(budget: Budget, study: SweepStudy) -> str | None:
     """Return the limit of the budget that a sweep has reached, in words; None if another trial may begin."""
     usage = study.usage()
-    trials = study.ended() + len(study.running())
+    trials = study.ended() + len(study.running()) - study.beyond_budget()
     return budget.used_up(trials=trials, hours=usage.hours, gpu_hours=usage.gpu_hours)

@@ -88,12 +88,14 @@ class SweepRecord:
     Attributes:
         swap: report of the null baseline, the start with the override's embedding in place of what is forgotten; None
             before it is evaluated, or where the start is no one-step generator.
+        changes: keys of the file that have changed since the sweep began, in words, each with its time.
     """
 
     summary: SweepSummary
     space: SearchSpace
     trials: tuple[Trial, ...]
     swap: Report | None = None
+    changes: tuple[str, ...] = ()
 
     def in_state(self, *states: TrialState) -> list[Trial]:
         """Return the evaluated trials in one of the states."""

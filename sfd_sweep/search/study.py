@@ -53,6 +53,10 @@ _NUMBER = "number"  # only of the sweep's own
 _REASON = "reason"
 _SOURCE = "source"  # only of earlier sweeps' trials
 _SAME_SEED = "same seed"  # only of earlier sweeps' trials: whether it had the seed of this sweep's
+_ADDED = "added"  # only of settings that the user added: the name of the request
+_RETRY_OF = "retry of"  # only of trials that try a failed one again: its number
+_STOPPED = "stopped by the user"
+_QUEUED = "fixed_params"  # Optuna's own: the settings of a trial that was queued
 # Attributes of the study:
 _EARLIER = "earlier"  # lines on the warm start
 _FINAL = "final:"  # one for each final evaluation
@@ -87,24 +91,27 @@ def begin_study(
 
 
 class SweepStudy:
-    """The study of one sweep, which is created if needed; only one process at a time may have it open.
+    """The study of one sweep, which is created if needed; only one process at a time may have it open to write.
 
     Args:
         space: the sweep.
         sweep: its folder, where the journal is or will be.
-        may_write: raises if another process may have taken over the sweep; called before every write.
+        may_write: raises if another process may have taken over the sweep; called before every write. None: the study
+            exists, and is read as it is now, whatever a driver does with it.
 
     Raises:
         UserError: the journal is damaged.
     """
 
-    def __init__(self, space: SearchSpace, sweep: Folder, may_write: Callable[[], None] = lambda: None) -> None:
-        begin_study(space, sweep, WarmStart(), may_write)
+    def __init__(self, space: SearchSpace, sweep: Folder, may_write: Callable[[], None] | None = lambda: None) -> None:
+        if may_write:
+            begin_study(space, sweep, WarmStart(), may_write)
         self._space = space
         self._journal = Journal(sweep / STUDY, may_write)
-        self._study = _open(space, self._journal)
+        self._study = _open(space, self._journal) if may_write else _load(space, self._journal)
         self._part = 0
         self._own: list[int] = []  # by the trials' own numbers, Optuna's
+        self._added: set[int] = set()  # of the own ones those that users added, by Optuna's numbers
         self._running: dict[int, OptunaTrial] = {}
         self._tried: dict[str, int] = {}  # by settings, Optuna's number of the first trial that had them
         self._repeats: list[str] = []
@@ -132,23 +139,73 @@ class SweepStudy:
         """Return lines on what was taken over from earlier sweeps."""
         return list(self._study.user_attrs.get(_EARLIER, []))
 
-    def ask(self) -> int:
-        """Begin the next trial: the first settings in the file come first, then the sampler's.
+    def ask(self, *, only_added: bool = False) -> int:
+        """Begin the next trial: settings that users have added come first, then the file's first, then the sampler's.
 
         Settings that have been tried, here or in an earlier sweep with the same seed, would give the same metrics. The
         sampler gets these at once and is asked again; after `REPEATS_BEFORE_RANDOM` repeats the next proposals are
         random.
 
+        Args:
+            only_added: whether to begin nothing but what users have added.
+
         Raises:
-            NothingNew: `MAX_REPEATS` proposals in a row were repeats.
+            NothingNew: `MAX_REPEATS` proposals in a row were repeats, or nothing is left of what users have added.
         """
         for _ in range(MAX_REPEATS):
+            if only_added and not self._queued():
+                break
             self._prepare_sampler()
             with self._journal.at_once():  # so no driver finds a trial with some of its parameters
-                number = self._begin(self._study.ask())
+                number = self._begin(self._ask())
             if number is not None:
                 return number
         raise NothingNew
+
+    def enqueue_first(self, points: Sequence[dict[str, Any]]) -> None:
+        """Queue the first settings of the file that were added to it after the sweep had begun."""
+        known = [trial.system_attrs.get(_QUEUED) for trial in self._study.get_trials(deepcopy=False)]
+        with self._journal.at_once():
+            for point in points:
+                if point in known:
+                    known.remove(point)
+                else:
+                    self._study.enqueue_trial(point)
+
+    def add(self, request: str, settings: dict[str, Any], retry_of: int | None = None) -> None:
+        """Queue settings that a user adds. They come next, beyond the budget; a repeated request changes nothing.
+
+        Args:
+            request: its name.
+            settings: values of searched parameters; the sampler draws the others.
+            retry_of: number of the failed trial that has them; else settings that were tried are not run again.
+        """
+        if any(trial.user_attrs.get(_ADDED) == request for trial in self._study.get_trials(deepcopy=False)):
+            return
+        attributes = {_ADDED: request} | ({} if retry_of is None else {_RETRY_OF: retry_of})
+        self._study.enqueue_trial(settings, user_attrs=attributes)
+
+    def queued(self) -> list[dict[str, Any]]:
+        """Return the settings that users have added and that are not begun, in order."""
+        return [trial.system_attrs[_QUEUED] for trial in self._queued()]
+
+    def beyond_budget(self) -> int:
+        """Return the number of begun trials that users have added, which do not count in the budget."""
+        return len(self._added)
+
+    def retried(self) -> set[int]:
+        """Return the failed trials that were or will be tried again, by number."""
+        trials = self._study.get_trials(deepcopy=False)
+        return {trial.user_attrs[_RETRY_OF] for trial in trials if _RETRY_OF in trial.user_attrs}
+
+    def stop_at_next_report(self, number: int) -> None:
+        """Have a running trial end at its next report; one that has ended stays as it is."""
+        if number in self._running:
+            self._running[number].set_user_attr(_STOPPED, True)
+
+    def is_stopping(self, number: int) -> bool:
+        """Return whether a running trial ends at its next report."""
+        return _STOPPED in self._running[number].user_attrs
 
     def at_once(self) -> AbstractContextManager[None]:
         """Write everything that the block records with one request to the storage, all of it or nothing."""
@@ -195,7 +252,8 @@ class SweepStudy:
         if last.step == self._space.trial.steps:
             self._study.tell(trial, values)
         else:
-            stopped = f"{self._space.search.scheduler.type} stopped it at step {last.step}"
+            who = "the user" if self.is_stopping(number) else self._space.search.scheduler.type
+            stopped = f"{who} stopped it at step {last.step}"
             trial.set_user_attr(_REASON, f"{stopped}: {why_stopped}" if why_stopped else stopped)
             self._study.tell(trial, state=OptunaState.PRUNED)
         del self._running[number]
@@ -226,24 +284,42 @@ class SweepStudy:
 
     def _load(self) -> None:
         """Read the journal, and continue the trials that an earlier driver has left."""
+        numbers: dict[int, int] = {}
         for known in self._study.get_trials(deepcopy=False):
             if _NUMBER in known.user_attrs:
-                self._own.append(known.number)
+                numbers[known.user_attrs[_NUMBER]] = known.number
+                if _ADDED in known.user_attrs:
+                    self._added.add(known.number)
             if _NUMBER in known.user_attrs or known.user_attrs.get(_SAME_SEED):
-                self._tried.setdefault(self._settings_key(known.params), known.number)
+                key = self._settings_key(known.params)
+                self._tried[key] = known.number if _RETRY_OF in known.user_attrs else self._tried.get(key, known.number)
+        self._own = [numbers[number] for number in sorted(numbers)]
         for known in self._study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
             self._running[known.user_attrs[_NUMBER]] = OptunaTrial(self._study, known._trial_id)
+
+    def _queued(self) -> list[FrozenTrial]:
+        waiting = self._study.get_trials(deepcopy=False, states=(OptunaState.WAITING,))
+        return [trial for trial in waiting if _ADDED in trial.user_attrs]
+
+    def _ask(self) -> OptunaTrial:
+        """Take the next settings that users have added, or else what Optuna has queued or proposes."""
+        if not (queued := self._queued()):
+            return self._study.ask()
+        self._study._storage.set_trial_state_values(queued[0]._trial_id, OptunaState.RUNNING)
+        return OptunaTrial(self._study, queued[0]._trial_id)
 
     def _begin(self, trial: OptunaTrial) -> int | None:
         """Draw and number a trial; one that repeats another is ended, and None returned."""
         self._space.parameters.draw(lambda name, distribution: suggest(trial, name, distribution))
         settings = self._settings_key(trial.params)
-        if settings in self._tried:
+        if settings in self._tried and _RETRY_OF not in trial.user_attrs:
             self._end_repeat(trial, self._study.get_trials(deepcopy=False)[self._tried[settings]])
             return None
         number = len(self._own)
         trial.set_user_attr(_NUMBER, number)
         self._own.append(trial.number)
+        if _ADDED in trial.user_attrs:
+            self._added.add(trial.number)
         self._tried[settings] = trial.number
         self._running[number] = trial
         return number
@@ -299,6 +375,10 @@ def _open(space: SearchSpace, journal: Journal) -> optuna.Study:
         directions=[objective.goal.value for objective in space.objectives],
         load_if_exists=True,
     )
+
+
+def _load(space: SearchSpace, journal: Journal) -> optuna.Study:
+    return optuna.load_study(study_name=space.name, storage=JournalStorage(journal))
 
 
 def _earlier_trials(space: SearchSpace, warm_start: WarmStart) -> Sequence[FrozenTrial]:

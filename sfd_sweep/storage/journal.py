@@ -31,6 +31,10 @@ PAUSE_SECONDS = 2.0
 
 REQUESTS = 8  # at a time
 
+READS = 5
+READ_PAUSE_SECONDS = 0.5
+"""How often, and after which pauses, lines are read that a driver may be merging."""
+
 REMEDY = "restore the file from a backup of the storage, or run the sweep again under another name"
 
 Segment = range
@@ -43,26 +47,40 @@ def has_lines(folder: Folder) -> bool:
 
 
 class Journal(BaseJournalBackend):
-    """The lines of one study. Only one process at a time may open them, so they are read from storage once.
+    """The lines of one study. Only one process at a time may open them to write, so they are read from storage once.
 
     Args:
         folder: holds the segments.
-        may_write: called before every write; raises if another process may have taken the sweep over.
+        may_write: called before every write; raises if another process may have taken the sweep over. None: the lines
+            are read as they are now, and never written.
 
     Raises:
         UserError: lines are missing, or a file is damaged.
     """
 
-    def __init__(self, folder: Folder, may_write: Callable[[], None]) -> None:
+    def __init__(self, folder: Folder, may_write: Callable[[], None] | None) -> None:
         self._folder = folder
         self._may_write = may_write
         self._batching = False
         self._failing_since: float | None = None
-        found = _segments(folder)
-        self._segments = _consecutive(found, folder)
-        self._lines = self._read()
-        if len(found) > 1:
+        found = self._find()
+        if may_write and len(found) > 1:
             self._merge(found)
+
+    def _find(self) -> list[Segment]:
+        """Read the lines, once more while a driver merges segments meanwhile; return all segments."""
+        for attempt in range(READS):
+            found = _segments(self._folder)
+            try:
+                self._segments = _consecutive(found, self._folder)
+                self._lines = self._read()
+            except (FileNotFoundError, UserError):
+                if self._may_write or attempt == READS - 1:
+                    raise
+                time.sleep(READ_PAUSE_SECONDS)
+            else:
+                return found
+        raise AssertionError
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """Return the lines from a number on."""
@@ -118,6 +136,7 @@ class Journal(BaseJournalBackend):
 
     def _put(self, segment: Segment) -> None:
         content = b"".join(line + b"\n" for line in self._lines[segment.start : segment.stop])
+        assert self._may_write is not None
         while True:
             self._may_write()
             try:

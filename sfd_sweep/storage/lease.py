@@ -57,6 +57,29 @@ def leased(leases: Folder) -> Iterator[LeaseCheck]:
             lease.release()
 
 
+def is_leased(leases: Folder) -> bool:
+    """Return whether a process holds the sweep whose leases are in this folder, by this machine's clock."""
+    for name in leases.names():
+        modified = leases.modified(name)
+        if modified is not None and time.time() - modified / 1e9 < DEAD_SECONDS and _reads_alive(leases, name):
+            return True
+    return False
+
+
+def _reads_alive(leases: Folder, name: str) -> bool:
+    """Return whether the holder of a lease may live; one of this machine is known to be dead without its process."""
+    try:
+        holder = json.loads(leases.read(name))
+    except OSError:  # it has just been released
+        return False
+    return not _is_dead_here(holder)
+
+
+def _is_dead_here(holder: dict[str, Any]) -> bool:
+    is_here = holder["machine"] is not None and holder["machine"] == _machine()
+    return is_here and not Path(f"/proc/{holder['pid']}").exists()
+
+
 class _Lease:
     """This process's lease."""
 
@@ -127,8 +150,7 @@ class _Lease:
             if self._leases.has(other):
                 raise
             return None
-        is_here = holder["machine"] is not None and holder["machine"] == _machine()
-        return None if is_here and not Path(f"/proc/{holder['pid']}").exists() else holder
+        return None if _is_dead_here(holder) else holder
 
     def _held(self, holder: dict[str, Any], other: str) -> str:
         age = max(0.0, self._age(other) or 0.0)

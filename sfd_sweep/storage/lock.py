@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from sfd_sweep.errors import UserError
 from sfd_sweep.storage.folder import Folder
-from sfd_sweep.storage.lease import LeaseCheck, leased
+from sfd_sweep.storage.lease import LeaseCheck, is_leased, leased
 
 LOCK = "driver.lock"
 PROBE_SECONDS = 0.1  # within which `is_abandoned` gets a lock that nobody holds for long
@@ -71,6 +71,20 @@ def is_abandoned(folder: Path) -> bool:
             return bool(holder.get("host") == socket.gethostname())
     except OSError:  # filelock's Timeout included
         return False
+
+
+def is_held(sweep: Folder) -> bool:
+    """Return whether a process runs a sweep, wherever its folder is."""
+    if not sweep.is_local:
+        return is_leased(sweep / LOCK)
+    path = Path(sweep.path) / LOCK
+    try:
+        if path.exists():
+            with FileLock(path, timeout=PROBE_SECONDS):
+                pass
+    except Timeout:
+        return True
+    return False
 
 
 def _held(folder: Path, content: str) -> str:

@@ -160,7 +160,7 @@ def distill(
         losses = trainer.update()
         step = trainer.step
         if progress is not None and (step % STEPS_BETWEEN_REPORTS == 0 or step == distillation.steps):
-            progress(step, distillation.steps, losses.generator.item())
+            progress(step, distillation.steps, losses.by_name["generator"].item())
         if checkpoints is not None and checkpoints.is_due(step, distillation.steps):
             checkpoints.save(trainer.state())
     return trainer.ema_generator

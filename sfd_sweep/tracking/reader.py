@@ -11,8 +11,7 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from sfd_sweep.config import Parameters, SearchSpace
-from sfd_sweep.config.loading import parse_search_space
+from sfd_sweep.config import Parameters, changes_of, parse_search_space
 from sfd_sweep.errors import UserError
 from sfd_sweep.search.records import SweepRecord, SweepState, SweepSummary
 from sfd_sweep.search.trial import Trial, TrialRun
@@ -172,18 +171,20 @@ def _sweep_run(store: Store, name: str) -> Run:
 
 def read_run(store: Store, sweep: Run) -> SweepRecord:
     """Return the sweep of a parent run."""
-    space = _search_space(store, sweep)
+    text = _search_space_file(store, sweep)
+    space = parse_search_space(text, f"{SEARCH_SPACE_FILE} of {sweep.data.tags[Tag.SWEEP]}")
     # A run under creation has no parameters yet.
     trials = [_trial(run, space.parameters) for run in store.trial_runs(sweep) if run.data.params]
     swap = metrics_to_report(below(restore(sweep.data.metrics), SWAP))
-    return SweepRecord(_summary(sweep), space, tuple(sorted(trials, key=lambda trial: trial.number)), swap)
+    return SweepRecord(
+        _summary(sweep), space, tuple(sorted(trials, key=lambda trial: trial.number)), swap, changes_of(text)
+    )
 
 
-def _search_space(store: Store, sweep: Run) -> SearchSpace:
+def _search_space_file(store: Store, sweep: Run) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = store.client.download_artifacts(sweep.info.run_id, SEARCH_SPACE_FILE, folder)
-        text = Path(path).read_text(encoding="utf-8")
-    return parse_search_space(text, f"{SEARCH_SPACE_FILE} of {sweep.data.tags[Tag.SWEEP]}")
+        return Path(path).read_text(encoding="utf-8")
 
 
 def _summary(run: Run) -> SweepSummary:

@@ -18,7 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFL
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
-from sfd_sweep.config import SearchSpace, Settings
+from sfd_sweep.config import SearchSpace, Settings, changes_of
 from sfd_sweep.config.methods import METHODS
 from sfd_sweep.errors import UserError
 from sfd_sweep.search.records import ResourceUsage, SweepRecord, SweepState
@@ -60,6 +60,8 @@ RUN_STATUS = {"running": "RUNNING", "complete": "FINISHED", "failed": "FAILED", 
 CREATION_PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before the store is asked again to create the sweep's run."""
 
+MAX_TAG = 4000
+"""Characters in a value of a tag that every store takes."""
 GRID_KEY = "grid"
 LOCK_FILE = "environment.txt"
 
@@ -275,6 +277,7 @@ class SweepRuns:
             Tag.REASON: "",
             Tag.STORAGE: self._folder.uri,
             Tag.TRIALS: _planned(self._space),
+            Tag.CHANGES: "\n".join(changes_of(config_yaml))[-MAX_TAG:],
             MLFLOW_RUN_NOTE: describe(self._space),
         }
         self._tag_sweep(tags | version_tags())

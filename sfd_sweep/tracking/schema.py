@@ -24,6 +24,7 @@ class Tag(StrEnum):
     SWEEP = "sfd.sweep"  # both: the sweep's name
     STATE = "sfd.state"  # both
     REASON = "sfd.reason"  # both: why it failed or was stopped
+    CHANGES = "sfd.changes"  # a sweep's: keys of its file that have changed since it began
     STORAGE = "sfd.storage"  # both: URI of the sweep's folder
     TRIALS = "sfd.trials"  # number of trials in the sweep's budget; empty if it limits only time
     TRIAL = "sfd.trial"  # number of the trial

@@ -1,5 +1,7 @@
 """Layout of the sweep folder `<storage>/<sweep>/`. Imports no torch."""
 
+from sfd_sweep.errors import UserError
+from sfd_sweep.storage.errors import storage_errors
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.trial.report import Report
 
@@ -13,6 +15,18 @@ TRAINING_STATE = "training.safetensors"
 TRIALS = "trials"
 SWAP = "swap.json"
 """Report of the null baseline."""
+
+
+def read_config(sweep: Folder) -> str:
+    """Return the text of a sweep's kept search-space file.
+
+    Raises:
+        UserError: there is no sweep.
+    """
+    with storage_errors(sweep):
+        if not sweep.has(CONFIG):
+            raise UserError(f"{sweep}: no sweep is there ({CONFIG} is missing); `sfd-sweep list` shows the sweeps")
+        return sweep.read(CONFIG).decode()
 
 
 def trial_folder(sweep: Folder, number: int) -> Folder:

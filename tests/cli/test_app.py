@@ -7,7 +7,24 @@ import time
 import pytest
 
 COMMANDS = [
-    *("run", "resume", "doctor", "schema", "list", "show", "pareto", "report", "ui"),
+    *(
+        "init",
+        "run",
+        "resume",
+        "add",
+        "stop",
+        "retry",
+        "watch",
+        "logs",
+        "delete",
+        "doctor",
+        "schema",
+        "list",
+        "show",
+        "pareto",
+        "report",
+        "ui",
+    ),
     *(
         "export",
         "sample",

@@ -289,3 +289,18 @@ def test_report_refuses_what_it_cannot_write_or_find(command, tmp_path):
         assert said.code == 2
         assert said.err.count("\n") == 1
     assert not Path("page.html").exists()
+
+
+def test_tables_are_printed_as_json_with_the_figures_of_the_record(command, recorded):
+    (listed,) = json.loads(command("list", "--json").out)
+    shown = json.loads(command("show", NAME, "--json").out)
+    assert listed == shown["summary"]
+    assert (listed["name"], listed["state"], listed["finished"]) == (NAME, "complete", 5)
+    assert [trial["number"] for trial in shown["trials"]] == list(TRIALS)
+    figures = [trial["reports"][-1]["metrics"]["fd_classifier"] for trial in shown["trials"]]
+    assert figures[:4] == [distance for distance, *_ in TRIALS.values()][:4]
+    assert (shown["front"], shown["knee"], shown["best_score"]) == ([0, 1, 2], KNEE, BEST_SCORE)
+    assert shown["space"]["objectives"][0]["reference_point"] == 10
+    one = json.loads(command("show", NAME, "--trial", "1", "--json").out)
+    assert one["trial"] == shown["trials"][1]
+    assert command("pareto", NAME, "--json").out == command("pareto", NAME, "--format", "json").out

@@ -186,3 +186,16 @@ def test_a_name_that_cannot_be_started_from_is_refused_before_anything_is_made(c
     assert (said.code, said.out) == (2, "")
     assert f"search.warm_start: {NAME}: its trial.steps is 20 and not 40" in said.err
     assert not (recorded / "runs" / "next").exists()
+
+
+def test_a_new_file_for_a_teacher_passes_a_dry_run_and_replaces_none(command, folder):
+    said = command("init", "builtin:digits", "--forget", "3")
+    assert (said.code, said.err) == (0, "")
+    assert (
+        said.out == "digits-forget-3.yaml is written; `sfd-sweep run digits-forget-3.yaml --dry-run` prints its plan\n"
+    )
+    assert command("run", "digits-forget-3.yaml", "--dry-run").code == 0
+    said = command("init", "builtin:digits", "--forget", "3")
+    assert (said.code, said.err) == (2, "sfd-sweep: error: digits-forget-3.yaml exists; name another with --out\n")
+    assert command("init", "builtin:digits-distilled").code == 2
+    assert [path.name for path in folder.iterdir()] == ["digits-forget-3.yaml"]

@@ -7,8 +7,8 @@ import pytest
 from earlier_sweeps import POINT, record_sweep
 from stub_runtime import Notebook, StubBuild, make_space, notes
 
-from sfd_sweep.config import MultiObjectiveAshaScheduler, SearchSpace
-from sfd_sweep.config.loading import dump_search_space
+from sfd_sweep.config import MultiObjectiveAshaScheduler, SearchSpace, changes_of
+from sfd_sweep.errors import UserError
 from sfd_sweep.execution.events import SweepObserver, SweepStart
 from sfd_sweep.execution.run import resume, run
 from sfd_sweep.search.halving import MultiObjectiveHalving
@@ -22,6 +22,12 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 
 class SlotsKept(SweepObserver):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text.removeprefix("changed: "))
+
     def sweep_started(self, plan: SweepStart) -> None:
         self.slots = plan.slots
 
@@ -46,12 +52,33 @@ def test_a_sweep_keeps_to_its_budget_and_resumes_with_its_store_and_with_slots_f
         resume(tmp_path / "stub", uri=uri, build=StubBuild(), open_recorder=open_recorder)
     assert stores == [(space.tracking.uri, True), ("sqlite:///elsewhere.db", True)]
 
-    longer = make_space(tmp_path, "budget.trials=4", "resources.slots=2")
-    (Folder.open(tmp_path) / "stub").write(CONFIG, dump_search_space(longer).encode())
-    kept = SlotsKept()
-    outcome = resume(tmp_path / "stub", build=StubBuild(), open_recorder=Notebook().open, observer=kept)
-    assert kept.slots == 1
-    assert outcome.counts == {TrialState.COMPLETE: 4}
+    kept, notebook = SlotsKept(), Notebook()
+    outcome = resume(
+        tmp_path / "stub",
+        overrides=["budget.trials=5", "search.first=[{guidance_scale: 1.25}]"],
+        build=StubBuild(),
+        open_recorder=notebook.open,
+        observer=kept,
+    )
+    assert kept.slots == 2
+    assert outcome.counts == {TrialState.COMPLETE: 5}
+    config = (tmp_path / "stub" / CONFIG).read_text()
+    assert [text.partition(": ")[2] for text in changes_of(config)] == kept.notes
+    assert kept.notes == ['search.first from [] to [{"guidance_scale": 1.25}]', "budget.trials from 3 to 5"]
+    ((_, recorded, _),) = [call for call in notebook.calls if call[0] == "open"]
+    assert recorded == config
+    trials = SweepStudy(space, Folder.open(tmp_path / "stub")).trials()
+    assert [trial.searched["guidance_scale"] == 1.25 for trial in trials] == [False] * 3 + [True, False]
+
+
+def test_a_change_that_is_refused_leaves_the_sweep_as_it_was(tmp_path: Path) -> None:
+    run(make_space(tmp_path, "budget.trials=1"), build=StubBuild(), open_recorder=Notebook().open)
+    config = (tmp_path / "stub" / CONFIG).read_bytes()
+    for overrides in (["trial.steps=8"], ["budget.trials=0"], ["budget.trials=2", "resources.cpus_per_worker=1000"]):
+        with pytest.raises(UserError):
+            resume(tmp_path / "stub", overrides=overrides, build=StubBuild(), open_recorder=Notebook().open)
+    assert (tmp_path / "stub" / CONFIG).read_bytes() == config
+    assert trained(tmp_path / "stub") == [(0, 2), (0, 4), (0, 6)]
 
 
 def test_a_sweep_that_limits_hours_alone_ends_by_them_and_is_finished_then(tmp_path: Path) -> None:
