@@ -140,8 +140,8 @@ def test_a_browser_shows_trials_sorts_filters_and_compares_them(width: int, tmp_
     assert set(found["filtered"]) == within
     assert set(found["dimmed"]) == {each.number for each in evaluated} - within
     assert found["refused"] == {"rows": len(within), "text": "no column nothing"}
-    assert found["front"] == [each.number for each in record.front]
-    assert found["command"].startswith(f"sfd-sweep export small --trial {record.front[0].number} --out")
+    assert found["front"] == [each.number for each in reversed(record.front)]  # still sorted by distance, descending
+    assert found["command"].startswith(f"sfd-sweep export small --trial {record.front[-1].number} --out")
     assert found["copied"] == "Copied"
     assert found["width"][0] <= found["width"][1]
 
