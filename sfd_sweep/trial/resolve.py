@@ -25,7 +25,7 @@ from sfd_sweep.trial.prompt_table import prompt_table
 
 BYTES = 4  # a float32
 MEGABYTE = 1e6
-TRAINED_COPIES = 10  # φ, θ and its average, ψ; two gradients; two moments for each of two optimizers
+TRAINED_COPIES = 9  # θ and its average, ψ; two gradients; two moments for each of two optimizers
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class ResolvedSweep:
         """
         decoders = sum(model.decoder_parameter_count for model in self._models)
         embeddings = len(self._models) * min(len(self.prompts) + 1, MOST_KEPT) * self.teacher.condition_size
-        networks = self.teacher.parameter_count * TRAINED_COPIES
+        networks = self.teacher.parameter_count * (len(self._models) + TRAINED_COPIES)
         if self._adapters:
             frozen = (len(self._models) + 1) * self.teacher.parameter_count
-            networks = frozen + self._adapters * (TRAINED_COPIES - 1)
+            networks = frozen + self._adapters * TRAINED_COPIES
         return (networks + decoders + embeddings + self._attacked) * BYTES
 
     @property

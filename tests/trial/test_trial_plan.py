@@ -46,7 +46,7 @@ def test_a_one_stage_sweep_starts_from_its_teacher():
 def test_memory_and_disk_are_counted_from_the_teachers_weights():
     plan = resolve_sweep(digits_space())
     weights = plan.teacher.parameter_count * 4
-    assert plan.model_bytes == 10 * weights
+    assert plan.model_bytes == 11 * weights  # teacher and start, and what is trained
     assert plan.checkpoint_bytes == 8 * weights
     # Slots write a checkpoint while they still have the last, and each of the trials may end up on the front.
     trials = plan.space.budget.trials
@@ -57,10 +57,10 @@ def test_memory_and_disk_are_counted_from_the_teachers_weights():
 @pytest.mark.parametrize(("metric", "copies"), [("inversion_rate", 1), ("relearning_rate", 4), ("leak_rate", 0)])
 def test_memory_counts_the_copies_that_attacks_work_on_and_the_control(metric, copies):
     control = "audit.control=builtin:digits-without-0"
-    weights = resolve_sweep(digits_space()).model_bytes // 10
-    assert resolve_sweep(digits_space(f"evaluation.metrics=[{metric}]")).model_bytes == (10 + copies) * weights
+    weights = resolve_sweep(digits_space()).model_bytes // 11
+    assert resolve_sweep(digits_space(f"evaluation.metrics=[{metric}]")).model_bytes == (11 + copies) * weights
     excess = resolve_sweep(digits_space(f"evaluation.metrics=[excess_{metric}]", control))
-    assert excess.model_bytes == (10 + copies + 1) * weights
+    assert excess.model_bytes == (11 + copies + 1) * weights
 
 
 def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(tmp_path):
@@ -73,7 +73,7 @@ def test_a_latent_models_autoencoder_is_counted_where_it_is_loaded_and_written(t
     )
     for start, loaded in (("teacher", 1), (generator, 2)):
         plan = resolve_sweep(digits_space(f"task.teacher={teacher}", f"task.start={start}", *TINY))
-        assert plan.model_bytes == 10 * network + loaded * vae
+        assert plan.model_bytes == (9 + loaded) * network + loaded * vae
         assert plan.checkpoint_bytes == 8 * network + vae
         assert plan.generator_bytes == network + vae
     files = list(generator.rglob("*.safetensors"))
