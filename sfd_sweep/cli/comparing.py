@@ -66,7 +66,7 @@ def print_comparison(comparison: Comparison) -> None:
     best = [name for name in texts.columns if name.startswith("best ")]
     general = [name for name in texts.columns if name not in best]
     for columns in (general, [texts.columns[0], *best]):
-        rows = [[_on_two_lines(cell) for cell in row] for row in texts[columns].to_numpy().tolist()]
+        rows = [[f"{label}\n", *map(_on_two_lines, cells)] for label, *cells in texts[columns].to_numpy().tolist()]
         console.print(table(columns, rows, text=("group",)))
         console.print()
     for remark in comparison.remarks():

@@ -159,7 +159,10 @@ def delete(
         raise UserError("without a terminal nobody can be asked; --yes deletes without asking")
 
     def confirm(what: str) -> bool:
-        return yes or input(f"Delete {what}? [y/N] ").strip().lower() in {"y", "yes"}
+        try:
+            return yes or input(f"Delete {what}? [y/N] ").strip().lower() in {"y", "yes"}
+        except EOFError:
+            return False
 
     delete_sweep(name, locate(name, storage=storage, uri=uri), uri=uri, confirm=confirm)
     print(f"{name} is deleted")

@@ -15,6 +15,7 @@ WHY_FIXED: dict[str, str | None] = {
     "name": "it names the sweep's folder and its runs",
     "task": "generators of another task are not comparable",
     "trial": "trials of another length, other evaluations, or another seed are not comparable",
+    "trial.interval_hours": None,
     "parameters": "the sampler has drawn its trials from these, and models them",
     "search": None,
     "search.warm_start": "earlier sweeps are taken over when a sweep begins",
@@ -49,6 +50,11 @@ def change(space: SearchSpace, overrides: Sequence[str]) -> tuple[SearchSpace, l
     for key in keys:
         if reason := WHY_FIXED.get(key, WHY_FIXED[key.partition(".")[0]]):
             raise UserError(f"--set {key}: cannot change in a sweep that has begun: {reason}; begin a new sweep for it")
+    if (space.resources.gpus_per_worker > 0) != (changed.resources.gpus_per_worker > 0):
+        raise UserError(
+            "--set resources.gpus_per_worker: cannot change between CPU and GPU in a sweep that has begun: training "
+            "states and random numbers are those of one of them; begin a new sweep for it"
+        )
     count = len(space.search.first)
     if changed.search.first[:count] != space.search.first:
         raise UserError(

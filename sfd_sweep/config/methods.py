@@ -18,6 +18,8 @@ class MethodSource:
         needs_generator: whether it unlearns a distilled generator, so that it cannot start from the teacher.
         needs_null_condition: whether it asks the generator for the null condition.
         is_trained: whether its updates change the generator.
+        reads_override: whether it leads forgotten conditions to an override.
+        reads: settings of all methods that one without training reads.
     """
 
     title: str
@@ -27,6 +29,8 @@ class MethodSource:
     needs_generator: bool = True
     needs_null_condition: bool = False
     is_trained: bool = True
+    reads_override: bool = False
+    reads: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.title} ({self.citation}; {self.url})" if self.citation else self.title
@@ -38,6 +42,7 @@ METHODS: dict[Method, MethodSource] = {
         "Chen, Zhang & Zhou, ICLR 2025",
         "https://arxiv.org/abs/2409.11219",
         needs_generator=False,
+        reads_override=True,
     ),
     "finetune": MethodSource(
         "Score identity Distillation of the retained conditions alone",
@@ -55,16 +60,24 @@ METHODS: dict[Method, MethodSource] = {
         needs_null_condition=True,
     ),
     "sa": MethodSource("Selective Amnesia", "Heng & Soh, NeurIPS 2023", "https://arxiv.org/abs/2305.10120"),
-    "salun": MethodSource("Saliency Unlearning", "Fan et al., ICLR 2024", "https://arxiv.org/abs/2310.12508"),
+    "salun": MethodSource(
+        "Saliency Unlearning", "Fan et al., ICLR 2024", "https://arxiv.org/abs/2310.12508", reads_override=True
+    ),
     "uce": MethodSource(
         "Unified Concept Editing",
         "Gandikota et al., WACV 2024",
         "https://arxiv.org/abs/2308.14761",
         kinds=("concept",),
         is_trained=False,
+        reads_override=True,
+        reads=("method", "override", "t_init", "forget_weight", "retain_weight"),
     ),
     "swap": MethodSource(
-        "exchange of embeddings, a null baseline that forgets nothing", kinds=("class",), is_trained=False
+        "exchange of embeddings, a null baseline that forgets nothing",
+        kinds=("class",),
+        is_trained=False,
+        reads_override=True,
+        reads=("method", "override", "t_init"),
     ),
 }
 if set(METHODS) != set(get_args(Method)):

@@ -148,7 +148,12 @@ class Settings(BaseModel):
 
     def of_method(self) -> dict[str, Any]:
         """Return the settings that the method reads, by name."""
-        return {name: value for name, value in self if self.method in self.methods_of(name)}
+        source = METHODS[self.method]
+        common = set(source.reads) if not source.is_trained else {name for name, _ in self}
+        owned = {name for name, _ in self if self.methods_of(name) != tuple(METHODS)}
+        return {
+            name: value for name, value in self if self.method in self.methods_of(name) and name in (common | owned)
+        }
 
     @classmethod
     def needing_null_condition(cls) -> Iterator[tuple[str, float]]:

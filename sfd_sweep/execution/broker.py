@@ -138,10 +138,10 @@ class Broker:
         if slot := self._leases.get(number):
             slot.work = None
             self._end_lease(slot)
+            self._match()  # before the slot that a crashed trial waits for is closed
         for slot in sorted(self._slots, key=lambda slot: slot.is_up):
             if slot.is_open and slot.lease is None and self._open_slots() > wanted:
                 self._close(slot)
-        self._match()
 
     # Called by slots.
 
@@ -205,11 +205,12 @@ class Broker:
         slot.is_up = False
         self._end_lease(slot)
         self._stop_holding(slot)
-        slot.nodes = set()
         if slot.work and not node_lost:
             self._count_crash(slot, slot.work, "its worker process died")
         if slot.work:
             self._settle(slot, slot.work, None)
+        self._close_if_to_blame(slot)
+        slot.nodes = set()
         self._match()
 
     async def start_failed(self, index: int, error: UserError, *, is_final: bool) -> bool:
@@ -389,10 +390,13 @@ class Broker:
         for other in self._crashes.get(number, []):
             if other is not slot and other.is_open:
                 other.blamed_by.add(number)
-                if len(other.blamed_by) >= MOST_BLAMED:
-                    self._quarantine(other)
+                self._close_if_to_blame(other)
 
-    def _quarantine(self, slot: _Slot) -> None:
+    def _close_if_to_blame(self, slot: _Slot) -> None:
+        """Close a slot once enough trials blame it, and it is at none: two slots must never write one trial."""
+        is_at_work = slot.work is not None and slot.work.delivered
+        if not slot.is_open or len(slot.blamed_by) < MOST_BLAMED or is_at_work or self._open_slots() == 1:
+            return
         trials = " and ".join(map(str, sorted(slot.blamed_by)))
         node = f" on node {', '.join(sorted(slot.nodes))}" if slot.nodes else ""
         self._notices.append(

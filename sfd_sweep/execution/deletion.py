@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from sfd_sweep.config import parse_search_space
 from sfd_sweep.errors import UserError
+from sfd_sweep.search.study import is_begun
 from sfd_sweep.storage.errors import storage_errors
 from sfd_sweep.storage.folder import Folder
 from sfd_sweep.storage.lock import is_held, one_driver
@@ -26,10 +27,11 @@ def delete_sweep(name: str, location: str, *, uri: str | None = None, confirm: C
     """
     sweep = Folder.open(location)
     with storage_errors(sweep):
-        exists = sweep.has(CONFIG)
+        has_config = sweep.has(CONFIG)
+        exists = has_config or is_begun(sweep)  # without one where an earlier deletion was interrupted
         if exists and is_held(sweep):
             raise UserError(f"{name} is being run; `sfd-sweep stop {name}` stops it")
-    if exists and uri is None:
+    if has_config and uri is None:
         uri = parse_search_space(read_config(sweep), f"{sweep}/{CONFIG}").tracking.uri
     store = Store.open(uri)
     traces = SweepTraces.find(store, name)
@@ -44,6 +46,5 @@ def delete_sweep(name: str, location: str, *, uri: str | None = None, confirm: C
         if exists:
             with one_driver(sweep):
                 sweep.remove(CONFIG)  # so that no driver begins meanwhile
-        traces.delete(store, name)
-        if exists:
             sweep.delete()
+    traces.delete(store, name)

@@ -3,9 +3,10 @@
 import functools
 import logging
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import ray
 from ray import tune
@@ -156,13 +157,17 @@ class Driver:
             self.observer.phase(f"final evaluation of the front on {finals[0].samples} samples")
         elif commands:
             self.observer.phase("evaluation of the null baseline")
-        calls = {pool.broker.call.remote(command): command for command in commands}
-        while calls and not self._stop.now:
+        waiting = deque(commands)
+        calls: dict[Any, SwapEvaluation | FinalEvaluation] = {}
+        while (waiting or calls) and not self._stop.now:
+            while waiting and len(calls) < pool.slots:  # the broker has room for no more than some calls a slot
+                command = waiting.popleft()
+                calls[pool.broker.call.remote(command)] = command
             self._look_around(pool)
             done, _ = ray.wait(list(calls), timeout=0.2)
             for call in done:
                 command, result = calls.pop(call), ray.get(call)
-                pool.broker.release.remote(command.number, wanted=max(1, len(calls)))
+                pool.broker.release.remote(command.number, wanted=max(1, len(calls) + len(waiting)))
                 if result is not None:
                     self._evaluated(command, result)
 
@@ -181,7 +186,7 @@ class Driver:
         """Show what the user should know of slots, take requests every few seconds, and pass a request to stop on."""
         while not pool.notices.empty():
             self.observer.note(pool.notices.get())
-        if time.monotonic() >= self._next_look and self._stop.error is None:
+        if time.monotonic() >= self._next_look and not self._stop.now:
             with self._stop.on_error():
                 self._take_requests()
             self._next_look = time.monotonic() + LOOK_SECONDS

@@ -108,7 +108,7 @@ def resume(
             begin_study(space, sweep, find_warm_start(space, read_family), may_write)
         study = SweepStudy(space, sweep, may_write)
         with storage_errors(sweep):
-            requests = carry_out(sweep, study)  # a request to stop was for an earlier driver
+            requests = list(carry_out(sweep, study))  # a request to stop was for an earlier driver
         for request in requests:
             if not isinstance(request, SweepStop):
                 observer.note(request.in_words())
@@ -134,7 +134,7 @@ def _remaining(plan: ResolvedSweep, sweep: Folder, study: SweepStudy) -> int | N
     if is_trained(plan.space, study):
         return len(evaluations(plan, sweep, study))
     trials = plan.space.budget.trials
-    return None if trials is None else max(0, trials_left(trials, study)) + len(study.queued())
+    return None if trials is None else max(len(study.running()), trials_left(trials, study)) + len(study.queued())
 
 
 def _join_cluster(

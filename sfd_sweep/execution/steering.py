@@ -33,8 +33,9 @@ class SteeredSweep:
         self.space: SearchSpace = parse_search_space(read_config(self.folder), f"{self.folder}/{CONFIG}")
         with storage_errors(self.folder):
             self.runs = self.runs_now()
-            self._study = SweepStudy(self.space, self.folder, None) if is_begun(self.folder) else None
+            # In this order: a driver writes a request into the study before it removes the file.
             self._requested = [request for _, request in pending(self.folder)]
+            self._study = SweepStudy(self.space, self.folder, None) if is_begun(self.folder) else None
 
     def again(self) -> "SteeredSweep":
         """Return the sweep as it is now."""

@@ -51,7 +51,7 @@ class Stop:
         def handle(_number: int, _frame: object) -> None:
             nonlocal received
             received += 1
-            self.request(Interrupted(message), now=received == 2)
+            self.request(Interrupted(message), now=received == 2 or self.error is not None)
             if received == 2:
                 for number in SIGNALS:
                     signal.signal(number, signal.SIG_DFL)

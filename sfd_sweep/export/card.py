@@ -100,6 +100,8 @@ def _override(description: Description) -> str:
     """What replaces each forgotten condition, in words."""
     subjects = description.conditions.subjects
     makes = "should make" if description.counts_as_forgotten is False else "makes"
+    if not METHODS[description.settings.method].reads_override:
+        return f"asked for {' or '.join(description.forgotten.split(', '))}, it {makes} **something else**"
     if description.override is not None:
         pairs = zip(description.conditions.forget, description.override, strict=True)
         named = dict.fromkeys((subjects[index], subjects[to]) for index, to in pairs)

@@ -60,7 +60,7 @@ class Lineage(_Part):
     Attributes:
         start: what training started from.
         state: of the trial on export.
-        step: number of updates.
+        step: number of steps.
         versions: of Python and the libraries that the sweep ran on, and `commit` of the code where it is known.
     """
 

@@ -16,6 +16,8 @@ from sfd_sweep.models.samplers import ImageSampler
 from sfd_sweep.models.score_model import ScoreModel
 
 PIPELINE = Path(__file__).with_name("one_step_pipeline.py")
+CONDITIONS_AT_ONCE = 256
+"""Conditions that are embedded at a time to be hashed."""
 
 
 class OneStepGenerator(ImageSampler):
@@ -34,9 +36,9 @@ class OneStepGenerator(ImageSampler):
         """Return the same for generators that make the same images of the same conditions."""
         model = self.model
         content = hashlib.sha256(f"{self.t_init} {model.prediction_type} {model.weights_hash()}".encode())
-        c = torch.arange(len(self.condition_names), device=model.device)
-        for argument in model.conditioning.arguments(c).values():
-            content.update(argument.cpu().contiguous().numpy().tobytes())
+        for c in torch.arange(len(self.condition_names), device=model.device).split(CONDITIONS_AT_ONCE):
+            for argument in model.conditioning.arguments(c).values():
+                content.update(argument.cpu().contiguous().numpy().tobytes())
         return content.hexdigest()
 
     def __call__(self, z: Tensor, c: Tensor) -> Tensor:

@@ -174,6 +174,11 @@ class GeneratorTrainer(ABC):
         self._theta_ema.load_state(below("average", tensors))
         self.generator_optimizer.load_state(tensors)
 
+    def load_average(self, tensors: dict[str, Tensor]) -> None:
+        """Take the moving average of an equal trainer that has ended, on whatever kind of device it was."""
+        self.step = int(tensors["step"])
+        self._theta_ema.load_state(below("average", tensors))
+
 
 def recompute_activations(settings: Settings, resources: Resources, *models: ScoreModel) -> None:
     """Let models recompute activations in the backward pass, if the resources say so."""

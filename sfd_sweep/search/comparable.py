@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 from sfd_sweep.config import Bound, Objective, SelectionBounds
@@ -56,8 +57,7 @@ def check_judged_alike(
     Raises:
         UserError: two sweeps were not judged alike; the message has everything that differs.
     """
-    first, *others = records
-    for other in others:
+    for first, other in combinations(records, 2):
         found = [
             f"{key} is {in_words(here)} and {in_words(there)}"
             for key, here, there in _differences(first, other, bounds, class_names)

@@ -62,12 +62,12 @@ class Progress:
 
     Attributes:
         seconds: of slots, summed over the trials so far.
-        updates: summed likewise.
+        steps: summed likewise.
         hypervolume: of the complete trials so far.
     """
 
     seconds: NDArray[np.float64]
-    updates: NDArray[np.float64]
+    steps: NDArray[np.float64]
     hypervolume: NDArray[np.float64]
 
     @property
@@ -76,7 +76,7 @@ class Progress:
         return float(self.hypervolume[-1]) if len(self.hypervolume) else 0.0
 
     def cost(self, of: NDArray[np.float64], target: float) -> float:
-        """Return seconds or updates until a hypervolume was reached; infinite if it was not."""
+        """Return seconds or steps until a hypervolume was reached; infinite if it was not."""
         (reached,) = np.nonzero(self.hypervolume >= target * (1 - ROUNDING))
         return float(of[reached[0]]) if len(reached) else inf
 
@@ -171,9 +171,9 @@ class Comparison:
         """Return the slot seconds of a group's runs until they had reached the target."""
         return Quartiles.of([found.cost(found.seconds, self.target) for found in self.progress(part)])
 
-    def updates_to_target(self, part: Group) -> Quartiles:
-        """Return the updates of a group's runs, summed over trials, until they had reached the target."""
-        return Quartiles.of([found.cost(found.updates, self.target) for found in self.progress(part)])
+    def steps_to_target(self, part: Group) -> Quartiles:
+        """Return the steps of a group's runs, summed over trials, until they had reached the target."""
+        return Quartiles.of([found.cost(found.steps, self.target) for found in self.progress(part)])
 
     def differences(self) -> dict[str, list[str]]:
         """Return what else differs between the groups, by key, with a value for each group."""
@@ -264,7 +264,7 @@ def _progress(run: SweepRecord) -> Progress:
     reached = accumulate((volumes.get(trial.number, 0.0) for trial in ended), max)  # more trials never take from it
     return Progress(
         seconds=np.cumsum([trial.run.slot_hours * 3600 for trial in ended]),
-        updates=np.cumsum([trial.report.step if trial.report else 0 for trial in ended]),
+        steps=np.cumsum([trial.report.step if trial.report else 0 for trial in ended]),
         hypervolume=np.array(list(reached)),
     )
 

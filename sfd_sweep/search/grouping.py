@@ -107,18 +107,27 @@ def _parts(records: Sequence[SweepRecord], by: str) -> tuple[str, list[tuple[Swe
 
 
 def _by_parameter(records: Sequence[SweepRecord], name: str) -> list[tuple[SweepRecord, Any]]:
-    """Return the part of each sweep with each value, or with each third of many numbers."""
-    drawn = [getattr(trial.settings, name) for record in records for trial in record.trials]
+    """Return the part of each sweep with each value, or with each third of many numbers.
+
+    Trials of methods that do not read the parameter are in no part.
+    """
+    drawn = [getattr(trial.settings, name) for record in records for trial in record.trials if _reads(trial, name)]
     thirds = _thirds_of(drawn) if all(map(_is_number, drawn)) and len(set(drawn)) > MOST_VALUES else ()
     parts: list[tuple[SweepRecord, Any]] = []
     for record in records:
         members: dict[str, tuple[Any, list[Trial]]] = {}
         for trial in record.trials:
+            if not _reads(trial, name):
+                continue
             value = getattr(trial.settings, name)
             value = _third_of(value, thirds) if thirds else value
             members.setdefault(_text(value), (value, []))[1].append(trial)
         parts += [(replace(record, trials=tuple(trials)), value) for value, trials in members.values()]
     return parts
+
+
+def _reads(trial: Trial, name: str) -> bool:
+    return name in trial.settings.of_method()
 
 
 @dataclass(frozen=True)

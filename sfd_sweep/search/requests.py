@@ -73,13 +73,17 @@ def pending(sweep: Folder) -> Iterator[tuple[str, Request]]:
     folder = sweep / REQUESTS
     for name in folder.names():
         if name.endswith(".json"):
-            content = json.loads(folder.read(name))
+            try:
+                content = json.loads(folder.read(name))
+            except OSError:
+                if folder.has(name):
+                    raise
+                continue  # a driver has just carried it out
             yield name, _KINDS[content.pop("kind")](**content)
 
 
-def carry_out(sweep: Folder, study: SweepStudy) -> list[Request]:
-    """Carry out what is requested of the study, and return all requests; stopping the sweep is left to the driver."""
-    taken = []
+def carry_out(sweep: Folder, study: SweepStudy) -> Iterator[Request]:
+    """Carry out what is requested of the study, and yield all requests; stopping the sweep is left to the driver."""
     for name, request in pending(sweep):
         match request:
             case AddedTrial(settings=settings, retry_of=retry_of):
@@ -87,5 +91,4 @@ def carry_out(sweep: Folder, study: SweepStudy) -> list[Request]:
             case TrialStop(number=number):
                 study.stop_at_next_report(number)
         (sweep / REQUESTS).remove(name)
-        taken.append(request)
-    return taken
+        yield request

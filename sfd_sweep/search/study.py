@@ -295,7 +295,8 @@ class SweepStudy:
                 self._tried[key] = known.number if _RETRY_OF in known.user_attrs else self._tried.get(key, known.number)
         self._own = [numbers[number] for number in sorted(numbers)]
         for known in self._study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
-            self._running[known.user_attrs[_NUMBER]] = OptunaTrial(self._study, known._trial_id)
+            if _NUMBER in known.user_attrs:  # else its proposal has failed
+                self._running[known.user_attrs[_NUMBER]] = OptunaTrial(self._study, known._trial_id)
 
     def _queued(self) -> list[FrozenTrial]:
         waiting = self._study.get_trials(deepcopy=False, states=(OptunaState.WAITING,))
@@ -345,7 +346,8 @@ class SweepStudy:
         self._study.sampler = make_sampler(self._space, len(asked), at_random=len(repeats) >= REPEATS_BEFORE_RANDOM)
 
     def _settings_key(self, drawn: dict[str, Any]) -> str:
-        return json.dumps(self._space.parameters.settings(drawn).model_dump(mode="json"), sort_keys=True)
+        settings = self._space.parameters.settings(drawn)
+        return json.dumps(settings.model_dump(mode="json", include=set(settings.of_method())), sort_keys=True)
 
     def _parse(self, optuna_trial: FrozenTrial) -> Trial:
         attributes = optuna_trial.user_attrs

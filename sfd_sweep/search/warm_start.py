@@ -107,7 +107,8 @@ def _differences(space: SearchSpace, earlier: SearchSpace) -> Iterator[str]:
 
 def _comparison_key(space: SearchSpace, needs: Set[Need]) -> dict[str, Any]:
     task = {f"task.{name}": value for name, value in space.task}
-    return {**task, "trial.steps": space.trial.steps, **judging(space, needs)}
+    length = {f"trial.{name}": getattr(space.trial, name) for name in ("steps", "step_cost")}
+    return {**task, **length, **judging(space, needs)}
 
 
 def _translate(space: SearchSpace, record: SweepRecord, trial: Trial) -> EarlierTrial | str:

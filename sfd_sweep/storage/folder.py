@@ -104,6 +104,11 @@ class Folder:
         time: int | None = self.filesystem.get_file_info((self / name).path).mtime_ns
         return time
 
+    def version(self, name: str) -> tuple[int, int] | None:
+        """Return when a file was last written, and its size, which tells more where times are whole seconds."""
+        info = self.filesystem.get_file_info((self / name).path)
+        return None if info.size is None else (info.mtime_ns, info.size)
+
     def names(self) -> list[str]:
         """Return the sorted names in the folder; none if it does not exist."""
         selector = fs.FileSelector(self.path, allow_not_found=True)

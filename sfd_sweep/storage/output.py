@@ -77,7 +77,8 @@ def _redirected(target: int) -> Iterator[None]:
             os.dup2(target, descriptor)
         yield
     finally:
-        _flush()
+        with suppress(OSError):  # the disk is full
+            _flush()
         for descriptor, copy in before.items():
             os.dup2(copy, descriptor)
             os.close(copy)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from sfd_sweep.config import Resources, Settings
 from sfd_sweep.errors import UserError
@@ -154,8 +155,13 @@ def distill(
         seed=distillation.seed,
         resources=distillation.resources,
     )
+
+    def load(tensors: dict[str, Tensor]) -> None:
+        has_ended = int(tensors["step"]) == distillation.steps
+        (trainer.load_average if has_ended else trainer.load_state)(tensors)
+
     if checkpoints is not None:
-        checkpoints.resume(trainer.load_state)
+        checkpoints.resume(load)
     while trainer.step < distillation.steps:
         losses = trainer.update()
         step = trainer.step

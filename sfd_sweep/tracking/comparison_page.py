@@ -60,7 +60,10 @@ def _legend_entry(look: Look) -> str:
 def _table(comparison: Comparison) -> str:
     table = text_table(comparison)
     head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
-    rows = ["".join(f"<td>{_cell(text)}</td>" for text in row) for row in table.to_numpy().tolist()]
+    rows = [
+        f"<td>{escape(label)}</td>" + "".join(f"<td>{_cell(text)}</td>" for text in cells)
+        for label, *cells in table.to_numpy().tolist()
+    ]
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in rows)}</tbody></table>"
 
 

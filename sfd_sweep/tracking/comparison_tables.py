@@ -16,7 +16,7 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
     """Return one row for each group.
 
     Columns: `group`, `sweeps` (their names), `seeds`, `trials`, `complete`, and the medians `hypervolume`,
-    `best_<metric>` for each objective, `slot_seconds` and `updates` until the common hypervolume was reached. Each
+    `best_<metric>` for each objective, `slot_seconds` and `steps` until the common hypervolume was reached. Each
     median has its quartiles beside it, as `<name>_low` and `<name>_high`. What too few seeds have is missing.
     """
     table = pd.DataFrame([_row(comparison, part) for part in comparison.groups])
@@ -88,14 +88,14 @@ def _measured(comparison: Comparison, part: Group) -> dict[str, Quartiles]:
     if comparison.target > 0:
         measured |= {
             "slot_seconds": comparison.seconds_to_target(part),
-            "updates": comparison.updates_to_target(part),
+            "steps": comparison.steps_to_target(part),
         }
     return measured
 
 
 def _texts(comparison: Comparison, part: Group) -> dict[str, str]:
     seeds = len(part.runs)
-    titles = {"slot_seconds": "slot seconds to common hypervolume", "updates": "updates to common hypervolume"}
+    titles = {"slot_seconds": "slot seconds to common hypervolume", "steps": "steps to common hypervolume"}
     row = {"group": part.label, "seeds": str(seeds), "trials": str(sum(len(run.trials) for run in part.runs))}
     for name, found in _measured(comparison, part).items():
         row[titles.get(name, name.replace("best_", "best "))] = in_words(found, seeds)

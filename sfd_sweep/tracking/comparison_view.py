@@ -71,7 +71,7 @@ class Panel:
     @property
     def is_empty(self) -> bool:
         """Whether no group has anything to show."""
-        return not any(band.line for band in self.bands)
+        return not any(band.line or band.area or band.points for band in self.bands)
 
 
 @dataclass(frozen=True)

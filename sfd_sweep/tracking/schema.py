@@ -40,7 +40,7 @@ SWEEP_KIND = "sweep"
 TRIAL_KIND = "trial"
 COMPARISON_KIND = "comparison"
 
-STEP = "step"  # metric of a trial: number of updates
+STEP = "step"  # metric of a trial: number of steps
 SCORE = "score"  # metric of a trial: combined score, lower is better
 SLOT_HOURS = "slot_hours"  # metric of a trial and of a sweep: hours of slot time
 FINISHED = "finished_trials"  # metric of a sweep

@@ -27,12 +27,12 @@ class LogReader:
 
     sweep: Folder
     trial: int | None = None
-    _seen: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    _seen: dict[str, tuple[tuple[int, int] | None, int]] = field(default_factory=dict)
 
     def new(self) -> Iterator[tuple[str, str]]:
         """Yield what was written since the last call: titles of files, and text."""
         for folder, name, title in self._files():
-            modified = folder.modified(name)
+            modified = folder.version(name)
             before, size = self._seen.get(title, (None, 0))
             if modified == before:
                 continue

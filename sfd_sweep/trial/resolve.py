@@ -268,10 +268,12 @@ def _possible(space: SearchSpace, name: str) -> Iterator[Any]:
 def _check_prompts(plan: ResolvedSweep) -> None:
     """Check that no prompt is cut but retained ones: it could lose what is to be forgotten."""
     conditions = plan.conditions
+    negatives = {" ".join(text.split()) for text in _possible(plan.space, "negative_prompt") if text is not None}
     others = {
         *conditions.forget,
         *conditions.held_out,
         *(index for each in plan.overrides.values() for index in each or ()),
+        *(index for index in plan.cut_prompts if conditions.names[index] in negatives),
     }
     for index in plan.cut_prompts:
         if index in others:
@@ -312,9 +314,9 @@ def _check_methods(plan: ResolvedSweep) -> None:
                 f"parameters.method: {method} unlearns a one-step generator, and task.start is the diffusion model "
                 f"{plan.start.path}; distill it (sfd-sweep distill), and name the generator in task.start"
             )
-        if source.needs_null_condition and plan.teacher.null_label is None:
+        if source.needs_null_condition and plan.start.null_label is None:
             raise UserError(
-                f"parameters.method: {method} asks for the null condition, and {plan.teacher.path} was trained without "
+                f"parameters.method: {method} asks for the null condition, and {plan.start.path} was trained without "
                 "one; choose another method"
             )
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sfd_sweep.config import Settings
@@ -69,7 +70,8 @@ def starter_file(
     of_concepts = teacher.kind is PROMPTS
     forgotten = str(forget) if of_concepts else teacher.class_names[_index(teacher, forget)]
     retained = list(others) if of_concepts else [each for each in teacher.class_names if each != forgotten]
-    model = source.removeprefix("builtin:") if source in BUILTIN_MODELS else teacher.path.name
+    is_local = Path(source).expanduser().is_dir()  # a hub id names a folder that is called by a hash
+    model = teacher.path.name if is_local else source.removeprefix("builtin:").rpartition("/")[2]
     title = name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{model}-forget-{forgotten}").strip("-._")
     scale = _scale(teacher)
     return _aligned(

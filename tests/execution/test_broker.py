@@ -452,3 +452,43 @@ async def test_a_trial_that_crashed_waits_for_no_slot_that_is_not_up() -> None:
     for _ in range(MAX_ATTEMPTS):
         assert await die(broker, 0) == 0
     assert await asked == Failure("its worker process died")
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_slot_that_is_to_blame_ends_what_it_is_at_before_it_closes(dies: bool) -> None:
+    """Else two slots would write the same trial."""
+
+    @in_loop
+    async def scenario() -> None:
+        broker = await up(3)
+        for number in (1, 2):
+            await call(broker, advance(number))
+            assert await die(broker, 0) == number  # and it continues in the slot of its number
+        third = await call(broker, advance(3))
+        assert (await take(broker, 0)).command == advance(3)
+        assert [await succeed(broker, slot) for slot in (1, 2)] == [1, 2]
+        assert not await broker.take_notices()
+        if dies:
+            await broker.workers_lost(0, node_lost=False)
+            assert len(await broker.take_notices()) == 1
+            await broker.release(1, wanted=3)
+            assert await succeed(broker, 1) == 3
+        else:
+            assert await succeed(broker, 0) == 3
+        assert await third == done(2)
+        assert await _is_closed(broker, 0) == dies
+
+    scenario()
+
+
+@in_loop
+async def test_the_slot_that_a_crashed_trial_waits_for_is_not_the_one_that_closes() -> None:
+    broker = await up(2)
+    await call(broker, advance(1))
+    crashed = await call(broker, advance(2))
+    assert await die(broker, 1) == 2
+    assert await succeed(broker, 0) == 1
+    await broker.release(1, wanted=1)
+    assert await succeed(broker, 0) == 2
+    assert await crashed == done(2)
+    assert await _is_closed(broker, 1)

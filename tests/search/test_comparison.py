@@ -113,7 +113,7 @@ def test_cost_adds_up_all_trials_until_the_common_hypervolume_is_reached() -> No
         reached = [n for n in range(1, len(points) + 1) if counted_volume(points[:n], 10) >= comparison.target]
         costs.append(reached[0] * 36.0 if reached else inf)
     assert comparison.seconds_to_target(fast) == Quartiles.of(costs)
-    assert comparison.updates_to_target(fast) == Quartiles.of([cost / 36 * 20 for cost in costs])
+    assert comparison.steps_to_target(fast) == Quartiles.of([cost / 36 * 20 for cost in costs])
 
 
 def test_trials_that_did_not_complete_cost_without_a_gain() -> None:

@@ -46,7 +46,7 @@ def test_added_settings_come_before_all_others_and_beyond_the_budget(
 ) -> None:
     run_trial(study)
     put(sweep, AddedTrial(ADDED))
-    assert carry_out(sweep, study) == [AddedTrial(ADDED)]
+    assert list(carry_out(sweep, study)) == [AddedTrial(ADDED)]
     assert list(pending(sweep)) == []
     assert study.queued() == [ADDED]
     for _ in range(2):
@@ -65,9 +65,9 @@ def test_a_driver_that_is_killed_in_the_middle_takes_a_request_once(
     with monkeypatch.context() as killed:
         killed.setattr(Folder, "remove", lambda *_: (_ for _ in ()).throw(OSError("killed")))
         with pytest.raises(OSError, match="killed"):
-            carry_out(sweep, study)
+            list(carry_out(sweep, study))
     again = SweepStudy(space, sweep)
-    carry_out(sweep, again)
+    list(carry_out(sweep, again))
     assert again.queued() == [ADDED]
     first = run_trial(again)
     assert again.trial(first).searched == ADDED
@@ -77,7 +77,7 @@ def test_a_resumed_study_numbers_its_trials_as_the_one_before(
     space: SearchSpace, sweep: Folder, study: SweepStudy
 ) -> None:
     put(sweep, AddedTrial(ADDED))
-    carry_out(sweep, study)
+    list(carry_out(sweep, study))
     for _ in range(3):
         run_trial(study)
     again = SweepStudy(space, sweep)
@@ -92,12 +92,12 @@ def test_settings_that_were_tried_are_not_run_again_unless_a_failed_trial_is_ret
     failed = study.ask()
     study.fail(failed, "it diverged")
     put(sweep, AddedTrial(study.trial(0).searched))
-    carry_out(sweep, study)
+    list(carry_out(sweep, study))
     with pytest.raises(NothingNew):
         study.ask(only_added=True)
     assert study.take_repeats() == ["a proposal is not run again: trial 0 has the same settings"]
     put(sweep, AddedTrial(study.trial(failed).searched, retry_of=failed))
-    carry_out(sweep, study)
+    list(carry_out(sweep, study))
     assert study.retried() == {failed}
     again = study.ask(only_added=True)
     assert study.trial(again).settings == study.trial(failed).settings
@@ -110,7 +110,7 @@ def test_a_trial_that_the_user_stops_is_pruned_at_its_next_report_and_says_so(
 ) -> None:
     number = study.ask()
     put(sweep, TrialStop(number))
-    carry_out(sweep, study)
+    list(carry_out(sweep, study))
     again = SweepStudy(space, sweep)  # of a resumed sweep
     assert again.is_stopping(number)
     report(again, number, 2)
@@ -118,15 +118,15 @@ def test_a_trial_that_the_user_stops_is_pruned_at_its_next_report_and_says_so(
     trial = again.trial(number)
     assert (trial.state, trial.reason) == (TrialState.PRUNED, "the user stopped it at step 2")
     put(sweep, TrialStop(number))
-    carry_out(sweep, again)
+    list(carry_out(sweep, again))
     assert again.trial(number) == trial
 
 
 def test_a_request_to_stop_the_sweep_is_returned_and_gone(sweep: Folder, study: SweepStudy) -> None:
     put(sweep, SweepStop(now=True))
     put(sweep, TrialStop(7))
-    assert carry_out(sweep, study) == [SweepStop(now=True), TrialStop(7)]
-    assert carry_out(sweep, study) == []
+    assert list(carry_out(sweep, study)) == [SweepStop(now=True), TrialStop(7)]
+    assert list(carry_out(sweep, study)) == []
 
 
 def test_another_process_reads_a_study_that_its_driver_writes_and_changes_nothing(

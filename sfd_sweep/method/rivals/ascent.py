@@ -23,7 +23,7 @@ class GradientAscent(ReplayTrainer):
 
     def __init__(self, models: Models, *arguments: Any, **options: Any) -> None:
         super().__init__(models, *arguments, **options)
-        self._pool = models.teacher_samples(self.task.forgotten, self.settings.teacher_samples)
+        self._pool, _ = models.teacher_samples(self.task.forgotten, self.settings.teacher_samples, self.at_once)
 
     def draw_images(self, batch: UpdateBatch) -> Tensor:
         return drawn_from(self._pool, self.task.forgotten, batch.c, self.random)

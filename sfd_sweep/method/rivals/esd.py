@@ -1,7 +1,7 @@
 """Erased Stable Diffusion, ESD.
 
-L = E‖G_θ(z, c_f) - [G*(z, c_f) - η·(G*(z, c_f) - G*(z, ∅))]‖²: the generator is led to where the start would be led by
-guidance away from what is forgotten, with a scale of η. There is no loss of retained conditions. All weights are
+L = λ_f·E‖G_θ(z, c_f) - [G*(z, c_f) - η·(G*(z, c_f) - G*(z, ∅))]‖²: the generator is led to where the start would be led
+by guidance away from what is forgotten, with a scale of η. There is no loss of retained conditions. All weights are
 trained, as the paper does where forgetting is not to depend on the prompt (ESD-u trains all but the cross-attention).
 
 Gandikota et al., "Erasing Concepts from Diffusion Models" (ICCV 2023).

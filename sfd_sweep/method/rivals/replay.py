@@ -29,6 +29,8 @@ from sfd_sweep.models.numerics import float32_products, named_seed, random_strea
 from sfd_sweep.models.samplers import sample_ddim
 from sfd_sweep.models.score_model import ScoreModel
 
+MOST_AT_ONCE = 64
+"""Most samples in one pass of a preparation, where `micro_batch_size` states no other number."""
 TEACHER_STEPS = 50
 """Steps of DDIM in which the teacher makes a sample."""
 
@@ -60,7 +62,11 @@ class Models:
     kept: Preparations
 
     def prepared(self, what: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return tensors on the network's device; of several workers, the first computes what is not kept."""
+        """Return tensors on the network's device; of several workers, the first computes what is not kept.
+
+        All workers call it alike, and none in `compute`. The kind of device counts: its random numbers are its own.
+        """
+        what = f"{what} {self.start.device.type}"
 
         def exactly() -> dict[str, Tensor]:
             with float32_products(in_tf32=False):
@@ -72,20 +78,26 @@ class Models:
         on_first_worker(keep)
         return {name: tensor.to(self.start.device) for name, tensor in self.kept(what, exactly).items()}
 
-    def teacher_samples(self, conditions: Sequence[int], count: int) -> Tensor:
-        """Return samples of the teacher, (conditions, count, C, H, W), of what its network works on."""
+    def teacher_samples(self, conditions: Sequence[int], count: int, at_once: int) -> tuple[Tensor, str]:
+        """Return samples of the teacher, (conditions, count, C, H, W), and everything that they depend on.
+
+        Args:
+            conditions: to sample.
+            count: samples of each.
+            at_once: samples in one pass, on which the random draws depend.
+        """
         model = self.teacher
         source = OneStepGenerator(model, 0).content_hash()
 
         def compute() -> dict[str, Tensor]:
             random = random_stream(0, "teacher samples", model.device)
             c = torch.tensor(conditions, device=model.device).repeat_interleave(count)
-            parts = [model.encode(sample_ddim(model, part, random, steps=TEACHER_STEPS)) for part in c.split(500)]
+            parts = [model.encode(sample_ddim(model, part, random, steps=TEACHER_STEPS)) for part in c.split(at_once)]
             return {"samples": torch.cat(parts)}
 
-        what = f"teacher samples {source} {list(conditions)} {count} {TEACHER_STEPS}"
+        what = f"teacher samples {source} {list(conditions)} {count} {at_once} {TEACHER_STEPS}"
         samples = self.prepared(what, compute)["samples"]
-        return samples.view(len(conditions), count, *samples.shape[1:])
+        return samples.view(len(conditions), count, *samples.shape[1:]), what
 
 
 @dataclass(frozen=True)
@@ -108,6 +120,7 @@ class ReplayTrainer(GeneratorTrainer):
     Attributes:
         replays: whether the retained conditions are trained, too.
         direction: 1 leads towards x, and -1 away from it.
+        at_once: most samples in one pass of a preparation.
     """
 
     replays: ClassVar[bool] = True
@@ -122,6 +135,7 @@ class ReplayTrainer(GeneratorTrainer):
         recompute_activations(settings, resources, theta.model)
         super().__init__(theta, task, settings, seed=seed, resources=resources)
         self.start = OneStepGenerator(start, settings.t_init)
+        self.at_once = resources.micro_batch_size or MOST_AT_ONCE
 
     @abstractmethod
     def targets(self, batch: ReplayBatch, x_0: Tensor) -> Tensor:

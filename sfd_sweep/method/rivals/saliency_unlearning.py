@@ -22,9 +22,6 @@ from torch import Tensor, nn
 from sfd_sweep.method.rivals.replay import Models, ReplayBatch, ReplayTrainer
 from sfd_sweep.models.numerics import random_stream
 
-MOST_AT_ONCE = 64
-"""Most samples in one pass for the saliency."""
-
 
 class SaliencyUnlearning(ReplayTrainer):
     """Leads to the generator's own images of the override, by salient weights alone; see the module."""
@@ -34,14 +31,11 @@ class SaliencyUnlearning(ReplayTrainer):
         parameters, settings = self._theta.parameters, self.settings
         forgotten, count = self.task.forgotten, settings.teacher_samples
 
-        def saliency() -> dict[str, Tensor]:
-            pool = models.teacher_samples(forgotten, count)
-            return dict(zip(parameters, self._saliency(pool), strict=True))
-
-        # The teacher's samples depend on the teacher; the other models' hash is that of the generator.
-        teacher = models.teacher.weights_hash()
-        what = f"saliency {self.generator.content_hash()} {teacher} {sorted(parameters)} {list(forgotten)} {count}"
-        found = models.prepared(what, saliency)
+        pool, of_pool = models.teacher_samples(forgotten, count, self.at_once)
+        found = models.prepared(
+            f"saliency {self.generator.content_hash()} {sorted(parameters)} {self.at_once} {of_pool}",
+            lambda: dict(zip(parameters, self._saliency(pool), strict=True)),
+        )
         self._mask = salient([found[name] for name in parameters], settings.salient_share)
 
     def _saliency(self, pool: Tensor) -> list[Tensor]:
@@ -51,7 +45,7 @@ class SaliencyUnlearning(ReplayTrainer):
         images = pool.flatten(0, 1)
         c = torch.tensor(self.task.forgotten, device=device).repeat_interleave(pool.shape[1])
         total = [torch.zeros_like(weight) for weight in weights]
-        for rows in torch.arange(len(c), device=device).split(MOST_AT_ONCE):
+        for rows in torch.arange(len(c), device=device).split(self.at_once):
             z = torch.randn(len(rows), *images.shape[1:], generator=random, device=device)
             loss = (self.generator(z, c[rows]) - images[rows]).square().sum()
             for part, gradient in zip(total, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):

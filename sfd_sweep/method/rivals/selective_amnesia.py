@@ -26,9 +26,6 @@ from sfd_sweep.method.generator import OneStepGenerator
 from sfd_sweep.method.rivals.replay import Models, ReplayBatch, ReplayTrainer
 from sfd_sweep.models.numerics import random_stream
 
-MOST_AT_ONCE = 64
-"""Most samples in one pass for the Fisher information."""
-
 
 class SelectiveAmnesia(ReplayTrainer):
     """Leads to uniform noise, and holds important weights; see the module."""
@@ -37,9 +34,10 @@ class SelectiveAmnesia(ReplayTrainer):
         super().__init__(models, *arguments, **options)
         parameters, count = self._theta.parameters, self.settings.fisher_samples
         conditions = sorted({*self.task.retained, *self.task.forgotten})
+        of_fisher = f"{sorted(parameters)} {conditions} {count} {self.at_once}"
         fisher = models.prepared(
-            f"Fisher information {self.generator.content_hash()} {sorted(parameters)} {conditions} {count}",
-            lambda: fisher_information(self.generator, parameters, conditions, count),
+            f"Fisher information {self.generator.content_hash()} {of_fisher}",
+            lambda: fisher_information(self.generator, parameters, conditions, count, self.at_once),
         )
         self._fisher = [fisher[name] for name in parameters]
         self._start = [parameter.detach().clone() for parameter in parameters.values()]
@@ -63,7 +61,11 @@ class SelectiveAmnesia(ReplayTrainer):
 
 
 def fisher_information(
-    generator: OneStepGenerator, parameters: dict[str, nn.Parameter], conditions: Sequence[int], count: int
+    generator: OneStepGenerator,
+    parameters: dict[str, nn.Parameter],
+    conditions: Sequence[int],
+    count: int,
+    at_once: int,
 ) -> dict[str, Tensor]:
     """Return the diagonal of the Fisher information of a generator, by the name of the parameter; see the module.
 
@@ -72,12 +74,13 @@ def fisher_information(
         parameters: by name.
         conditions: to average over.
         count: samples of each condition.
+        at_once: samples in one pass, on which the random draws depend.
     """
     model, weights = generator.model, list(parameters.values())
     random = random_stream(0, "Fisher information", model.device)
     total = [torch.zeros_like(weight) for weight in weights]
     for _ in range(count):
-        for c in torch.tensor(conditions, device=model.device).split(MOST_AT_ONCE):
+        for c in torch.tensor(conditions, device=model.device).split(at_once):
             z, n = (torch.randn(len(c), *model.sample_shape, generator=random, device=model.device) for _ in range(2))
             gradients = torch.autograd.grad((n * generator(z, c)).sum(), weights, allow_unused=True)
             for sum_of_squares, gradient in zip(total, gradients, strict=True):

@@ -338,10 +338,10 @@ class EmbeddingTable:
                 self._places[index] = self._places.pop(index)
         missing = [index for index in wanted if index not in self._places]
         if missing:
+            made = self._encoder.embed_each(self._ids[missing], self.device)
             for index in missing:
                 self._places[index] = self._place_for(index)
-            places = [self._places[index] for index in missing]
-            self._kept[places] = self._encoder.embed_each(self._ids[missing], self.device)
+            self._kept[[self._places[index] for index in missing]] = made
 
     def _place_for(self, index: int) -> int:
         if self._all_fit:

@@ -161,7 +161,7 @@ def test_the_images_of_selective_amnesia_are_uniform_noise():
 def test_ascent_leads_away_from_samples_of_the_teacher_under_their_own_condition():
     task = ForgettingTask((2,), (0, 1), FixedOverride({0: 2, 1: 2}))
     one = method("ascent", task=task, forget_batch_size=20)
-    pool = Models(tiny_model(seed=1), tiny_model(seed=2), compute).teacher_samples((0, 1), 5)
+    pool = Models(tiny_model(seed=1), tiny_model(seed=2), compute).teacher_samples((0, 1), 5, 64)[0]
     batch = one._draw()
     for c, image in zip(batch.c.tolist(), batch.image, strict=True):
         among = [any(torch.equal(image, other) for other in pool[row]) for row in range(2)]
@@ -173,7 +173,7 @@ def test_fisher_information_is_that_of_a_linear_network():
     model = linear_model([0.5, -1.0, 2.0, 0.0], [0.1, 0.2, 0.3, 0.0])
     generator = OneStepGenerator(model, 440)
     parameters = dict(model.named_parameters())
-    fisher = fisher_information(generator, parameters, [0, 1], 4000)
+    fisher = fisher_information(generator, parameters, [0, 1], 4000, 64)
     b_squared = float(1 - model.scheduler.alphas_cumprod[440])
     expected = {"gains": 4 * b_squared / 2, "shifts": 4 / 2}
     for name, value in expected.items():
@@ -231,7 +231,7 @@ def test_the_saliency_is_the_gradient_of_the_error_to_the_teachers_samples():
     model = linear_model([0.5, -1.0, 2.0, 0.0], [0.1, 0.2, 0.3, 0.0])
     models = Models(linear_model([0.0] * 4, [0.7] * 4), model, compute)
     one = REPLAYING["salun"](models, FORGET_0, one.settings, seed=0, resources=Resources())
-    gains, shifts = one._saliency(models.teacher_samples((FORGET,), 400))
+    gains, shifts = one._saliency(models.teacher_samples((FORGET,), 400, 64)[0])
     b_squared = float(1 - model.scheduler.alphas_cumprod[440])
     # Σ over 400 samples of 4 pixels of 2·(gain·b·z + shift - 0.7)·(b·z, 1), by its expectation over z
     assert float(gains[FORGET]) == pytest.approx(400 * 4 * 2 * 0.5 * b_squared, rel=0.15)
