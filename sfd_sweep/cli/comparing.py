@@ -40,7 +40,7 @@ def compare(
     names: Names, *, by: By = None, at_most: AtMost = None, at_least: AtLeast = None, out: OutFolder = None,
     uri: Uri = None,
 ) -> None:  # fmt: skip
-    """Compare sweeps over seeds, or the parts of sweeps by a parameter.
+    """Compare sweeps over seeds, or by a parameter.
 
     Sweeps that were not judged alike are refused.
     """

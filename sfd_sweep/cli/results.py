@@ -125,7 +125,7 @@ def report(
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     uri: Uri = None,
 ) -> None:
-    """Write a page to choose a generator by eye: front, samples, curves, and the export command of each trial.
+    """Write a page to choose a generator by eye.
 
     The page is one file and needs no network.
     """

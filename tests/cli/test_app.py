@@ -22,6 +22,7 @@ COMMANDS = [
         "list",
         "show",
         "pareto",
+        "compare",
         "report",
         "ui",
     ),

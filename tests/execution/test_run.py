@@ -166,6 +166,7 @@ def test_the_null_baseline_of_a_distilled_start_is_evaluated_once_and_is_no_tria
     assert (resumed.front, resumed.hypervolume) == (outcome.front, outcome.hypervolume)
 
 
+@pytest.mark.slow
 def test_a_resumed_sweep_evaluates_a_null_baseline_that_an_earlier_part_left_out(tmp_path: Path) -> None:
     run(make_space(tmp_path, *DISTILLED), build=StubBuild(), open_recorder=Notebook().open)
     (tmp_path / "stub" / SWAP).unlink()
@@ -174,6 +175,7 @@ def test_a_resumed_sweep_evaluates_a_null_baseline_that_an_earlier_part_left_out
     assert (kept.slots, len(notebook.of("swap_reported"))) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_starts_from_a_diffusion_model_has_no_null_baseline(tmp_path: Path) -> None:
     notebook = Notebook()
     run(make_space(tmp_path, "budget.trials=1"), build=StubBuild(), open_recorder=notebook.open)

@@ -51,7 +51,7 @@ def test_the_card_tells_the_lineage_down_to_the_weights(card: str) -> None:
         assert hashlib.sha256(weights.read_bytes()).hexdigest() in card
     for row in (
         "| sweep | `small` |",
-        "| trial | 0, complete after 4 updates, seed 5 |",
+        "| trial | 0, complete after 4 steps, seed 5 |",
         "| torch | `",
         "| sfd-sweep | `",
     ):

@@ -84,8 +84,10 @@ def test_when_time_is_up_running_trials_are_still_handed_out_but_no_new_one(tmp_
     spending.start(lambda: HeldSeconds(7200, 7200))
     searcher, said = search(study, spending)
     assert searcher.suggest("a")["number"] == 0
-    assert (searcher.suggest("b"), spending.still_to_end()) == (Searcher.FINISHED, 1)
+    assert (searcher.suggest("b"), spending.still_to_end()) == (None, 1)  # users may still add settings
     assert said == ["the budget of 1 hour is used up; running trials continue to their end"]
     study.report(0, Report(6, figures(study.trial(0).settings, 6), {}, {}, {}))
     study.end(0)
     assert (study.trial(0).state, spending.still_to_end()) == (TrialState.COMPLETE, 0)
+    searcher.on_trial_complete("a", {"stopped": True})
+    assert searcher.suggest("c") == Searcher.FINISHED

@@ -48,13 +48,13 @@ def test_a_teacher_of_classes_gets_the_error_of_its_prediction_and_steps_of_its_
 
 def test_a_text_to_image_teacher_gets_prompts_about_the_concept_and_the_others(tmp_path):
     folder = save_stable_diffusion(tmp_path / "sd")
-    space = space_of(starter_file(str(folder), forget="red fox", others=["dog", "cat"], name="foxes"))
-    assert (space.name, space.task.kind, space.task.forget) == ("foxes", "concept", ("red fox",))
-    assert space.task.prompts.others == ("dog", "cat")
-    assert space.parameters.searched()["override"].choices == ("dog", "cat")
+    space = space_of(starter_file(str(folder), forget="ant", others=["bee", "cow"], name="foxes"))
+    assert (space.name, space.task.kind, space.task.forget) == ("foxes", "concept", ("ant",))
+    assert space.task.prompts.others == ("bee", "cow")
+    assert space.parameters.searched()["override"].choices == ("bee", "cow")
     assert space.evaluation.classifier.startswith("clip:")
     with pytest.raises(UserError, match="name the concept with --forget, and others that stay with --others"):
-        starter_file(str(folder), forget="red fox")
+        starter_file(str(folder), forget="ant")
 
 
 @pytest.mark.parametrize(

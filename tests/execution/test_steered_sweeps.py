@@ -141,6 +141,7 @@ class User(SweepObserver):
             wish(SteeredSweep(self.location))
 
 
+@pytest.mark.slow
 def test_a_running_sweep_does_what_it_is_told_and_a_finished_one_goes_on(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
