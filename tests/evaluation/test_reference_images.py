@@ -155,6 +155,7 @@ def test_inception_adds_its_metrics_and_a_final_evaluation_all_of_them(
     assert abs(figures["kid"]) < 1e-2
 
 
+@pytest.mark.slow
 def test_fid_of_all_classes_is_the_distance_of_all_samples_to_images_of_all_in_batches_of_any_size(
     classifier: Classifier, digits: LabeledImages, stand_in: Inception
 ) -> None:

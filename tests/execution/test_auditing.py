@@ -64,6 +64,7 @@ def test_a_trials_report_names_the_trial_and_its_controls(here):
     assert here[FRONT].subjects == ("generator", "never_knew", "swap", "start")
 
 
+@pytest.mark.slow
 def test_workers_find_what_one_process_does_though_one_is_killed(cluster, sweep, here, tmp_path):
     seen: list[tuple[int, int]] = []
     killed: list[int] = []

@@ -71,6 +71,7 @@ def test_a_sweep_keeps_to_its_budget_and_resumes_with_its_store_and_with_slots_f
     assert [trial.searched["guidance_scale"] == 1.25 for trial in trials] == [False] * 3 + [True, False]
 
 
+@pytest.mark.slow
 def test_a_change_that_is_refused_leaves_the_sweep_as_it_was(tmp_path: Path) -> None:
     run(make_space(tmp_path, "budget.trials=1"), build=StubBuild(), open_recorder=Notebook().open)
     config = (tmp_path / "stub" / CONFIG).read_bytes()
@@ -81,6 +82,7 @@ def test_a_change_that_is_refused_leaves_the_sweep_as_it_was(tmp_path: Path) -> 
     assert trained(tmp_path / "stub") == [(0, 2), (0, 4), (0, 6)]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_limits_hours_alone_ends_by_them_and_is_finished_then(tmp_path: Path) -> None:
     space = make_space(tmp_path, "budget={hours: 0.0006}")  # 2.2 seconds
     first = run(space, build=StubBuild(seconds=0.2), open_recorder=Notebook().open)
@@ -112,6 +114,7 @@ def expected_ends(space: SearchSpace, trials: list[Trial]) -> list[tuple[int, st
     return ends
 
 
+@pytest.mark.slow
 def test_tune_stops_the_trials_that_the_ranking_stops_and_the_study_says_why(tmp_path: Path) -> None:
     chosen = "search.scheduler={type: mo_asha, grace_evaluations: 1, reduction_factor: 2}"
     space = make_space(tmp_path, chosen, "budget.trials=8")

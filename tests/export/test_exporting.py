@@ -212,7 +212,7 @@ def test_the_alias_moves_with_the_next_export_and_a_pruned_trial_has_its_own_ver
     assert again.registered == exported.registered
     moved = client.get_model_version_by_alias("small", "latest-try")
     assert moved.run_id == sweep.results.record.trials[FRONT].run.run_id
-    assert "pruned after 2 updates" in (tmp_path / "pruned" / "README.md").read_text()
+    assert "pruned after 2 steps" in (tmp_path / "pruned" / "README.md").read_text()
     assert "This trial is not on it" in (tmp_path / "pruned" / "README.md").read_text()
 
 

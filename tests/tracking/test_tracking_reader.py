@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 from tracked_sweep import open_recorder, search_space, tell_trial
 
-from sfd_sweep.config import SearchSpace
+from sfd_sweep.config import SearchSpace, Settings
 from sfd_sweep.errors import UserError
 from sfd_sweep.search.records import SweepState
 from sfd_sweep.tracking.reader import list_sweeps, read_sweep
@@ -50,7 +50,7 @@ def test_a_trial_whose_run_is_being_made_is_left_out(space: SearchSpace, trackin
     recorder = open_recorder(space, tmp_path)
     tell_trial(recorder, space, 0)
     recorder._thread.shutdown(wait=True)
-    recorder._runs._create_trial_run(1, {})
+    recorder._runs._create_trial_run(1, Settings(), {})
     assert [trial.number for trial in read_sweep(tracking_uri, "small").trials] == [0]
 
 

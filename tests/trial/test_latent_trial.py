@@ -50,7 +50,7 @@ def test_a_classifier_that_chooses_the_override_sees_images(context, tmp_path):
         plan=replace(context.plan, overrides={"classifier": None}),
         override_classifier=load_classifier("builtin:digits"),
     )
-    override = free.trainer(settings).task.override
+    override = free.unlearning(settings).task.override
     x_psi = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     c = torch.zeros(3, dtype=torch.long)
     with torch.no_grad():
