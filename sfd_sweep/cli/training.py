@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from sfd_sweep.datasets.images import LabeledImages
+    from sfd_sweep.execution.training import Workers
     from sfd_sweep.models.folder import ModelFolder
     from sfd_sweep.models.score_model import ScoreModel
     from sfd_sweep.teachers.teacher_evaluator import TeacherEvaluator
+    from sfd_sweep.teachers.training_job import ModelT, TrainingJob
 
 SHIPPED_DIGITS = ("builtin:digits", "builtin:digits-in-words")
 GUIDANCE = 1.25
@@ -106,7 +108,7 @@ def pretrain(
 
     from sfd_sweep.config import with_overrides
     from sfd_sweep.datasets.sources import load_images
-    from sfd_sweep.execution.training import Workers, trained, working_folder
+    from sfd_sweep.execution.training import Workers
     from sfd_sweep.models.loading import save_score_model
     from sfd_sweep.teachers.networks import check_images
     from sfd_sweep.teachers.pretraining import PretrainingJob
@@ -117,18 +119,11 @@ def pretrain(
     images = _known_images(load_images(source, class_names=names, size=recipe.image_size), without or ())
     check_images(images.image_shape, recipe)
     evaluator = _evaluator(source, images, classifier) if evaluate else None
-    with _divergence_explained("lr"), progress_bar("pretraining", recipe.steps) as advance:
-        training = trained(
-            PretrainingJob(source, images, recipe),
-            workers=Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker, address=address),
-            folder=working_folder(out, PretrainingJob.kind),
-            save_every=save_every,
-            resume=resume,
-            overwrite=force,
-            progress=lambda step, _steps, loss: advance(step, loss),
-        )
-        with training as model:
-            save_score_model(model.to("cpu"), out, dtype=getattr(torch, recipe.stored_as))
+    by = Workers(count=workers, cpus=cpus_per_worker, gpus=gpus_per_worker, address=address)
+    job = PretrainingJob(source, images, recipe)
+    training = _trained(job, out, by, recipe.steps, save_every=save_every, resume=resume, force=force, rate="lr")
+    with training as model:
+        save_score_model(model.to("cpu"), out, dtype=getattr(torch, recipe.stored_as))
     prompts = recipe.text.shortest_prompts(images.class_names) if recipe.text else ()
     device = "cuda" if gpus_per_worker and torch.cuda.is_available() else "cpu"
     _report(out, evaluator, grid, names=prompts or images.class_names, device=device)
@@ -258,7 +253,7 @@ def distill(
     one_thread() if cpus_per_worker == 1 else torch.set_num_threads(cpus_per_worker)
 
     from sfd_sweep.config import with_overrides
-    from sfd_sweep.execution.training import Workers, trained, working_folder
+    from sfd_sweep.execution.training import Workers
     from sfd_sweep.method.generator import OneStepGenerator
     from sfd_sweep.models.conditioning import CLASSES, PROMPTS
     from sfd_sweep.models.folder import ModelFolder
@@ -271,18 +266,13 @@ def distill(
     distillation.check_teacher(folder)
     conditions = _conditions(folder, prompts)
     evaluator = _evaluator_of_digits(folder) if evaluate and folder.kind is CLASSES else None
-    with _divergence_explained("generator_lr"), progress_bar("distilling", distillation.steps) as advance:
-        training = trained(
-            DistillationJob(teacher, conditions if folder.kind is PROMPTS else (), distillation),
-            workers=Workers(count=workers, cpus=cpus_per_worker, gpus=gpus, address=address),
-            folder=working_folder(out, DistillationJob.kind),
-            save_every=save_every,
-            resume=resume,
-            overwrite=force,
-            progress=lambda step, _steps, loss: advance(step, loss),
-        )
-        with training as generator:
-            generator.save(out, dtype=torch.float16)
+    by = Workers(count=workers, cpus=cpus_per_worker, gpus=gpus, address=address)
+    job = DistillationJob(teacher, conditions if folder.kind is PROMPTS else (), distillation)
+    training = _trained(
+        job, out, by, distillation.steps, save_every=save_every, resume=resume, force=force, rate="generator_lr"
+    )
+    with training as generator:
+        generator.save(out, dtype=torch.float16)
     known = len(generator.model.conditioning.present)
     print(f"{out}: one-step generator of {known} {folder.kind.plural}{_without(folder)}")
     if evaluator is not None:
@@ -369,6 +359,46 @@ def train_classifier(
 def _options(**values: float | None) -> list[str]:
     """Return the options that are given as assignments."""
     return [f"{name}={value}" for name, value in values.items() if value is not None]
+
+
+@contextmanager
+def _trained(
+    job: TrainingJob[ModelT],
+    out: Path,
+    workers: Workers,
+    steps: int,
+    *,
+    save_every: int,
+    resume: bool,
+    force: bool,
+    rate: str,
+) -> Iterator[ModelT]:
+    """Train a model with a bar, and yield it to be stored (see `execution.training.trained`).
+
+    Args:
+        job: What is trained.
+        out: Folder of the future model.
+        workers: Who trains.
+        steps: Updates of the job.
+        save_every: Updates between two states.
+        resume: Whether to continue from the last state.
+        force: Whether to drop it otherwise.
+        rate: Field of the learning rate, which a divergence advises to lower.
+    """
+    from sfd_sweep.execution.training import trained, working_folder
+
+    with _divergence_explained(rate), progress_bar(job.kind, steps) as advance:
+        training = trained(
+            job,
+            workers=workers,
+            folder=working_folder(out, job.kind),
+            save_every=save_every,
+            resume=resume,
+            overwrite=force,
+            progress=lambda step, _steps, loss: advance(step, loss),
+        )
+        with training as model:
+            yield model
 
 
 @contextmanager

@@ -128,7 +128,7 @@ class GeneratorTrainer(ABC):
                 losses = self._update()
                 self._theta_ema.approach(self._theta, 1 - _decay(self.settings, self.step))
         except TrialFailed as error:
-            raise TrialFailed(f"diverged at step {self.step + 1}: {error}") from error
+            raise TrialFailed(f"diverged in update {self.step + 1}: {error}") from error
         self.step += 1
         return losses
 

@@ -83,7 +83,7 @@ def test_gradients_that_always_overflow_fail_the_trial_and_move_no_weight(monkey
     one = scaled()
     before = weights(one.fake_score).clone()
     overflowing(monkeypatch, one, above=0, of="fake_score")
-    with pytest.raises(TrialFailed, match="diverged at step 1: gradients overflow, however the loss is scaled"):
+    with pytest.raises(TrialFailed, match="diverged in update 1: gradients overflow, however the loss is scaled"):
         one.update()
     assert torch.equal(weights(one.fake_score), before)
 

@@ -290,5 +290,5 @@ def test_an_update_without_a_single_finite_sample_fails_the_trial(monkeypatch):
     """With attention, which refuses empty batches."""
     one = trainer(tiny_model(attention=True), broken_for(1, attention=True))
     give(monkeypatch, draw([1, 1]))
-    with pytest.raises(TrialFailed, match="diverged at step 1"):
+    with pytest.raises(TrialFailed, match="diverged in update 1"):
         one.update()

@@ -20,6 +20,8 @@ from sfd_sweep.method.generator import OneStepGenerator
 
 CROSS_ATTENTION = (".attn2.to_k", ".attn2.to_v")
 """Suffixes of the names of the projections of prompts in diffusers."""
+PROMPTS_AT_ONCE = 256
+"""Retained prompts whose tokens are in memory at a time."""
 
 
 def edited(
@@ -39,7 +41,9 @@ def edited(
         c = torch.tensor(prompts, device=model.device)
         return model.conditioning.arguments(c)["encoder_hidden_states"].flatten(0, 1).double()
 
-    forgotten, replacing, kept = tokens(list(overrides)), tokens(list(overrides.values())), tokens(retained)
+    forgotten, replacing = tokens(list(overrides)), tokens(list(overrides.values()))
+    parts = (tokens(retained[first : first + PROMPTS_AT_ONCE]) for first in range(0, len(retained), PROMPTS_AT_ONCE))
+    kept = sum((part.T @ part for part in parts), forgotten.new_zeros(forgotten.shape[1], forgotten.shape[1]))
     for layer in projections(model.network):
         weight = edited_projection(layer.weight.detach().double(), forgotten, replacing, kept, settings)
         layer.weight.data.copy_(weight)
@@ -61,12 +65,12 @@ def edited_projection(
         weight: W₀, of that shape.
         forgotten: tokens c_f, (n, width).
         replacing: tokens c_o, of that shape.
-        retained: tokens c_r, (m, width).
+        retained: Σ c_r·c_rᵀ over all tokens of retained prompts, (width, width).
         settings: λ_f, λ_r and λ.
     """
     near, forget, retain = settings.edit_regularization, settings.forget_weight, settings.retain_weight
     held = near * torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
-    held = held + retain * retained.T @ retained
+    held = held + retain * retained
     wanted = weight @ (held + forget * replacing.T @ forgotten)
     solution: Tensor = torch.linalg.solve(held + forget * forgotten.T @ forgotten, wanted, left=False)
     return solution

@@ -31,25 +31,25 @@ def test_the_closed_form_solves_the_least_squares_problem():
     rows = [0.5**0.5 * torch.eye(8, dtype=torch.float64), 2**0.5 * FORGOTTEN, 0.7**0.5 * RETAINED]
     wanted = [0.5**0.5 * WEIGHT.T, 2**0.5 * REPLACING @ WEIGHT.T, 0.7**0.5 * RETAINED @ WEIGHT.T]
     expected = torch.linalg.lstsq(torch.cat(rows), torch.cat(wanted)).solution.T
-    found = edited_projection(WEIGHT, FORGOTTEN, REPLACING, RETAINED, settings)
+    found = edited_projection(WEIGHT, FORGOTTEN, REPLACING, RETAINED.T @ RETAINED, settings)
     torch.testing.assert_close(found, expected)
 
 
 def test_without_a_weight_on_forgetting_nothing_changes():
     settings = Settings(method="uce", forget_weight=0.0)
-    torch.testing.assert_close(edited_projection(WEIGHT, FORGOTTEN, REPLACING, RETAINED, settings), WEIGHT)
+    torch.testing.assert_close(edited_projection(WEIGHT, FORGOTTEN, REPLACING, RETAINED.T @ RETAINED, settings), WEIGHT)
 
 
 def test_a_large_weight_leads_the_forgotten_tokens_to_their_overrides():
     settings = Settings(method="uce", forget_weight=1e9, retain_weight=0)
-    found = edited_projection(WEIGHT, FORGOTTEN, REPLACING, RETAINED, settings)
+    found = edited_projection(WEIGHT, FORGOTTEN, REPLACING, RETAINED.T @ RETAINED, settings)
     torch.testing.assert_close(found @ FORGOTTEN.T, WEIGHT @ REPLACING.T, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(found, WEIGHT)
 
 
 def test_a_retained_token_keeps_its_projection_where_it_alone_counts():
     settings = Settings(method="uce", forget_weight=1e-3, retain_weight=1e9)
-    found = edited_projection(WEIGHT, FORGOTTEN, REPLACING, RETAINED, settings)
+    found = edited_projection(WEIGHT, FORGOTTEN, REPLACING, RETAINED.T @ RETAINED, settings)
     assert float((found - WEIGHT).norm()) == pytest.approx(0, abs=1e-6)
 
 
